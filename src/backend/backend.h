@@ -1,0 +1,237 @@
+/*
+ * backend/backend.h - the table of operations that a backend offers on its own tensors.
+ *
+ * Shape letters, used with this meaning in every file:
+ *   N samples of a data set      B samples of one batch        K classes (outputs of the network)
+ *   T tangents or cotangents stacked per sample                P number of parameters
+ *   C input channels, H height, W width of an image;  O output channels, R x R kernel
+ *   L number of parameterised linear layers (linear, convolution), l = 1..L
+ *
+ * Rules of the table
+ *   - `nn`, `train` and `measure` are written once against it. A NULL entry means "not offered".
+ *   - Ops allocate nothing and own nothing; scratch is a caller's buffer sized by workspace().
+ *   - An output is "overwritten" unless its comment says "added to".
+ *   - Every wrapper checks its shapes and fails with LIPS_ERR_USAGE, giving value and range.
+ *   - Ops are deterministic: same inputs, same bits, on any number of threads.
+ *   - A `real` is the backend's storage type: double in ref, float in cpu and cuda.
+ */
+#ifndef LIPS_BACKEND_BACKEND_H
+#define LIPS_BACKEND_BACKEND_H
+
+#include "base/status.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct lips_backend lips_backend;
+
+/*
+ * A batch of B samples of shape (C,H,W), T stacked values each, in the backend's memory and in the
+ * backend's own layout (ref and cpu: element (s,c,y,x,t,l) at ((((s*C+c)*H+y)*W+x)*T+t)*lanes+l for
+ * sample s*lanes+l; ref has lanes = 1). Flattening (C,H,W) to (C*H*W,1,1) is a change of the
+ * descriptor only, in PyTorch's order. A view: owns nothing.
+ *
+ * Places of samples beyond b are never read into a result; ops keep them finite if inputs are.
+ */
+typedef struct lips_tensor {
+    void *data;
+    int64_t cap;   /* samples that the memory is laid out for */
+    int64_t b;     /* samples in use, 1 <= b <= cap */
+    int64_t c, h, w;
+    int64_t t;     /* stacked values per sample, >= 1; 1 for activations */
+    int64_t lanes; /* samples side by side in the innermost dimension (layout, from plan_lanes) */
+} lips_tensor;
+
+/* Geometry of a convolution: R x R kernel, square stride and zero padding, no dilation, no groups.
+ * Output size floor((H + 2 pad - R) / stride) + 1. */
+typedef struct lips_conv_geom {
+    int64_t r, stride, pad;
+} lips_conv_geom;
+
+/* Weights are in PyTorch's order: linear (O,C) row-major, convolution (O,C,R,R), in the parameter buffer. */
+
+typedef struct lips_linear_args {
+    lips_tensor y;     /* forward: overwritten. vjp: the cotangent dy. grad, gram: dy */
+    lips_tensor x;     /* forward: input. vjp: dx, overwritten. grad, gram: the input (t = 1) */
+    const void *w;     /* (O,C) real; unused by grad, gram */
+    const void *bias;  /* forward: (O) real or NULL (as in jvp) */
+    bool relu;         /* forward: y = max(0, y) after the bias; only with t = 1 */
+    const lips_tensor *mask; /* vjp: NULL, or tensor (t = 1) of x's shape: dx *= (mask > 0) */
+    void *dw;          /* grad: (O,C) real, added to. NULL: not wanted */
+    void *db;          /* grad: (O) real, added to. NULL: not wanted */
+    double *theta;     /* gram: (B,T,T) f64, added to: weight part, <dy_t,dy_t'> <x,x> */
+} lips_linear_args;
+
+typedef struct lips_conv_args {
+    lips_tensor y;     /* as in lips_linear_args */
+    lips_tensor x;
+    lips_conv_geom geom;
+    const void *w;     /* (O,C,R,R) real */
+    const void *bias;
+    bool relu;
+    const lips_tensor *mask;
+    void *dw;          /* (O,C,R,R) */
+    void *db;
+    double *theta;     /* gram: (B,T,T) f64, added to: sum_{p,p'} <dy_{t,p},dy_{t',p'}><patch_p,patch_p'> */
+    void *work;        /* workspace(), 64-byte aligned */
+} lips_conv_args;
+
+typedef struct lips_pool_args {
+    lips_tensor y; /* pooled */
+    lips_tensor x; /* at full resolution */
+    int64_t k;     /* k x k, stride k; H and W must be divisible by it. 0: global (1/(HW) sum) */
+    const lips_tensor *mask; /* vjp only: as in lips_linear_args */
+} lips_pool_args;
+
+typedef struct lips_relu_args {
+    lips_tensor y;    /* overwritten; may be x (in place). forward: max(0,x). mask: x * (mask > 0) */
+    lips_tensor x;
+    const lips_tensor *mask; /* mask form only; t = 1, shared by the T stacked values */
+} lips_relu_args;
+
+/* Batch normalisation over (B,H,W) per channel (Ioffe & Szegedy 2015; PyTorch's BatchNorm2d):
+ * xhat = (x - mean) / sqrt(var + eps), y = gamma xhat + beta; biased variance in training. */
+typedef struct lips_bn_args {
+    lips_tensor y;          /* forward, jvp: overwritten. vjp, grad, gram: the cotangent */
+    lips_tensor x;          /* forward, grad, gram: the input. jvp: tangent in. vjp: overwritten */
+    const lips_tensor *in;  /* jvp, vjp in training mode: the primal input (t = 1); else NULL */
+    const void *gamma, *beta; /* (C) real */
+    void *mean, *var;       /* (C) real: running statistics; updated by forward in training mode with
+                             * the unbiased variance, read in evaluation mode */
+    double *batch_mean, *batch_var; /* (C) f64, training mode: written by forward, read by the others */
+    bool training;
+    double eps, momentum;   /* PyTorch: 1e-5, 0.1 (running = (1-m) running + m batch) */
+    void *dgamma, *dbeta;   /* grad: (C) real, added to */
+    double *theta;          /* gram, evaluation mode: (B,T,T) f64, added to: gamma and beta part */
+} lips_bn_args;
+
+/* Bias alone: y += bias (forward); db += sum over samples and positions (grad); theta +=
+ * <sum_p dy_t, sum_p dy_t'> (gram). Its jvp and vjp with respect to the input are the identity. */
+typedef struct lips_bias_args {
+    lips_tensor y;
+    const void *bias; /* forward: (C) real */
+    void *db;         /* grad: (C) real, added to */
+    double *theta;    /* gram: (B,T,T) f64, added to */
+} lips_bias_args;
+
+typedef enum lips_loss_kind { LIPS_LOSS_CROSS_ENTROPY, LIPS_LOSS_MSE } lips_loss_kind;
+
+/* Per-sample loss of logits z (K,1,1): cross-entropy log sum exp z - z_y, or 1/2 |z - y|^2. */
+typedef struct lips_loss_args {
+    lips_loss_kind kind;
+    lips_tensor z;          /* logits, t = 1 */
+    const int64_t *labels;  /* (B) class numbers, host; cross-entropy, or mse against one-hot; or NULL */
+    const float *targets;   /* (B,K) host: mse against given targets; or NULL */
+    double *loss;           /* (B) f64, overwritten, host-visible after sync(); NULL: not wanted */
+    int64_t *pred;          /* (B) argmax z (lowest index wins), overwritten; NULL: not wanted */
+    const lips_tensor *dz;  /* d(scale * sum of losses)/dz, overwritten, 0 beyond b; NULL: not wanted */
+    double scale;           /* usually 1/B */
+} lips_loss_args;
+
+/* In place on n reals. SGD as in PyTorch: g += wd p; m = mu m + g (first step: m = g); p -= lr m. */
+typedef struct lips_sgd_args {
+    void *p;         /* parameters */
+    const void *g;   /* gradient */
+    void *m;         /* momentum buffer, zero before the first step */
+    int64_t n;
+    double lr, momentum, weight_decay;
+} lips_sgd_args;
+
+/* Adam as in PyTorch (Kingma & Ba 2015; L2 weight decay added to g): step counts from 1. */
+typedef struct lips_adam_args {
+    void *p;
+    const void *g;
+    void *m, *v;
+    int64_t n, step;
+    double lr, beta1, beta2, eps, weight_decay;
+} lips_adam_args;
+
+typedef struct lips_gram_args {
+    lips_tensor x;  /* stacked, T values per sample */
+    double *g;      /* (B,T,T) f64, added to: g[b][t][t'] = sum_i x[b,i,t] x[b,i,t'], symmetric */
+} lips_gram_args;
+
+typedef lips_status (*lips_linear_fn)(lips_backend *, const lips_linear_args *);
+typedef lips_status (*lips_conv_fn)(lips_backend *, const lips_conv_args *);
+typedef lips_status (*lips_pool_fn)(lips_backend *, const lips_pool_args *);
+typedef lips_status (*lips_relu_fn)(lips_backend *, const lips_relu_args *);
+typedef lips_status (*lips_bn_fn)(lips_backend *, const lips_bn_args *);
+typedef lips_status (*lips_bias_fn)(lips_backend *, const lips_bias_args *);
+
+typedef struct lips_ops {
+    const char *name;  /* "ref", "cpu", "cuda": stamped into records */
+    size_t real_bytes; /* 8 or 4 */
+
+    lips_status (*open)(lips_backend **out, int device); /* device: index of a GPU, else ignored */
+    void (*close)(lips_backend *);
+
+    /* Memory: 64-byte aligned, zeroed; LIPS_ERR_MEMORY names the bytes asked. */
+    lips_status (*alloc)(lips_backend *, void **out, size_t bytes);
+    void (*release)(lips_backend *, void *);
+    lips_status (*sync)(lips_backend *); /* all earlier ops are done, host-visible outputs are valid */
+
+    /* Vectors of reals in the parameter order; host side in double. off and n count reals. */
+    lips_status (*write)(lips_backend *, void *dst, int64_t off, const double *src, int64_t n);
+    lips_status (*read)(lips_backend *, double *dst, const void *src, int64_t off, int64_t n);
+    lips_status (*zero)(lips_backend *, void *dst, size_t bytes);
+    lips_status (*copy)(lips_backend *, void *dst, const void *src, size_t bytes);
+    /* *out = sum_i (a_i - b_i)^2 in f64, fixed order; b NULL counts as 0. Host-visible at return. */
+    lips_status (*diff_sumsq)(lips_backend *, double *out, const void *a, const void *b, int64_t n);
+
+    /* Tensors. plan_lanes: the layout parameter for all tensors of one plan; spatial says whether
+     * any tensor has H*W > 1. tensor_bytes: memory for t->cap, c, h, w, t, lanes. */
+    int64_t (*plan_lanes)(lips_backend *, int64_t cap, bool spatial);
+    size_t (*tensor_bytes)(lips_backend *, const lips_tensor *t);
+    /* dst (b samples, t = 1) = rows of src: sample i is src[(idx ? idx[i] : i) * C*H*W ...] in (C,H,W)
+     * order, host f32. Places beyond b become 0. */
+    lips_status (*upload)(lips_backend *, const lips_tensor *dst, const float *src, const int64_t *idx);
+    /* The same in f64 with stacked values, src (B,T,C,H,W) host; ref keeps all digits. */
+    lips_status (*upload_f64)(lips_backend *, const lips_tensor *dst, const double *src);
+    lips_status (*download)(lips_backend *, double *dst /* (B,T,C,H,W) host */, const lips_tensor *src);
+    lips_status (*fill)(lips_backend *, const lips_tensor *dst, double value);
+    /* dst = one-hot stack: dst[b,k,t] = (k == t) * scale; needs t == c, h = w = 1. Seeds the K vjps. */
+    lips_status (*eye)(lips_backend *, const lips_tensor *dst, double scale);
+    /* y = a + b elementwise (same shape; y may be a or b). */
+    lips_status (*add)(lips_backend *, const lips_tensor *y, const lips_tensor *a, const lips_tensor *b);
+
+    lips_linear_fn linear_forward, linear_vjp, linear_grad, linear_gram;
+    /* Scratch bytes that conv_* need for these args (data pointers may be NULL). */
+    size_t (*conv_workspace)(lips_backend *, const lips_conv_args *);
+    lips_conv_fn conv_forward, conv_vjp, conv_grad, conv_gram;
+    lips_bias_fn bias_forward, bias_grad, bias_gram;
+    lips_relu_fn relu_forward, relu_mask;    /* relu_mask is both the jvp and the vjp */
+    lips_pool_fn avgpool_forward, avgpool_vjp; /* forward of stacked tensors is the jvp */
+    lips_bn_fn bn_forward, bn_jvp, bn_vjp, bn_grad, bn_gram;
+
+    lips_status (*loss)(lips_backend *, const lips_loss_args *);
+    lips_status (*sgd)(lips_backend *, const lips_sgd_args *);
+    lips_status (*adam)(lips_backend *, const lips_adam_args *);
+    lips_status (*gram)(lips_backend *, const lips_gram_args *);
+} lips_ops;
+
+/* A backend's handle starts with its table; one handle is used by one thread at a time. */
+struct lips_backend {
+    const lips_ops *ops;
+};
+
+/* The compiled-in backends, NULL-terminated. */
+extern const lips_ops *const lips_backends[];
+
+/* The table called name; NULL if there is none. */
+const lips_ops *lips_backend_find(const char *name);
+
+/* Address of real number off in a vector of reals. */
+static inline void *lips_real_at(const lips_backend *be, const void *base, int64_t off)
+{
+    return (char *)(size_t)base + (size_t)off * be->ops->real_bytes;
+}
+
+/* Number of floats/doubles from one stacked value's channel to the next is layout; this is the plain
+ * element count of one sample, C*H*W. */
+static inline int64_t lips_tensor_features(const lips_tensor *t)
+{
+    return t->c * t->h * t->w;
+}
+
+#endif

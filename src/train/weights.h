@@ -1,0 +1,14 @@
+/*
+ * train/weights.h - networks from weights files: lipsweep's own or a PyTorch state_dict.
+ */
+#ifndef LIPS_TRAIN_WEIGHTS_H
+#define LIPS_TRAIN_WEIGHTS_H
+
+#include "base/safetensors.h"
+#include "nn/net.h"
+
+/* Fills params (P) and buffers of net from the file; every missing, extra or misshapen tensor is named with what was expected
+ * (LIPS_ERR_DATA). Integer num_batches_tracked of rank 0 is accepted, or absent. */
+lips_status lips_weights_fill(const lips_net *net, const lips_st_file *f, double *params, double *buffers);
+
+#endif
