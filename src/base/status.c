@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { TEXT_MAX = 1024, TRACE_MAX = 2048 };
+enum { TEXT_MAX = 8192, TRACE_MAX = 2048 };
 
 /* Per thread, like errno: the only state that outlives a call outside a context. */
 static _Thread_local char error_text[TEXT_MAX];

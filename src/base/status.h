@@ -12,7 +12,7 @@
 
 #include <stddef.h>
 
-/* Sets this thread's error text (printf-style, cut at 1023 bytes), clears its trace, returns st. */
+/* Sets this thread's error text (printf-style, cut at 8191 bytes: all errors of a configuration fit), clears its trace, returns st. */
 __attribute__((format(printf, 2, 3))) lips_status lips_fail(lips_status st, const char *fmt, ...);
 
 /* Puts a prefix ("cell x: ") before this thread's error text, returns st. */
