@@ -115,6 +115,8 @@ typedef struct lips_vjp_args {
     lips_layer_visit visit; /* or NULL */
     bool want_dx;           /* give dx to the visitor */
     void *user;
+    double *theta_norm;     /* or NULL: (B,t,t) f64, host-visible after sync, added to: Gram of the Jacobian with respect
+                             * to every batch norm's gamma and beta (evaluation mode), through bn_gram */
     bool training;          /* batch norm differentiates its batch statistics */
 } lips_vjp_args;
 
