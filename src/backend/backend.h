@@ -49,6 +49,12 @@ typedef struct lips_conv_geom {
     int64_t r, stride, pad;
 } lips_conv_geom;
 
+/* Output size along one dimension of n inputs. */
+static inline int64_t lips_conv_out(int64_t n, const lips_conv_geom *g)
+{
+    return (n + 2 * g->pad - g->r) / g->stride + 1;
+}
+
 /* Weights are in PyTorch's order: linear (O,C) row-major, convolution (O,C,R,R), in the parameter buffer. */
 
 typedef struct lips_linear_args {
@@ -99,6 +105,7 @@ typedef struct lips_bn_args {
     const void *gamma, *beta; /* (C) real */
     void *mean, *var;       /* (C) real: running statistics; updated by forward in training mode with
                              * the unbiased variance, read in evaluation mode */
+    void *tracked;          /* (1) real: num_batches_tracked, += 1 by forward in training mode; or NULL */
     double *batch_mean, *batch_var; /* (C) f64, training mode: written by forward, read by the others */
     bool training;
     double eps, momentum;   /* PyTorch: 1e-5, 0.1 (running = (1-m) running + m batch) */
