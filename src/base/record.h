@@ -40,13 +40,15 @@ typedef struct lips_record {
 /* A record with everything absent. */
 lips_record lips_record_init(const char *quantity);
 
-/* Fills mean, std_err (sample standard deviation / sqrt(n), 0 for n = 1), min, median, q90 (linear
- * interpolation between order statistics, numpy's default), max, n from v (n) in f64, fixed order. Non-finite values
- * make the statistics non-finite; they are never dropped. Sorts a private copy. */
+/* Sets form, and from v (n) in f64, fixed order: n, mean, std_err (sample standard deviation / sqrt(n),
+ * 0 for n = 1), min, median, q90 (linear interpolation between order statistics, numpy's default),
+ * max. Non-finite values make the statistics non-finite (one NaN makes all of them NaN); they are
+ * never dropped. Sorts a private copy. */
 lips_status lips_record_stats(lips_record *r, const double *v, int64_t n);
 
 /* One line of JSON with 17 significant digits, no newline, into buf; returns the length it needs
- * (as snprintf). Non-finite numbers become the strings "nan", "inf", "-inf" and add "finite":false. */
+ * (as snprintf). Non-finite numbers become the strings "nan", "inf", "-inf" and add "finite":false.
+ * A seed above 2^63 - 1 is written as a string. */
 int lips_record_json(const lips_record *r, char *buf, size_t size);
 
 /* A parsed line owns its strings. */
@@ -55,7 +57,8 @@ typedef struct lips_record_line {
     void *storage;
 } lips_record_line;
 
-/* Errors: LIPS_ERR_DATA with what is wrong. */
+/* text (len): one line without its newline. Errors: LIPS_ERR_DATA with what is wrong; unknown members
+ * and lines over 64 KiB too. */
 lips_status lips_record_parse(lips_record_line *out, const char *text, size_t len);
 void lips_record_line_free(lips_record_line *line);
 
