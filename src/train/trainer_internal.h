@@ -1,0 +1,39 @@
+/* train/trainer_internal.h - what trainer.c, evaluate.c and state.c share. */
+#ifndef LIPS_TRAIN_TRAINER_INTERNAL_H
+#define LIPS_TRAIN_TRAINER_INTERNAL_H
+
+#include "train/trainer.h"
+
+struct lips_trainer {
+    /* Configuration, the caller's except for the copy. */
+    lips_config cfg;
+    const lips_net *net;
+    const lips_dataset *data;
+    lips_backend *be;
+    int64_t n_params, n_buffers;
+
+    /* Device memory. m, v: the optimiser's vectors, v only for Adam. */
+    lips_exec *exec, *eval_exec;
+    void *params, *grads, *m, *v; /* (P) real */
+    void *buffers, *buffers_old;  /* running statistics, and before this step; or NULL */
+
+    /* Host scratch. */
+    int64_t *order;   /* (N) batch order of order_epoch */
+    float *augmented; /* (batch,C,H,W), only with augmentation */
+    int64_t *labels;  /* (batch) */
+    float *targets;   /* (batch,K), regression */
+    double *losses;   /* (largest batch) */
+    int64_t *pred;    /* (largest batch) */
+
+    /* State: with params, buffers, m and v all that a resume needs. */
+    int64_t epoch;   /* epochs finished */
+    int64_t step;    /* steps finished in the epoch that runs */
+    int64_t updates; /* steps in all: Adam's count */
+
+    int64_t order_epoch; /* whose order `order` holds; -1: none */
+};
+
+/* Samples per evaluation pass: fixed by the network alone, so that no other setting moves a bit. */
+int64_t lips_eval_batch(const lips_net *net);
+
+#endif
