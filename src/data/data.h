@@ -2,7 +2,7 @@
  * data/data.h - data sets in memory: images or real vectors with labels or targets.
  *
  * A lips_split holds standardised inputs, resident as f32 rows in (C,H,W) order, so that a batch is
- * one gather. Augmentation works on rows as it gathers (data/augment.h).
+ * one gather. Augmentation works on rows as it gathers.
  */
 #ifndef LIPS_DATA_DATA_H
 #define LIPS_DATA_DATA_H
