@@ -74,48 +74,57 @@ typedef struct lips_config {
     char out[LIPS_PATH_MAX];
 } lips_config;
 
-/* Does the key change results, i.e. does it belong to the cell's hash? (name, data_dir, checkpoint_*,
- * jobs and out do not.) The canonical text: one "key: value" line per such key, in table order, values printed
- * so that they read back to the same bits. */
+enum { LIPS_CANONICAL_MAX = 8192, LIPS_YAML_MAX = 32768, LIPS_CELL_NAME_MAX = 256 };
+
+/* The canonical text: one "key: value" line per key that changes results (all but name, out, data_dir,
+ * checkpoint_* and jobs), in table order, values printed so that they read back to the same bits.
+ * LIPS_CANONICAL_MAX bytes always suffice; LIPS_ERR_RUNTIME if size does not. */
 lips_status lips_config_canonical(const lips_config *c, char *buf, size_t size);
-/* All keys, as YAML that lips_config_parse reads back. */
+/* All keys, as YAML that lips_experiment_load reads back to the same bits; LIPS_YAML_MAX bytes suffice. */
 lips_status lips_config_yaml(const lips_config *c, char *buf, size_t size);
-/* XXH64 of the canonical text. */
+/* lips_hash64 of the canonical text. */
 uint64_t lips_config_hash(const lips_config *c);
-/* "mlp-w16-s0-n0.2-1a2b3c4d": model, width, the swept keys' values, first 8 hex digits of the hash. */
 
 typedef struct lips_axis {
     int key;          /* row of the option table */
-    int64_t count;
-    char (*values)[64]; /* count value texts, each checked and canonical */
+    int64_t count;    /* 0 for an empty list: a sweep without cells */
+    char (*values)[64]; /* count value texts, each checked and canonical, all different */
 } lips_axis;
 
 /* A sweep: a base configuration and the axes whose product are its cells. Owns the axes' values. */
 typedef struct lips_experiment {
     lips_config base;
-    lips_axis axes[LIPS_AXES_MAX]; /* keys with more than one value */
+    lips_axis axes[LIPS_AXES_MAX]; /* keys with not exactly one value, in table order */
     int n_axes;
     char source[LIPS_PATH_MAX]; /* file it was read from, "" if none */
 } lips_experiment;
 
-/* Where the settings come from. argv entries are "key=value" texts in order (from --key value, --set, bare). */
+/* Where the settings come from. overrides are "key=value" texts (from --key value, --set, bare); of two for one key the
+ * later holds. In a file a key may stand once only. */
 typedef struct lips_config_sources {
     const char *yaml_path;  /* NULL: none */
-    const char *yaml_text;  /* instead of a path (tests, fuzzing), NULL-terminated; NULL: none */
+    const char *yaml_text;  /* instead of a path (a weights file's metadata, tests); NULL: none */
+    size_t yaml_size;       /* of yaml_text; 0: it ends at its NUL */
+    const char *yaml_label; /* what messages call yaml_text; NULL: "config" */
     const char *const *overrides;
     int n_overrides;
     bool use_env;
+    /* Optional: judges a list key (metrics) for the rooms that know its words. Fails with a text that lacks the key. */
+    lips_status (*check_list)(const char *key, const char *value);
 } lips_config_sources;
 
-/* Reads, checks everything, reports all errors at once: each as one line "file:line:column: message"
- * on stderr-to-be: they are collected into the error text (lines joined by '\n', the first 50). LIPS_ERR_USAGE. */
+/* Reads, checks everything, reports all errors at once, each as one line "file:line:column: key: message" ("command line: ...",
+ * "environment: ..."): lines joined by '\n', the first 50, in the error text. LIPS_ERR_USAGE; *out then holds nothing.
+ * Empty name and out are filled in from the file's name. */
 lips_status lips_experiment_load(lips_experiment *out, const lips_config_sources *src);
 void lips_experiment_free(lips_experiment *e);
 
-int64_t lips_experiment_cells(const lips_experiment *e); /* product of the axes; LIPS_ERR_USAGE at load if over 10^7 */
+enum { LIPS_CELLS_MAX = 10000000 };
+int64_t lips_experiment_cells(const lips_experiment *e); /* product of the axes, at most LIPS_CELLS_MAX */
 /* Cell number i (last axis fastest). */
 lips_status lips_experiment_cell(const lips_experiment *e, int64_t i, lips_config *out);
-/* Name of the cell's directory. */
+/* Name of the cell's directory, "mlp-w16-noise0.2-s0-1a2b3c4d": model, width, the other swept keys' values, first 8 hex
+ * digits of the hash. LIPS_CELL_NAME_MAX bytes suffice. */
 lips_status lips_experiment_cell_name(const lips_experiment *e, const lips_config *cell, char *buf,
                                       size_t size);
 /* Resolved experiment as YAML (OUT/sweep.yaml): reads back to the same cells. */

@@ -1,6 +1,5 @@
 /* CIFAR-10 and CIFAR-100: layout, folders, damaged files. */
 #include "../lib/data_files.h"
-#include "../lib/tempdir.h"
 #include "data/raw.h"
 
 #include <setjmp.h>
@@ -30,7 +29,7 @@ static void loads_all_files_in_order(void **state)
 {
     (void)state;
     char dir[TEST_PATH_MAX], below[2 * TEST_PATH_MAX];
-    tempdir_make(dir, TEST_PATH_MAX);
+    test_folder_make(dir);
     snprintf(below, sizeof below, "%s/cifar-10-batches-bin", dir);
     assert_int_equal(mkdir(below, 0777), 0);
     cifar10_write(below);
@@ -48,7 +47,7 @@ static void loads_all_files_in_order(void **state)
         }
         lips_raw_free(&raw);
     }
-    tempdir_remove(dir);
+    test_folder_remove(dir);
 }
 
 static void cifar100_gives_fine_labels(void **state)
@@ -57,7 +56,7 @@ static void cifar100_gives_fine_labels(void **state)
     char dir[TEST_PATH_MAX];
     lips_raw raw;
     uint8_t *bytes;
-    tempdir_make(dir, TEST_PATH_MAX);
+    test_folder_make(dir);
     size_t size = test_cifar_records(&bytes, 0, 6, 100);
     test_file_write(dir, "train.bin", bytes, size, false);
     assert_int_equal(lips_source_load(&raw, LIPS_DATA_CIFAR100, dir, true), LIPS_OK);
@@ -69,7 +68,7 @@ static void cifar100_gives_fine_labels(void **state)
     }
     lips_raw_free(&raw);
     free(bytes);
-    tempdir_remove(dir);
+    test_folder_remove(dir);
 }
 
 static void check_fails(const uint8_t *bytes, size_t size, int64_t classes, const char *expected)
@@ -116,7 +115,7 @@ static void missing_and_uneven_files(void **state)
 {
     (void)state;
     char dir[TEST_PATH_MAX], path[2 * TEST_PATH_MAX];
-    tempdir_make(dir, TEST_PATH_MAX);
+    test_folder_make(dir);
     load_fails(dir, dir,
                "curl -L https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz | tar -xz");
     cifar10_write(dir);
@@ -128,7 +127,7 @@ static void missing_and_uneven_files(void **state)
     load_fails(dir, "data_batch_3.bin", "one of them is cut short");
     remove(path);
     load_fails(dir, "data_batch_3.bin", "");
-    tempdir_remove(dir);
+    test_folder_remove(dir);
 }
 
 int main(void)

@@ -1,0 +1,258 @@
+/* config/checks.c - what each value allows alone and two together do not. */
+#include "config/load.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Samples of the sets that have a known size; 0: unknown, as for the files in a folder of the
+ * user's. */
+static int64_t train_size(const lips_config *c)
+{
+    if (c->data_dir[0] != '\0')
+        return 0;
+    return c->data == LIPS_DATA_FASHION_MNIST                              ? 60000
+           : c->data == LIPS_DATA_CIFAR10 || c->data == LIPS_DATA_CIFAR100 ? 50000
+                                                                           : 0;
+}
+
+static int64_t test_size(const lips_config *c)
+{
+    return train_size(c) > 0 ? 10000 : 0;
+}
+
+/* Training samples of a cell; 0: not known before the data are read. */
+static int64_t used_for_training(const lips_config *c)
+{
+    int64_t size = train_size(c);
+    if (c->n_train > 0)
+        return c->n_train;
+    return size > c->n_val ? size - c->n_val : 0;
+}
+
+static bool convnet(const lips_config *c)
+{
+    return strcmp(c->model, "convnet") == 0;
+}
+
+/* Order of magnitude of the parameters, from the largest layers; inputs of images as in the largest
+ * known set. */
+static double rough_params(const lips_config *c)
+{
+    double w = (double)c->width;
+    if (convnet(c))
+        return 9 * 42 * w * w;
+    double inputs = c->data == LIPS_DATA_SINE ? 1 : 784;
+    return c->depth == 0 ? inputs : inputs * w + (double)(c->depth - 1) * w * w;
+}
+
+typedef struct rule {
+    const char *keys[4]; /* involved; the first is the one to blame */
+    /* Is the rule broken? Then msg says why, without the key. */
+    bool (*broken)(const lips_config *c, char *msg, size_t size);
+} rule;
+
+static bool broken_samples(const lips_config *c, char *msg, size_t size)
+{
+    int64_t all = train_size(c);
+    if (!(all > 0 && c->n_train + c->n_val > all))
+        return false;
+    snprintf(msg, size, "%lld and n_val %lld are more than the %lld samples of the training file",
+             (long long)c->n_train, (long long)c->n_val, (long long)all);
+    return true;
+}
+
+static bool broken_no_samples(const lips_config *c, char *msg, size_t size)
+{
+    int64_t all = train_size(c);
+    if (!(all > 0 && c->n_train == 0 && c->n_val >= all))
+        return false;
+    snprintf(msg, size, "%lld leaves no sample to train on", (long long)c->n_val);
+    return true;
+}
+
+static bool broken_test(const lips_config *c, char *msg, size_t size)
+{
+    int64_t all = test_size(c);
+    if (!(all > 0 && c->n_test > all))
+        return false;
+    snprintf(msg, size, "%lld is more than the %lld samples of the test file", (long long)c->n_test,
+             (long long)all);
+    return true;
+}
+
+static bool broken_batch(const lips_config *c, char *msg, size_t size)
+{
+    int64_t n = used_for_training(c);
+    if (!(n > 0 && c->batch > n))
+        return false;
+    snprintf(msg, size, "%lld is more than the %lld training samples", (long long)c->batch,
+             (long long)n);
+    return true;
+}
+
+static bool broken_warmup(const lips_config *c, char *msg, size_t size)
+{
+    if (!(c->warmup_epochs > c->epochs))
+        return false;
+    snprintf(msg, size, "%lld is more than epochs %lld", (long long)c->warmup_epochs,
+             (long long)c->epochs);
+    return true;
+}
+
+static bool broken_sine_loss(const lips_config *c, char *msg, size_t size)
+{
+    if (!(c->data == LIPS_DATA_SINE && c->loss == LIPS_LOSS_CROSS_ENTROPY))
+        return false;
+    snprintf(msg, size, "cross_entropy needs classes, data sine has none: use mse");
+    return true;
+}
+
+static bool broken_sine_labels(const lips_config *c, char *msg, size_t size)
+{
+    if (!(c->data == LIPS_DATA_SINE && c->label_noise > 0))
+        return false;
+    snprintf(msg, size, "data sine has no labels to corrupt: use sine_noise");
+    return true;
+}
+
+static bool broken_sine_augment(const lips_config *c, char *msg, size_t size)
+{
+    if (!(c->data == LIPS_DATA_SINE && c->augment))
+        return false;
+    snprintf(msg, size, "data sine has no images to crop and flip");
+    return true;
+}
+
+static bool broken_sine_model(const lips_config *c, char *msg, size_t size)
+{
+    if (!(c->data == LIPS_DATA_SINE && convnet(c)))
+        return false;
+    snprintf(msg, size, "convnet needs images, data sine has none: use mlp");
+    return true;
+}
+
+static bool broken_sine_range(const lips_config *c, char *msg, size_t size)
+{
+    if (!(c->data == LIPS_DATA_SINE && c->sine_min >= c->sine_max))
+        return false;
+    snprintf(msg, size, "must be less than sine_max");
+    return true;
+}
+
+static bool broken_sine_count(const lips_config *c, char *msg, size_t size)
+{
+    if (!(c->data == LIPS_DATA_SINE && c->n_train == 0))
+        return false;
+    snprintf(msg, size, "data sine has no \"all\": give the number of samples");
+    return true;
+}
+
+static bool broken_idx_dir(const lips_config *c, char *msg, size_t size)
+{
+    if (!(c->data == LIPS_DATA_IDX && c->data_dir[0] == '\0'))
+        return false;
+    snprintf(msg, size, "data idx needs the folder with the files");
+    return true;
+}
+
+static bool broken_batch_norm(const lips_config *c, char *msg, size_t size)
+{
+    if (!(c->batch_norm && strcmp(c->model, "mlp") == 0))
+        return false;
+    snprintf(msg, size, "mlp has none: it is for convnet");
+    return true;
+}
+
+static bool broken_size(const lips_config *c, char *msg, size_t size)
+{
+    /* 2^36 float32 parameters with gradient and momentum are 824 GB. */
+    static const double params_max = 68719476736.0;
+    double params = rough_params(c);
+    if (params <= params_max)
+        return false;
+    snprintf(msg, size, "%lld gives about %.1e parameters; at most %.1e", (long long)c->width,
+             params, params_max);
+    return true;
+}
+
+static const rule rules[] = {
+    {{"n_train", "n_val", "data"}, broken_samples},
+    {{"n_val", "n_train", "data"}, broken_no_samples},
+    {{"n_test", "data"}, broken_test},
+    {{"batch", "n_train", "n_val", "data"}, broken_batch},
+    {{"warmup_epochs", "epochs"}, broken_warmup},
+    {{"loss", "data"}, broken_sine_loss},
+    {{"label_noise", "data"}, broken_sine_labels},
+    {{"augment", "data"}, broken_sine_augment},
+    {{"model", "data"}, broken_sine_model},
+    {{"sine_min", "sine_max", "data"}, broken_sine_range},
+    {{"n_train", "data"}, broken_sine_count},
+    {{"data_dir", "data"}, broken_idx_dir},
+    {{"batch_norm", "model"}, broken_batch_norm},
+    {{"width", "depth", "model", "data"}, broken_size},
+};
+enum { RULES = sizeof rules / sizeof rules[0] };
+
+/* Where to point: at the first involved key that somebody set. */
+static lips_origin blame(const lips_loader *l, const rule *r)
+{
+    for (int i = 0; i < 4 && r->keys[i]; i++) {
+        lips_origin at = l->keys[lips_option_find(r->keys[i])].origin;
+        if (at.kind != LIPS_FROM_DEFAULT)
+            return at;
+    }
+    return (lips_origin){0};
+}
+
+static void apply_rules(lips_loader *l, const lips_config *c, bool *done)
+{
+    char msg[256];
+    for (int i = 0; i < RULES; i++) {
+        if (done[i] || !rules[i].broken(c, msg, sizeof msg))
+            continue;
+        done[i] = true;
+        lips_loader_issue(l, blame(l, &rules[i]), rules[i].keys[0], "%s", msg);
+    }
+}
+
+/* Does any rule look at this key? Axes that no rule looks at (seeds) are not walked. */
+static bool in_rules(const lips_option *o)
+{
+    for (int i = 0; i < RULES; i++)
+        for (int j = 0; j < 4 && rules[i].keys[j]; j++)
+            if (strcmp(rules[i].keys[j], o->name) == 0)
+                return true;
+    return false;
+}
+
+void lips_loader_check(lips_loader *l)
+{
+    bool done[RULES] = {false};
+    for (int i = 0; i < RULES; i++)
+        for (int j = 0; j < 4 && rules[i].keys[j]; j++)
+            done[i] = done[i] || l->keys[lips_option_find(rules[i].keys[j])].bad;
+
+    const lips_axis *axes[LIPS_AXES_MAX];
+    int64_t at[LIPS_AXES_MAX] = {0};
+    int n = 0;
+    lips_config c = l->e->base;
+    for (int i = 0; i < l->e->n_axes; i++) {
+        const lips_axis *a = &l->e->axes[i];
+        if (a->count == 0)
+            return; /* no cells */
+        lips_option_set(&l->options[a->key], &c, a->values[0]);
+        if (in_rules(&l->options[a->key]))
+            axes[n++] = a;
+    }
+    /* An odometer: each step sets the digits that change. */
+    for (;;) {
+        apply_rules(l, &c, done);
+        int digit = n - 1;
+        while (digit >= 0 && ++at[digit] == axes[digit]->count)
+            at[digit--] = 0;
+        if (digit < 0)
+            return;
+        for (int i = digit; i < n; i++)
+            lips_option_set(&l->options[axes[i]->key], &c, axes[i]->values[at[i]]);
+    }
+}
