@@ -13,7 +13,7 @@ COMMIT := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)$(sh
 
 DEBIAN_RUN := gcc make libc6-dev pkg-config libdnnl-dev libopenblas-dev liblapacke-dev libyaml-dev libjansson-dev \
   libsqlite3-dev zlib1g-dev libxxhash-dev librandom123-dev gnuplot-nox dataset-fashion-mnist git
-DEBIAN_TEST := $(DEBIAN_RUN) g++ libcmocka-dev clang libclang-rt-14-dev python3 python3-numpy python3-torch strace sqlite3
+DEBIAN_TEST := $(DEBIAN_RUN) g++ libcmocka-dev clang libclang-rt-14-dev libomp-dev python3 python3-numpy python3-torch strace sqlite3
 
 # No contraction: where a fused multiply-add is meant, the kernel says so, and bits agree across compilers.
 CFLAGS_COMMON := -std=c11 -D_GNU_SOURCE -g -O2 -ffp-contract=off -fno-math-errno -pthread -fopenmp \
@@ -22,7 +22,8 @@ LDLIBS := -ldnnl -llapacke -lopenblas -lyaml -ljansson -lsqlite3 -lz -lxxhash -l
 CFLAGS_plain :=
 CFLAGS_asan := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 CFLAGS_tsan := -fsanitize=thread
-CFLAGS_fuzz := -fsanitize=fuzzer-no-link,address,undefined -fno-omit-frame-pointer -Wno-unknown-warning-option
+# -w: warnings are the business of the compiler that makes the product.
+CFLAGS_fuzz := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -w
 ALL_CFLAGS := $(CFLAGS_COMMON) $(CFLAGS_$(FLAGS)) $(CFLAGS)
 
 # src/backend/cpu/isa/*.c are compiled once per instruction set, with LIPS_ISA naming it; the CPU backend picks one.
@@ -47,7 +48,7 @@ BENCH_SRC := $(filter-out bench/common.c,$(wildcard bench/*.c))
 BENCH_BIN := $(BENCH_SRC:bench/%.c=$(BUILD)/bench/%)
 FUZZ_BIN := $(patsubst tests/fuzz/fuzz_%.c,build/fuzz/fuzzers/%,$(wildcard tests/fuzz/fuzz_*.c))
 
-.PHONY: all run test test-quick bench asan fuzz fuzz-bins config deps deps-test clean help install-links
+.PHONY: all run test test-quick bench asan fuzz fuzz-bins fuzzers config deps deps-test clean help install-links
 .SECONDARY:
 
 all: $(BIN) $(LIB) ## build build/lipsweep and build/liblipsweep.a
@@ -107,11 +108,12 @@ test-quick: all $(TEST_BIN) ## the tests without looking for packages
 asan: ## the tests under the address and undefined-behaviour sanitizers
 	$(Q)$(MAKE) --no-print-directory FLAGS=asan test-quick
 
-fuzz-bins: $(FUZZ_BIN)
-build/fuzz/fuzzers/%: tests/fuzz/fuzz_%.c FORCE
-	$(Q)$(MAKE) --no-print-directory FLAGS=fuzz CC=clang build/fuzz/liblipsweep.a
+fuzz-bins:
+	$(Q)$(MAKE) --no-print-directory FLAGS=fuzz CC=clang fuzzers
+fuzzers: $(FUZZ_BIN)
+build/fuzz/fuzzers/%: build/fuzz/tests/fuzz/fuzz_%.o $(LIB)
 	@mkdir -p $(@D)
-	$(Q)clang $(CFLAGS_COMMON) -fsanitize=fuzzer,address,undefined $< build/fuzz/liblipsweep.a $(LDLIBS) -o $@
+	$(Q)$(CC) $(ALL_CFLAGS) -fsanitize=fuzzer $^ $(LDLIBS) -o $@
 FUZZ_SECONDS ?= 60
 fuzz: deps-test ## libFuzzer on every reader, FUZZ_SECONDS each (60)
 	$(Q)$(MAKE) --no-print-directory fuzz-bins

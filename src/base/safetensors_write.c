@@ -27,10 +27,14 @@ static lips_status check_args(const char *path, const lips_st_out_tensor *t, int
             if (strcmp(t[i].name, t[k].name) == 0)
                 return lips_fail(LIPS_ERR_USAGE, "%s: two tensors called %s", path, t[i].name);
     }
-    for (int i = 0; i < n_meta; i++)
+    for (int i = 0; i < n_meta; i++) {
+        bool taken = strcmp(meta[i].key, "lipsweep.checksum") == 0 ||
+                     strcmp(meta[i].key, "lipsweep.format") == 0;
         for (int k = 0; k < i; k++)
-            if (strcmp(meta[i].key, meta[k].key) == 0)
-                return lips_fail(LIPS_ERR_USAGE, "%s: two metadata keys %s", path, meta[i].key);
+            taken |= strcmp(meta[i].key, meta[k].key) == 0;
+        if (taken)
+            return lips_fail(LIPS_ERR_USAGE, "%s: metadata key %s is taken", path, meta[i].key);
+    }
     return LIPS_OK;
 }
 

@@ -62,7 +62,7 @@ int lips_net_layers(const lips_net *net);      /* L */
 const lips_layer_info *lips_net_layer(const lips_net *net, int l); /* l = 1..L */
 double lips_net_forward_flops(const lips_net *net); /* F: 2 x multiply-adds of one sample */
 
-/* Initial parameters, out (P) host f64 (each value is representable in f32), and buffers (running
+/* Initial parameters (definitions in nn/init.c), out (P) host f64 (each value is representable in f32), and buffers (running
  * mean 0, running var 1, batches tracked 0). Same values on every backend. */
 lips_status lips_net_init(const lips_net *net, lips_init init, uint64_t seed, double *params,
                           double *buffers);
@@ -93,7 +93,8 @@ lips_tensor *lips_exec_input(lips_exec *ex);
  * *logits is a view (K,1,1), valid until the next forward. */
 lips_status lips_exec_forward(lips_exec *ex, bool training, lips_tensor *logits);
 
-/* The tensor of cotangents at the logits with T = t stacked values, to be filled by the caller. */
+/* The tensor of cotangents at the logits with T = t stacked values, to be filled by the caller (its
+ * memory is shared with the tangents'). After a forward. */
 lips_status lips_exec_seed(lips_exec *ex, int64_t t, lips_tensor *seed);
 
 /* Called once per parameterised linear layer, last layer first, during lips_exec_vjp.
@@ -117,18 +118,18 @@ typedef struct lips_vjp_args {
     void *user;
     double *theta_norm;     /* or NULL: (B,t,t) f64, host-visible after sync, added to: Gram of the Jacobian with respect
                              * to every batch norm's gamma and beta (evaluation mode), through bn_gram */
-    bool training;          /* batch norm differentiates its batch statistics */
+    bool training;          /* batch norm differentiates its batch statistics: as the last forward ran */
 } lips_vjp_args;
 
 /* Stacked VJP of the last forward from the seed. The seed's contents are consumed. */
 lips_status lips_exec_vjp(lips_exec *ex, const lips_vjp_args *a);
 
 /* Stacked JVP of the last forward (evaluation or training mode as it ran): tangents are put into
- * the tensor returned by lips_exec_tangent, *ydot is the view (K,1,1) of the result. */
+ * the tensor returned by lips_exec_tangent after it, *ydot is the view (K,1,1) of the result. */
 lips_status lips_exec_tangent(lips_exec *ex, int64_t t, lips_tensor *xdot);
 lips_status lips_exec_jvp(lips_exec *ex, int64_t t, lips_tensor *ydot);
 
-/* Parameter gradient of the last (training) forward: sum over the batch of the vjp of the seed
+/* Parameter gradient of the last forward, in its mode: sum over the batch of the vjp of the seed
  * (t = 1), grads (P reals, device) overwritten. */
 lips_status lips_exec_grad(lips_exec *ex, void *grads);
 

@@ -2,14 +2,22 @@
  * sweep/sweep.h - runs an experiment's cells, keeps them on disk, resumes them.
  *
  *   OUT/sweep.yaml                 the resolved experiment
+ *   OUT/datasets.json              content hash of each data set used: a changed one is refused
  *   OUT/lock                       held while a process works here
- *   OUT/cells/NAME/metrics.jsonl   the truth: append-only, no times, no host: byte-identical after any resume
- *   OUT/cells/NAME/state.safetensors, state.prev.safetensors   bit-exact resume
- *   OUT/cells/NAME/epoch-NNNN.safetensors                      weights (save_epochs)
+ *   OUT/progress.json              for `status`, while a process works here
+ *   OUT/cells/NAME/config.yaml     the cell's settings
+ *   OUT/cells/NAME/metrics.jsonl   the truth: append-only, no times, no host: byte-identical after
+ *                                  any resume
+ *   OUT/cells/NAME/epoch-NNNN.safetensors   weights (save_epochs)
+ *   OUT/cells/NAME/state.safetensors, state.prev.safetensors   bit-exact resume, until done
  *   OUT/cells/NAME/timing.jsonl    wall-clock of pieces: not part of the results
- *   OUT/cells/NAME/progress.json   for `status`
- *   OUT/cells/NAME/failed          {"reason":"diverged","epoch":..,"message":..} instead of done
- *   OUT/cells/NAME/done            written last
+ *   OUT/cells/NAME/failed          {"reason":"diverged","epoch":..,"message":..} instead of done;
+ *                                  reason is diverged, oom, data or runtime
+ *   OUT/cells/NAME/done            {"epoch":..,"stopped":..}, written last
+ *
+ * An existing OUT may be given more cells: for every key that changes results the values must
+ * include those of OUT/sweep.yaml. Anything else is refused (LIPS_ERR_USAGE) with the key and both
+ * values.
  */
 #ifndef LIPS_SWEEP_SWEEP_H
 #define LIPS_SWEEP_SWEEP_H
@@ -18,25 +26,30 @@
 
 typedef struct lips_sweep_args {
     const lips_experiment *experiment;
-    bool dry_run;      /* print cells, time, memory and disk estimates on stdout; run nothing */
+    bool dry_run; /* print cells, time, memory and disk estimates on stdout; run nothing */
     bool json;
-    bool retry_failed; /* run cells again that are recorded as failed */
+    bool retry_failed; /* run cells again, from the start, that are recorded as failed */
 } lips_sweep_args;
 
-/* LIPS_OK, LIPS_ERR_PARTIAL (some cells failed), REQUEUE/INTERRUPTED after checkpointing, or the error. */
+/* LIPS_OK, LIPS_ERR_PARTIAL (some cells failed), REQUEUE/INTERRUPTED after checkpointing, or the
+ * error that stopped the sweep: settings, data and a folder that cannot be written stop all cells,
+ * what goes wrong inside one cell is recorded there and the others go on. */
 lips_status lips_sweep_run(const lips_sweep_args *a);
 
-/* `lipsweep status OUT`: a table on stdout (or JSON): cells done, running, failed, waiting; epochs; ETA. Reads only. */
+/* `lipsweep status OUT`: a table on stdout (or JSON): cells done, running, failed, waiting; epochs;
+ * ETA. Reads only. LIPS_ERR_DATA: out holds no sweep. */
 lips_status lips_sweep_status(const char *out, bool json);
 
-/* One cell, start (or resume) to end. dir exists. worker: number for progress. */
+/* What a running cell and its surroundings tell each other; zero at the start. */
 typedef struct lips_cell_progress {
-    int64_t epoch;     /* epochs done, updated as it runs (atomic store) */
+    int64_t epoch;      /* epochs done (atomic store by the cell) */
+    bool stop;          /* set from outside (atomic): checkpoint and return LIPS_ERR_INTERRUPTED */
+    bool output_failed; /* the error is the output folder's, not the cell's: no `failed` written */
 } lips_cell_progress;
+
+/* One cell, start (or resume) to end. dir exists. An error of the cell's own is recorded in
+ * dir/failed and returned. One cell uses one thread: the caller's. */
 lips_status lips_cell_run(const lips_config *cfg, const lips_dataset *data, const char *dir,
                           lips_cell_progress *progress);
-
-/* Cost model: predicted seconds of a cell on one core, from operation counts and measured rates. */
-double lips_cell_seconds(const lips_config *cfg, const lips_net *net, int64_t n_train, int64_t n_test);
 
 #endif

@@ -54,17 +54,6 @@ static lips_st_out_tensor describe(export_memory *m, const lips_segment *s, int6
     return t;
 }
 
-/* Settings that change no result are left out, so that the same weights give the same file. */
-static lips_status portable_yaml(const lips_trainer *tr, char *buf, size_t size)
-{
-    lips_config c = tr->cfg;
-    c.out[0] = '\0';
-    c.jobs = 0;
-    c.checkpoint_epochs = 0;
-    c.checkpoint_seconds = 0;
-    return lips_config_yaml(&c, buf, size);
-}
-
 lips_status lips_trainer_export(lips_trainer *tr, const char *path)
 {
     const lips_segment *ps, *bs;
@@ -76,7 +65,7 @@ lips_status lips_trainer_export(lips_trainer *tr, const char *path)
     lips_status st;
     LIPS_TRY_GOTO(st, export_alloc(&m, tr->n_params + tr->n_buffers, np + nb), out);
     LIPS_TRY_GOTO(st, lips_trainer_get_params(tr, m.wide, m.wide + tr->n_params), out);
-    LIPS_TRY_GOTO(st, portable_yaml(tr, m.yaml, YAML_TEXT), out);
+    LIPS_TRY_GOTO(st, lips_config_yaml(&tr->cfg, m.yaml, YAML_TEXT), out);
     for (int64_t i = 0; i < tr->n_params + tr->n_buffers; i++)
         m.narrow[i] = (float)m.wide[i];
     for (int i = 0; i < np; i++)

@@ -18,6 +18,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { CONFIG_TEXT = 32768, NUMBER_TEXT = 32, VECTORS_MAX = 4 };
 
@@ -118,7 +119,7 @@ lips_status lips_trainer_save(lips_trainer *tr, const char *path, const char *ex
     lips_st_out_tensor t[VECTORS_MAX] = {0};
     void *host[VECTORS_MAX] = {NULL};
     identity *id = NULL;
-    char fresh[LIPS_PATH_MAX], epoch[NUMBER_TEXT], step[NUMBER_TEXT], updates[NUMBER_TEXT];
+    char fresh[LIPS_PATH_MAX] = "", epoch[NUMBER_TEXT], step[NUMBER_TEXT], updates[NUMBER_TEXT];
     int n = state_vectors(tr, vec);
 
     lips_status st;
@@ -149,6 +150,8 @@ lips_status lips_trainer_save(lips_trainer *tr, const char *path, const char *ex
     LIPS_TRY_GOTO(st, lips_st_write(fresh, t, n, meta, sizeof meta / sizeof *meta), out);
     LIPS_TRY_GOTO(st, rotate(fresh, path), out);
 out:
+    if (st != LIPS_OK)
+        unlink(fresh);
     for (int i = 0; i < n; i++)
         free(host[i]);
     free(id);

@@ -1,5 +1,6 @@
 /* CIFAR-10 and CIFAR-100: layout, folders, damaged files. */
 #include "../lib/data_files.h"
+#include "../lib/tempdir.h"
 #include "data/raw.h"
 
 #include <setjmp.h>
@@ -29,7 +30,7 @@ static void loads_all_files_in_order(void **state)
 {
     (void)state;
     char dir[TEST_PATH_MAX], below[2 * TEST_PATH_MAX];
-    test_folder_make(dir);
+    tempdir_make(dir, TEST_PATH_MAX);
     snprintf(below, sizeof below, "%s/cifar-10-batches-bin", dir);
     assert_int_equal(mkdir(below, 0777), 0);
     cifar10_write(below);
@@ -47,7 +48,7 @@ static void loads_all_files_in_order(void **state)
         }
         lips_raw_free(&raw);
     }
-    test_folder_remove(dir);
+    tempdir_remove(dir);
 }
 
 static void cifar100_gives_fine_labels(void **state)
@@ -56,7 +57,7 @@ static void cifar100_gives_fine_labels(void **state)
     char dir[TEST_PATH_MAX];
     lips_raw raw;
     uint8_t *bytes;
-    test_folder_make(dir);
+    tempdir_make(dir, TEST_PATH_MAX);
     size_t size = test_cifar_records(&bytes, 0, 6, 100);
     test_file_write(dir, "train.bin", bytes, size, false);
     assert_int_equal(lips_source_load(&raw, LIPS_DATA_CIFAR100, dir, true), LIPS_OK);
@@ -68,7 +69,7 @@ static void cifar100_gives_fine_labels(void **state)
     }
     lips_raw_free(&raw);
     free(bytes);
-    test_folder_remove(dir);
+    tempdir_remove(dir);
 }
 
 static void check_fails(const uint8_t *bytes, size_t size, int64_t classes, const char *expected)
@@ -115,7 +116,7 @@ static void missing_and_uneven_files(void **state)
 {
     (void)state;
     char dir[TEST_PATH_MAX], path[2 * TEST_PATH_MAX];
-    test_folder_make(dir);
+    tempdir_make(dir, TEST_PATH_MAX);
     load_fails(dir, dir,
                "curl -L https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz | tar -xz");
     cifar10_write(dir);
@@ -127,7 +128,7 @@ static void missing_and_uneven_files(void **state)
     load_fails(dir, "data_batch_3.bin", "one of them is cut short");
     remove(path);
     load_fails(dir, "data_batch_3.bin", "");
-    test_folder_remove(dir);
+    tempdir_remove(dir);
 }
 
 int main(void)

@@ -1,5 +1,6 @@
 /* Splits, label noise, standardisation, hash: on tiny files written here. */
 #include "../lib/data_files.h"
+#include "../lib/tempdir.h"
 #include "data/raw.h"
 
 #include <math.h>
@@ -16,7 +17,7 @@ enum { N_FILE = 60, N_TEST = 20, H = 5, W = 3, D = H * W };
 static int setup(void **state)
 {
     char *dir = malloc(TEST_PATH_MAX);
-    test_folder_make(dir);
+    tempdir_make(dir, TEST_PATH_MAX);
     test_idx_set(dir, N_FILE, N_TEST, H, W, true);
     *state = dir;
     return 0;
@@ -24,7 +25,7 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-    test_folder_remove(*state);
+    tempdir_remove(*state);
     free(*state);
     return 0;
 }
@@ -195,7 +196,7 @@ static void hash_sees_every_choice(void **state)
     /* One pixel of one test image. */
     char dir[TEST_PATH_MAX];
     uint8_t *bytes;
-    test_folder_make(dir);
+    tempdir_make(dir, TEST_PATH_MAX);
     test_idx_set(dir, N_FILE, N_TEST, H, W, false);
     spec.data_dir = dir, spec.n_test = 0;
     lips_dataset *before = load(&spec);
@@ -210,7 +211,7 @@ static void hash_sees_every_choice(void **state)
     lips_dataset_free(before);
     lips_dataset_free(after);
     free(bytes);
-    test_folder_remove(dir);
+    tempdir_remove(dir);
 }
 
 static void refuses(const lips_data_spec *spec, const char *expected)
@@ -258,7 +259,7 @@ static void constant_images_stay_finite(void **state)
     (void)state;
     char dir[TEST_PATH_MAX];
     uint8_t *bytes;
-    test_folder_make(dir);
+    tempdir_make(dir, TEST_PATH_MAX);
     test_idx_set(dir, N_FILE, N_TEST, H, W, false);
     size_t size = test_idx_images(&bytes, N_FILE, H, W);
     memset(bytes + 16, 77, size - 16);
@@ -270,7 +271,7 @@ static void constant_images_stay_finite(void **state)
     for (int64_t i = 0; i < 30 * D; i++)
         assert_true(fabsf(d->train.x[i]) < 1e-7f);
     lips_dataset_free(d);
-    test_folder_remove(dir);
+    tempdir_remove(dir);
 }
 
 int main(void)

@@ -1,5 +1,6 @@
 /* IDX files: what is read, and every way in which a file can be wrong. */
 #include "../lib/data_files.h"
+#include "../lib/tempdir.h"
 #include "data/raw.h"
 
 #include <setjmp.h>
@@ -193,7 +194,7 @@ static void files_that_are_none(void **state)
 {
     (void)state;
     char dir[TEST_PATH_MAX], path[2 * TEST_PATH_MAX];
-    test_folder_make(dir);
+    tempdir_make(dir, TEST_PATH_MAX);
     load_fails(dir, dir, "no train-images-idx3-ubyte there");
     test_idx_set(dir, 20, 10, 4, 4, false);
     snprintf(path, sizeof path, "%s/t10k-labels-idx1-ubyte", dir);
@@ -207,7 +208,7 @@ static void files_that_are_none(void **state)
     assert_int_equal(remove(path), 0);
     test_file_write(dir, "t10k-labels-idx1-ubyte", "", 0, false);
     load_fails(dir, "t10k-labels-idx1-ubyte", "offset 0: the file is empty");
-    test_folder_remove(dir);
+    tempdir_remove(dir);
     load_fails(dir, dir, "data_dir must hold");
 }
 

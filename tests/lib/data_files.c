@@ -5,29 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
-#include <ftw.h>
 #include <zlib.h>
 
 #include <cmocka.h>
-
-void test_folder_make(char dir[TEST_PATH_MAX])
-{
-    const char *tmp = getenv("TMPDIR");
-    snprintf(dir, TEST_PATH_MAX, "%s/lipsweep-test-XXXXXX", tmp && tmp[0] ? tmp : "/tmp");
-    assert_non_null(mkdtemp(dir));
-}
-
-static int entry_remove(const char *path, const struct stat *st, int flag, struct FTW *ftw)
-{
-    (void)st, (void)flag, (void)ftw;
-    return remove(path);
-}
-
-void test_folder_remove(const char *dir)
-{
-    nftw(dir, entry_remove, 16, FTW_DEPTH | FTW_PHYS);
-}
 
 void test_file_write(const char *dir, const char *name, const void *bytes, size_t size, bool gzip)
 {

@@ -1,5 +1,5 @@
 /*
- * lib/data_files.h - tiny data sets that tests write for themselves, in a folder of their own.
+ * lib/data_files.h - tiny data sets that tests write for themselves.
  */
 #ifndef LIPS_TESTS_DATA_FILES_H
 #define LIPS_TESTS_DATA_FILES_H
@@ -9,11 +9,6 @@
 #include <stdint.h>
 
 enum { TEST_PATH_MAX = 512 };
-
-/* A fresh empty folder below $TMPDIR or /tmp, into dir. Fails the test if it cannot be made. */
-void test_folder_make(char dir[TEST_PATH_MAX]);
-/* Removes it and what is in it. */
-void test_folder_remove(const char *dir);
 
 /* DIR/NAME = bytes, gzipped if asked. */
 void test_file_write(const char *dir, const char *name, const void *bytes, size_t size, bool gzip);

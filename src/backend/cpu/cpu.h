@@ -11,8 +11,69 @@
 
 #include "backend/backend.h"
 
+typedef struct lips_cpu_pool {
+    int64_t c, oh, ow, kh, kw; /* windows of kh x kw on an image of oh*kh x ow*kw */
+    int64_t t, lanes;
+} lips_cpu_pool;
+
+typedef struct lips_cpu_affine2 {
+    float *y;
+    const float *dy, *x;
+    int64_t dy_stride, x_stride, n; /* y lies as dy does */
+    float center, a, b, c;
+} lips_cpu_affine2;
+
+/* Cross-entropy of up to 16 samples side by side, z (classes) blocks of 16 at distance stride. */
+typedef struct lips_cpu_ce {
+    const float *z;
+    float *dz;        /* as z; 0 beyond samples; NULL: not wanted */
+    int64_t stride, classes, samples;
+    const int64_t *labels; /* (samples) or NULL: neither loss nor dz */
+    double *loss;     /* (samples) or NULL */
+    int64_t *pred;    /* (samples) or NULL */
+    double scale;
+} lips_cpu_ce;
+
 typedef struct lips_cpu_kernels {
     const char *name; /* "avx512", "avx2", "base" */
+
+    /* isa/elementwise.c: y may be an input. n, lanes and inner are multiples of 16. */
+    void (*add)(float *y, const float *a, const float *b, int64_t n);
+    void (*relu)(float *y, const float *x, int64_t n);
+    /* (rows, t, lanes): y = x where mask (rows, lanes) > 0, else 0 */
+    void (*mask)(float *y, const float *x, const float *mask, int64_t rows, int64_t t, int64_t lanes);
+    /* (rows, n): y += bias[row]; relu: then max(0, y). bias NULL counts as 0. */
+    void (*bias)(float *y, const float *bias, bool relu, int64_t rows, int64_t n);
+    /* (c, oh, ow, inner) = sums of kh x kw places of x (c, oh*kh, ow*kw, inner) / (kh*kw) */
+    void (*pool)(float *y, const float *x, const lips_cpu_pool *p);
+    void (*unpool)(float *dx, const float *dy, const float *mask, const lips_cpu_pool *p);
+    /* y = (x - center) * a + b; y = dy * a + (x - center) * b + c: n blocks of 16, strides in reals */
+    void (*affine)(float *y, const float *x, float center, float a, float b, int64_t n);
+    void (*affine2)(const lips_cpu_affine2 *p);
+
+    /* isa/reduce.c: f64, fixed order. */
+    /* sum (a - b)^2 of n reals (any n); b NULL counts as 0 */
+    double (*diff_sumsq)(const float *a, const float *b, int64_t n);
+    /* sum of n reals, n a multiple of 16 */
+    double (*sum)(const float *x, int64_t n);
+    /* Per lane, over n blocks of 16 at distance stride: s += x (centered: (x - center)^2) */
+    void (*lane_sum)(double s[16], const float *x, int64_t stride, int64_t n);
+    void (*lane_sumsq)(double s[16], const float *x, int64_t stride, double center, int64_t n);
+    /* d += y * (x - center) */
+    void (*lane_dot)(double d[16], const float *y, int64_t y_stride, const float *x, int64_t x_stride,
+                     double center, int64_t n);
+    /* theta[l][i][j] += scale[l] * sum_r x[r][i][l] x[r][j][l], r < rows, i, j < t, l < samples <= 16;
+     * x (rows, t, lanes). scale NULL counts as 1. */
+    void (*gram)(double *theta, const float *x, const double *scale, int64_t rows, int64_t t,
+                 int64_t lanes, int64_t samples);
+
+    /* isa/gather.c: dst[f * lanes + l] = row[l][f], f < features, l < 16 */
+    void (*gather)(float *dst, int64_t lanes, const float *const row[16], int64_t features);
+
+    /* isa/train.c */
+    void (*cross_entropy)(const lips_cpu_ce *p);
+    void (*sgd)(const lips_sgd_args *a);
+    void (*adam)(const lips_adam_args *a);
 } lips_cpu_kernels;
 
 typedef struct lips_cpu {

@@ -1,8 +1,26 @@
 /* The kernels of one instruction set, gathered. */
-#include "backend/cpu/isa/simd.h"
+#include "backend/cpu/isa/kernels.h"
 
 extern const lips_cpu_kernels LIPS_ISA_FN(lips_cpu_kernels);
 
 const lips_cpu_kernels LIPS_ISA_FN(lips_cpu_kernels) = {
     .name = LIPS_ISA_NAME,
+    .add = LIPS_ISA_FN(lips_cpu_add),
+    .relu = LIPS_ISA_FN(lips_cpu_relu),
+    .mask = LIPS_ISA_FN(lips_cpu_mask),
+    .bias = LIPS_ISA_FN(lips_cpu_bias),
+    .pool = LIPS_ISA_FN(lips_cpu_pool),
+    .unpool = LIPS_ISA_FN(lips_cpu_unpool),
+    .affine = LIPS_ISA_FN(lips_cpu_affine),
+    .affine2 = LIPS_ISA_FN(lips_cpu_affine2),
+    .diff_sumsq = LIPS_ISA_FN(lips_cpu_diff_sumsq),
+    .sum = LIPS_ISA_FN(lips_cpu_sum),
+    .lane_sum = LIPS_ISA_FN(lips_cpu_lane_sum),
+    .lane_sumsq = LIPS_ISA_FN(lips_cpu_lane_sumsq),
+    .lane_dot = LIPS_ISA_FN(lips_cpu_lane_dot),
+    .gram = LIPS_ISA_FN(lips_cpu_gram),
+    .gather = LIPS_ISA_FN(lips_cpu_gather),
+    .cross_entropy = LIPS_ISA_FN(lips_cpu_cross_entropy),
+    .sgd = LIPS_ISA_FN(lips_cpu_sgd),
+    .adam = LIPS_ISA_FN(lips_cpu_adam),
 };

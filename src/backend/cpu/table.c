@@ -1,0 +1,70 @@
+/* cpu: handle and table. One handle, one core: callers run several handles on several threads. */
+#include "backend/cpu/ops.h"
+
+#include <omp.h>
+#include <stdlib.h>
+
+extern const lips_ops lips_cpu_ops;
+
+static lips_status cpu_open(lips_backend **out, int device)
+{
+    (void)device;
+    *out = NULL;
+    const lips_cpu_kernels *k = NULL;
+    LIPS_TRY(lips_cpu_kernels_pick(&k));
+    lips_cpu *cpu = malloc(sizeof *cpu);
+    if (!cpu)
+        return lips_fail(LIPS_ERR_MEMORY, "cpu: out of memory (%zu bytes asked)", sizeof *cpu);
+    *cpu = (lips_cpu){.base.ops = &lips_cpu_ops, .k = k};
+    omp_set_num_threads(1); /* of this thread only: oneDNN stays on the caller's core */
+    *out = &cpu->base;
+    return LIPS_OK;
+}
+
+static void cpu_close(lips_backend *be)
+{
+    free(be);
+}
+
+const lips_ops lips_cpu_ops = {
+    .name = "cpu",
+    .real_bytes = sizeof(float),
+    .open = cpu_open,
+    .close = cpu_close,
+    .alloc = lips_cpu_alloc,
+    .release = lips_cpu_release,
+    .sync = lips_cpu_sync,
+    .write = lips_cpu_write,
+    .read = lips_cpu_read,
+    .zero = lips_cpu_zero,
+    .copy = lips_cpu_copy,
+    .diff_sumsq = lips_cpu_diff_sumsq,
+    .plan_lanes = lips_cpu_plan_lanes,
+    .tensor_bytes = lips_cpu_tensor_bytes,
+    .upload = lips_cpu_upload,
+    .upload_f64 = lips_cpu_upload_f64,
+    .download = lips_cpu_download,
+    .fill = lips_cpu_fill,
+    .eye = lips_cpu_eye,
+    .add = lips_cpu_add,
+    .linear_forward = lips_cpu_linear_forward,
+    .linear_vjp = lips_cpu_linear_vjp,
+    .linear_grad = lips_cpu_linear_grad,
+    .linear_gram = lips_cpu_linear_gram,
+    .bias_forward = lips_cpu_bias_forward,
+    .bias_grad = lips_cpu_bias_grad,
+    .bias_gram = lips_cpu_bias_gram,
+    .relu_forward = lips_cpu_relu_forward,
+    .relu_mask = lips_cpu_relu_mask,
+    .avgpool_forward = lips_cpu_avgpool_forward,
+    .avgpool_vjp = lips_cpu_avgpool_vjp,
+    .bn_forward = lips_cpu_bn_forward,
+    .bn_jvp = lips_cpu_bn_jvp,
+    .bn_vjp = lips_cpu_bn_vjp,
+    .bn_grad = lips_cpu_bn_grad,
+    .bn_gram = lips_cpu_bn_gram,
+    .loss = lips_cpu_loss,
+    .sgd = lips_cpu_sgd,
+    .adam = lips_cpu_adam,
+    .gram = lips_cpu_gram,
+};

@@ -1,0 +1,137 @@
+/*
+ * nn/graph.h - inside of a network: values, nodes, and the table of functions of a layer kind.
+ *
+ * A network computes value 0, its input, and one value per node. A node names the values it reads;
+ * a value may be read by several nodes. The file that executes (exec.c, pass.c) knows kinds only
+ * through lips_kind, so a new layer kind is one new file and its row in the list below.
+ *
+ * ReLU is an attribute of the node whose output it is applied to. The cotangent of such a value is
+ * stored already masked: it is the cotangent of the pre-activation. Whoever writes it (the vjp of a
+ * node that reads the value) therefore gets the value itself as `mask`; tangents are masked by the
+ * node's own jvp.
+ */
+#ifndef LIPS_NN_GRAPH_H
+#define LIPS_NN_GRAPH_H
+
+#include "nn/net.h"
+
+enum { LIPS_NODE_IN = 2, LIPS_NODE_PARAMS = 2, LIPS_NODE_BUFFERS = 3 };
+
+typedef struct lips_value {
+    int64_t c, h, w;
+    bool relu;   /* output of a ReLU */
+    bool needed; /* some parameter influences it: its cotangent is part of every parameter gradient */
+    int last;    /* the last node that reads it, -1 if none */
+} lips_value;
+
+typedef struct lips_kind lips_kind;
+
+typedef struct lips_node {
+    const lips_kind *kind;
+    int in[LIPS_NODE_IN], n_in; /* values */
+    int out;
+    bool relu;
+    lips_conv_geom geom;        /* convolution */
+    int64_t k;                  /* pooling: window, 0: global */
+    int params[LIPS_NODE_PARAMS];   /* parameter segments, -1: none; weight, bias */
+    int buffers[LIPS_NODE_BUFFERS]; /* buffer segments */
+    int layer;                  /* 1..L, or 0 */
+    double flops;               /* 2 x multiply-adds of one sample, forward */
+} lips_node;
+
+/* A node to be added. Zero fields mean "none". */
+typedef struct lips_node_spec {
+    const lips_kind *kind;
+    const char *name;           /* prefix of its segments' names */
+    int in[LIPS_NODE_IN];
+    int64_t units;              /* linear, convolution: outputs or output channels */
+    lips_conv_geom geom;
+    int64_t k;
+    bool bias, relu;
+} lips_node_spec;
+
+/* What a kind's functions see of one node in one pass. */
+typedef struct lips_call {
+    lips_backend *be;
+    const lips_node *node;
+    lips_tensor x[LIPS_NODE_IN], y; /* the last forward's values, t = 1 */
+    const void *param[LIPS_NODE_PARAMS];
+    void *buffer[LIPS_NODE_BUFFERS];
+    void *grad[LIPS_NODE_PARAMS];   /* set in a gradient pass only */
+    void *state;                    /* state_bytes(), kept from a forward in training mode */
+    void *work;                     /* workspace() */
+    bool training;
+} lips_call;
+
+struct lips_kind {
+    const char *name;
+    int n_in;
+    bool keeps_input; /* jvp, vjp, grad or gram read the primal input */
+    /* Checks the inputs, sets the node's output shape (*out) and flops, declares its segments. */
+    lips_status (*setup)(lips_net *net, lips_node *node, const lips_node_spec *spec, lips_value *out);
+    /* Bytes of state for training; NULL: none. */
+    size_t (*state_bytes)(const lips_net *net, const lips_node *node);
+    /* Scratch for values of x.cap samples with t stacked values; NULL: none. */
+    size_t (*workspace)(const lips_call *c, int64_t t);
+    lips_status (*forward)(const lips_call *c);
+    lips_status (*jvp)(const lips_call *c, const lips_tensor *xdot, const lips_tensor *ydot);
+    /* dx of input number `which`, overwritten, times (mask > 0) if mask is not NULL. */
+    lips_status (*vjp)(const lips_call *c, int which, const lips_tensor *dy, const lips_tensor *dx,
+                       const lips_tensor *mask);
+    lips_status (*grad)(const lips_call *c, const lips_tensor *dy); /* NULL: no parameters */
+    /* Added to theta_weight and theta_bias (each NULL: not wanted). NULL: no parameters. */
+    lips_status (*gram)(const lips_call *c, const lips_tensor *dy, double *theta_weight,
+                        double *theta_bias);
+};
+
+extern const lips_kind lips_kind_linear, lips_kind_conv, lips_kind_avgpool, lips_kind_batchnorm;
+
+struct lips_net {
+    lips_model_spec spec;
+    lips_value *values;
+    lips_node *nodes;
+    lips_segment *segments, *buffer_segments;
+    lips_layer_info *layers;
+    int n_values, n_nodes, n_segments, n_buffer_segments, n_layers;
+    int64_t n_params, n_buffers;
+    bool spatial;    /* some node works on images */
+    bool normalises; /* some node has buffers: training and evaluation mode differ */
+    int output;
+};
+
+/* A network with its input value alone; then nodes are added; finish names the output. On an error
+ * the caller frees the net. */
+lips_status lips_net_begin(lips_net **out, const lips_model_spec *spec);
+lips_status lips_net_add(lips_net *net, const lips_node_spec *spec, int *value);
+lips_status lips_net_finish(lips_net *net, int output);
+
+/* For setup functions: declare a parameter or buffer segment "<name>.<suffix>", returning its number
+ * in *index; declare the node as parameterised linear layer (after its segments). */
+lips_status lips_net_segment(lips_net *net, lips_role role, const char *name, const char *suffix,
+                             int ndim, const int64_t *shape, int *index);
+lips_status lips_net_layer_add(lips_net *net, lips_node *node, const char *name,
+                               lips_layer_info info);
+
+/* An architecture: adds its nodes to a net that has its input. */
+typedef struct lips_arch {
+    const char *name;
+    bool batch_norm; /* has the option */
+    lips_status (*build)(lips_net *net, int *output);
+} lips_arch;
+
+extern const lips_arch lips_arch_mlp, lips_arch_convnet;
+
+/* (C,H,W) read as (C*H*W,1,1). */
+static inline lips_tensor lips_tensor_flat(lips_tensor t)
+{
+    t.c = lips_tensor_features(&t);
+    t.h = t.w = 1;
+    return t;
+}
+
+/* For kinds whose op has no fused ReLU: applies it to the output, in place; and for all: masks the
+ * tangent of the output, in place. Nothing for nodes without ReLU. */
+lips_status lips_relu_in_place(const lips_call *c);
+lips_status lips_mask_tangent(const lips_call *c, const lips_tensor *ydot);
+
+#endif

@@ -1,0 +1,78 @@
+/*
+ * nn: initial parameters. Value i of parameter tensor s is a function of (seed, s, i) alone, rounded
+ * to f32, so every backend starts from the same numbers.
+ *
+ *   pytorch  weight and bias U(-b, b), b = 1/sqrt(fan_in)          (Linear's and Conv2d's defaults)
+ *   he       weight N(0, 2/fan_out), bias 0
+ *   glorot   weight U(-b, b), b = sqrt(6/(fan_in + fan_out)), bias 0
+ *   fixup    as he, but the last layer 0 (Zhang, Dauphin, Ma 2019: its rule for the classifier; the
+ *            networks here have no residual branch that it would scale)
+ *
+ * Batch norm starts as the identity: weight 1, bias 0, running mean 0 and variance 1.
+ */
+#include "base/random.h"
+#include "nn/graph.h"
+
+#include <math.h>
+
+typedef struct fan {
+    double in, out;
+} fan;
+
+static fan fan_of(const lips_net *net, int layer)
+{
+    const lips_segment *w = &net->segments[net->layers[layer - 1].weight];
+    double area = w->ndim == 4 ? (double)(w->shape[2] * w->shape[3]) : 1;
+    return (fan){.in = (double)w->shape[1] * area, .out = (double)w->shape[0] * area};
+}
+
+/* Half-width of the uniform (positive) or minus the deviation of the normal distribution; 0: zeros. */
+static double spread(const lips_net *net, lips_init init, const lips_segment *s)
+{
+    fan f = fan_of(net, s->layer);
+    if (init == LIPS_INIT_PYTORCH)
+        return 1 / sqrt(f.in);
+    if (s->role == LIPS_ROLE_BIAS)
+        return 0;
+    if (init == LIPS_INIT_GLOROT)
+        return sqrt(6 / (f.in + f.out));
+    if (init == LIPS_INIT_FIXUP && s->layer == net->n_layers)
+        return 0;
+    return -sqrt(2 / f.out);
+}
+
+static void fill(double *out, const lips_segment *s, double value)
+{
+    for (int64_t i = 0; i < s->count; i++)
+        out[s->offset + i] = value;
+}
+
+static void draw(double *out, const lips_segment *s, double width, const lips_rng *rng)
+{
+    for (int64_t i = 0; i < s->count; i++) {
+        double v = width > 0 ? width * (2 * lips_rng_uniform(rng, (uint64_t)i) - 1)
+                             : -width * lips_rng_normal(rng, (uint64_t)i);
+        out[s->offset + i] = (double)(float)v;
+    }
+}
+
+lips_status lips_net_init(const lips_net *net, lips_init init, uint64_t seed, double *params,
+                          double *buffers)
+{
+    if (init < LIPS_INIT_PYTORCH || init > LIPS_INIT_FIXUP)
+        return lips_fail(LIPS_ERR_USAGE, "init: unknown initialisation %d", (int)init);
+    for (int i = 0; i < net->n_segments; i++) {
+        const lips_segment *s = &net->segments[i];
+        lips_rng rng = {.seed = seed, .stream = LIPS_STREAM_INIT, .epoch = (uint32_t)i};
+        double width = s->layer ? spread(net, init, s) : 0;
+        if (width != 0)
+            draw(params, s, width, &rng);
+        else
+            fill(params, s, s->role == LIPS_ROLE_NORM_WEIGHT ? 1 : 0);
+    }
+    for (int i = 0; i < net->n_buffer_segments; i++) {
+        const lips_segment *s = &net->buffer_segments[i];
+        fill(buffers, s, s->role == LIPS_ROLE_RUNNING_VAR ? 1 : 0);
+    }
+    return LIPS_OK;
+}

@@ -1,0 +1,38 @@
+/* sweep/cell_files.h - the small files of a cell's folder and of OUT. */
+#ifndef LIPS_SWEEP_CELL_FILES_H
+#define LIPS_SWEEP_CELL_FILES_H
+
+#include "config/config.h"
+
+typedef enum lips_cell_state {
+    LIPS_CELL_WAITING,
+    LIPS_CELL_DONE,
+    LIPS_CELL_FAILED
+} lips_cell_state;
+
+/* What the folder says: `done` wins over `failed`. */
+lips_cell_state lips_cell_state_read(const char *dir);
+
+/* cfg without the settings that change no result, so that files that carry it do not differ. */
+void lips_config_portable(lips_config *cfg);
+
+lips_status lips_cell_write_config(const char *dir, const lips_config *portable);
+lips_status lips_cell_write_done(const char *dir, int64_t epoch, const char *stopped);
+lips_status lips_cell_write_failed(const char *dir, lips_status why, int64_t epoch,
+                                   const char *message);
+/* Removes everything that a restart from epoch 0 must not see. */
+lips_status lips_cell_reset(const char *dir);
+/* Removes what only a resume needs; failures do not matter. */
+void lips_cell_tidy(const char *dir);
+
+/* A small JSON object of one of these files. */
+typedef struct lips_note {
+    int64_t epoch, epochs;
+    char reason[32], message[1024];
+} lips_note;
+/* false: there is none, or it is damaged. */
+bool lips_note_read(lips_note *out, const char *dir, const char *file);
+/* Writes {"epoch":..,"epochs":..}; not synced to disk: it is only for `status`. */
+void lips_cell_write_progress(const char *dir, int64_t epoch, int64_t epochs);
+
+#endif
