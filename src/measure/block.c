@@ -1,0 +1,315 @@
+#include "measure/block.h"
+
+#include "measure/eigen.h"
+#include "measure/maps.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int parts(const lips_plan *p, int item)
+{
+    return item == LIPS_ITEM_INPUT || item == LIPS_ITEM_NORM ? 1 : p->layers;
+}
+
+static bool wants(unsigned items, int item)
+{
+    return (items >> item) & 1;
+}
+
+/* Host doubles of a block; with b NULL they are only counted. */
+static lips_status take(double **dst, int64_t count, size_t *bytes)
+{
+    *bytes += (size_t)count * sizeof(double);
+    if (!dst)
+        return LIPS_OK;
+    *dst = calloc((size_t)count, sizeof(double));
+    if (!*dst)
+        return lips_fail(LIPS_ERR_MEMORY, "measure: out of memory for %zu bytes of Gram matrices",
+                         (size_t)count * sizeof(double));
+    return LIPS_OK;
+}
+
+static lips_status take_host(lips_block *b, const lips_plan *p, size_t *bytes)
+{
+    int64_t cap = p->block, k = p->k;
+    LIPS_TRY(take(b ? &b->logits : NULL, cap * k, bytes));
+    LIPS_TRY(take(b ? &b->p : NULL, cap * k, bytes));
+    LIPS_TRY(take(b ? &b->rest : NULL, cap * k, bytes));
+    LIPS_TRY(take(b ? &b->loss : NULL, cap, bytes));
+    LIPS_TRY(take(b ? &b->maps : NULL, cap * k * k, bytes));
+    LIPS_TRY(take(b ? &b->work : NULL, 2 * k * k, bytes));
+    LIPS_TRY(take(b ? &b->eigen : NULL, (int64_t)lips_eigen_scratch(k), bytes));
+    if (!p->no_loss) {
+        LIPS_TRY(take(b ? &b->u : NULL, cap * k, bytes));
+        LIPS_TRY(take(b ? &b->seed : NULL, cap * k, bytes));
+        LIPS_TRY(take(b ? &b->unit : NULL, cap, bytes));
+    }
+    for (int item = 0; item < LIPS_ITEMS; item++) {
+        if (wants(p->full, item))
+            LIPS_TRY(take(b ? &b->full[item] : NULL, parts(p, item) * cap * k * k, bytes));
+        if (wants(p->one, item))
+            LIPS_TRY(take(b ? &b->one[item] : NULL, parts(p, item) * cap, bytes));
+    }
+    if (p->needs & LIPS_NEED_ACT)
+        LIPS_TRY(take(b ? &b->act : NULL, p->layers * cap, bytes));
+    return LIPS_OK;
+}
+
+static lips_exec_spec exec_spec(const lips_plan *p)
+{
+    /* Activation norms come from the visitor, so they need a backward pass of any kind. */
+    bool any = p->full || p->one || (p->needs & LIPS_NEED_ACT);
+    return (lips_exec_spec){.cap = p->block, .t = p->full ? p->k : any ? 1 : 0};
+}
+
+lips_status lips_block_plan_bytes(const lips_plan *p, size_t *bytes)
+{
+    const lips_ops *ops = p->args->ops;
+    lips_exec_spec spec = exec_spec(p);
+    lips_backend *be = NULL;
+    size_t exec = 0;
+    *bytes = 0;
+    LIPS_TRY(take_host(NULL, p, bytes));
+    LIPS_TRY(ops->open(&be, p->args->device));
+    lips_status st = lips_exec_plan_bytes(p->net, be, &spec, &exec);
+    ops->close(be);
+    *bytes += exec + (size_t)(lips_net_params(p->net) + lips_net_buffers(p->net)) * ops->real_bytes;
+    return st;
+}
+
+/* A device vector holding host's n reals; NULL for n = 0. */
+static lips_status put(lips_backend *be, void **dst, const double *host, int64_t n)
+{
+    if (n == 0)
+        return LIPS_OK;
+    LIPS_TRY(be->ops->alloc(be, dst, (size_t)n * be->ops->real_bytes));
+    LIPS_TRY(be->ops->write(be, *dst, 0, host, n));
+    return LIPS_OK;
+}
+
+lips_status lips_block_create(lips_block **out, const lips_plan *p)
+{
+    const lips_network_view *net = &p->args->network;
+    lips_exec_spec spec = exec_spec(p);
+    lips_status st = LIPS_OK;
+    size_t bytes = 0;
+    *out = NULL;
+    lips_block *b = calloc(1, sizeof *b);
+    if (!b)
+        return lips_fail(LIPS_ERR_MEMORY, "measure: out of memory for a block");
+    b->plan = p;
+    b->cap = p->block;
+    b->k = p->k;
+    LIPS_TRY_GOTO(st, take_host(b, p, &bytes), out);
+    LIPS_TRY_GOTO(st, p->args->ops->open(&b->be, p->args->device), out);
+    LIPS_TRY_GOTO(st, put(b->be, &b->params, net->params, lips_net_params(net->net)), out);
+    LIPS_TRY_GOTO(st, put(b->be, &b->buffers, net->buffers, lips_net_buffers(net->net)), out);
+    LIPS_TRY_GOTO(st, lips_exec_create(&b->exec, net->net, b->be, &spec), out);
+    lips_exec_set_params(b->exec, b->params, b->buffers);
+    *out = b;
+    b = NULL;
+out:
+    lips_block_free(b);
+    return st;
+}
+
+void lips_block_free(lips_block *b)
+{
+    if (!b)
+        return;
+    lips_exec_free(b->exec);
+    if (b->be) {
+        if (b->params)
+            b->be->ops->release(b->be, b->params);
+        if (b->buffers)
+            b->be->ops->release(b->be, b->buffers);
+        b->be->ops->close(b->be);
+    }
+    free(b->logits), free(b->p), free(b->rest), free(b->u), free(b->loss);
+    free(b->act), free(b->maps), free(b->work), free(b->eigen), free(b->seed), free(b->unit);
+    for (int item = 0; item < LIPS_ITEMS; item++)
+        free(b->full[item]), free(b->one[item]);
+    free(b);
+}
+
+const double *lips_block_full(const lips_block *b, int item, int layer)
+{
+    int64_t part = layer > 0 ? layer - 1 : 0;
+    return b->full[item] + part * b->cap * b->k * b->k;
+}
+
+void lips_block_loss_sq(const lips_block *b, int item, int layer, double *out)
+{
+    int64_t part = layer > 0 ? layer - 1 : 0;
+    for (int64_t i = 0; i < b->b; i++)
+        out[i] = b->one[item] ? b->one[item][part * b->cap + i]
+                              : lips_quadratic(lips_block_full(b, item, layer) + i * b->k * b->k,
+                                               b->u + i * b->k, b->k);
+}
+
+/* Logits to p, loss and dL/dz, in f64. */
+static void head(lips_block *b)
+{
+    const lips_plan *p = b->plan;
+    const lips_inputs *in = &p->args->inputs;
+    bool squared = p->args->network.loss == LIPS_LOSS_MSE;
+    for (int64_t i = 0; i < b->b; i++) {
+        const double *z = b->logits + i * b->k;
+        lips_softmax(b->p + i * b->k, b->rest + i * b->k, z, b->k);
+        if (p->no_loss)
+            continue;
+        int64_t y = p->no_class ? -1 : lips_plan_class(p, b->first + i);
+        double *u = b->u + i * b->k, loss = 0;
+        for (int64_t j = 0; j < b->k; j++) {
+            double target = in->target ? (double)in->target[lips_plan_row(p, b->first + i) * b->k + j]
+                                       : (double)(j == y);
+            if (squared)
+                u[j] = z[j] - target;
+            else
+                u[j] = j == y ? -b->rest[i * b->k + j] : b->p[i * b->k + j];
+            loss += 0.5 * u[j] * u[j];
+        }
+        b->loss[i] = squared ? loss : lips_cross_entropy(z, b->k, y);
+    }
+}
+
+static double *gram_of(lips_block *b, int item, int layer)
+{
+    int64_t part = layer > 0 ? layer - 1 : 0;
+    if (b->in_loss_pass)
+        return b->one[item] ? b->one[item] + part * b->cap : NULL;
+    return b->full[item] ? b->full[item] + part * b->cap * b->k * b->k : NULL;
+}
+
+static lips_status visit(void *user, const lips_layer_event *event)
+{
+    lips_block *b = user;
+    const lips_ops *ops = b->be->ops;
+    double *in = gram_of(b, LIPS_ITEM_IN, event->layer);
+    double *weight = gram_of(b, LIPS_ITEM_WEIGHT, event->layer);
+    double *bias = gram_of(b, LIPS_ITEM_BIAS, event->layer);
+    if (in)
+        LIPS_TRY(ops->gram(b->be, &(lips_gram_args){.x = *event->dx, .g = in}));
+    if (weight || bias)
+        LIPS_TRY(lips_layer_gram(b->exec, event, weight, event->info->bias >= 0 ? bias : NULL));
+    if (b->act) {
+        double *act = b->act + (event->layer - 1) * b->cap;
+        memset(act, 0, (size_t)b->b * sizeof *act); /* a second pass would add the same again */
+        LIPS_TRY(ops->gram(b->be, &(lips_gram_args){.x = event->x, .g = act}));
+    }
+    return LIPS_OK;
+}
+
+/* One stacked backward pass from the seed that stands in the exec; fills full or one. */
+static lips_status backward(lips_block *b, unsigned items, int64_t t, bool loss_pass)
+{
+    const lips_ops *ops = b->be->ops;
+    unsigned layers = LIPS_NEED_IN | LIPS_NEED_WEIGHT | LIPS_NEED_BIAS;
+    lips_tensor dx;
+    b->in_loss_pass = loss_pass;
+    for (int item = 0; item < LIPS_ITEMS; item++)
+        if (wants(items, item))
+            memset(gram_of(b, item, 0), 0,
+                   (size_t)(parts(b->plan, item) * b->cap * t * t) * sizeof(double));
+    lips_vjp_args a = {
+        .t = t,
+        .want_input = wants(items, LIPS_ITEM_INPUT),
+        .dx = &dx,
+        .visit = (items & layers) || b->act ? visit : NULL,
+        .want_dx = wants(items, LIPS_ITEM_IN),
+        .user = b,
+        .theta_norm = wants(items, LIPS_ITEM_NORM) ? gram_of(b, LIPS_ITEM_NORM, 0) : NULL,
+    };
+    LIPS_TRY(lips_exec_vjp(b->exec, &a));
+    if (a.want_input)
+        LIPS_TRY(ops->gram(b->be,
+                           &(lips_gram_args){.x = dx, .g = gram_of(b, LIPS_ITEM_INPUT, 0)}));
+    return ops->sync(b->be);
+}
+
+/* The loss's cotangent, scaled to a largest entry of 1: at interpolation dL/dz is far below what a float's
+ * products can hold. */
+static lips_status loss_pass(lips_block *b)
+{
+    lips_tensor seed;
+    for (int64_t i = 0; i < b->b; i++) {
+        const double *u = b->u + i * b->k;
+        double top = 0;
+        for (int64_t j = 0; j < b->k; j++)
+            top = fabs(u[j]) > top || isnan(u[j]) ? fabs(u[j]) : top;
+        b->unit[i] = top;
+        for (int64_t j = 0; j < b->k; j++)
+            b->seed[i * b->k + j] = top == 0 ? 0 : u[j] / top;
+    }
+    LIPS_TRY(lips_exec_seed(b->exec, 1, &seed));
+    LIPS_TRY(b->be->ops->upload_f64(b->be, &seed, b->seed));
+    LIPS_TRY(backward(b, b->plan->one, 1, true));
+    for (int item = 0; item < LIPS_ITEMS; item++)
+        for (int part = 0; b->one[item] && part < parts(b->plan, item); part++)
+            for (int64_t i = 0; i < b->b; i++)
+                b->one[item][part * b->cap + i] *= b->unit[i] * b->unit[i];
+    return LIPS_OK;
+}
+
+static lips_status passes(lips_block *b)
+{
+    const lips_plan *p = b->plan;
+    const lips_ops *ops = b->be->ops;
+    lips_tensor logits, seed;
+    lips_tensor *input = lips_exec_input(b->exec);
+    const float *x = p->args->inputs.x;
+    const int64_t *index = p->args->inputs.index;
+    input->b = b->b;
+    LIPS_TRY(ops->upload(b->be, input, index ? x : x + b->first * lips_tensor_features(input),
+                         index ? index + b->first : NULL));
+    LIPS_TRY(lips_exec_forward(b->exec, false, &logits));
+    LIPS_TRY(ops->download(b->be, b->logits, &logits));
+    LIPS_TRY(ops->sync(b->be));
+    head(b);
+    if (p->full || (!p->one && (p->needs & LIPS_NEED_ACT))) {
+        int64_t t = p->full ? b->k : 1;
+        LIPS_TRY(lips_exec_seed(b->exec, t, &seed));
+        LIPS_TRY(p->full ? ops->eye(b->be, &seed, 1.0) : ops->fill(b->be, &seed, 0.0));
+        LIPS_TRY(backward(b, p->full, t, false));
+    }
+    if (p->one)
+        LIPS_TRY(loss_pass(b));
+    return LIPS_OK;
+}
+
+/* Has sample i a non-finite input or logit? ReLU and its mask may swallow a NaN on the way, and what comes out
+ * then looks like a number. */
+static bool broken(const lips_block *b, int64_t i)
+{
+    const lips_plan *p = b->plan;
+    int64_t features = lips_tensor_features(lips_exec_input(b->exec));
+    const float *x = p->args->inputs.x + lips_plan_row(p, b->first + i) * features;
+    for (int64_t j = 0; j < features; j++)
+        if (!isfinite(x[j]))
+            return true;
+    for (int64_t j = 0; j < b->k; j++)
+        if (!isfinite(b->logits[i * b->k + j]))
+            return true;
+    return false;
+}
+
+lips_status lips_block_run(lips_block *b, int64_t first)
+{
+    const lips_plan *p = b->plan;
+    b->first = first;
+    b->b = p->n - first < b->cap ? p->n - first : b->cap;
+    LIPS_TRY(passes(b));
+    for (int i = 0; i < p->n_series; i++) {
+        const lips_series *s = &p->series[i];
+        double *out[2] = {s->v[0] + first, s->n_v > 1 ? s->v[1] + first : NULL};
+        if (!s->reason)
+            s->eval(s, b, out);
+    }
+    for (int64_t i = 0; i < b->b; i++)
+        if (broken(b, i))
+            for (int j = 0; j < p->n_series; j++)
+                for (int v = 0; p->series[j].v[0] && v < p->series[j].n_v; v++)
+                    p->series[j].v[v][first + i] = p->series[j].if_broken;
+    return LIPS_OK;
+}

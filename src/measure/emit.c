@@ -1,0 +1,187 @@
+#include "measure/emit.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+lips_record lips_emit_base(const lips_emit *e, int row, int layer, bool host)
+{
+    const lips_measure_args *a = e->plan->args;
+    lips_record r = lips_record_init(lips_quantities[row].name);
+    r.layer = layer;
+    r.layer_name = layer ? e->names[layer] : NULL;
+    r.epoch = a->network.epoch;
+    r.device = a->ops->name;
+    r.precision = host || a->ops->real_bytes == 8 ? "float64" : "float32";
+    if (!host) {
+        r.split = e->split;
+        r.n = e->plan->n;
+        r.has_seed = a->inputs.has_seed;
+        r.seed = a->inputs.seed;
+    }
+    return r;
+}
+
+lips_status lips_emit_add(lips_emit *e, const lips_record *r)
+{
+    lips_measurement *m = e->out;
+    if (m->n_records == e->cap_records) {
+        int cap = e->cap_records ? 2 * e->cap_records : 64;
+        lips_record *grown = realloc(m->records, (size_t)cap * sizeof *grown);
+        if (!grown)
+            return lips_fail(LIPS_ERR_MEMORY, "measure: out of memory for %d records", cap);
+        m->records = grown;
+        e->cap_records = cap;
+    }
+    m->records[m->n_records++] = *r;
+    return LIPS_OK;
+}
+
+static lips_record of_series(const lips_emit *e, const lips_series *s, int v)
+{
+    lips_record r = lips_emit_base(e, s->row, s->layer, false);
+    r.norm = s->norm[v];
+    r.output = s->output[v];
+    if (s->reason) {
+        r.form = LIPS_FORM_NULL;
+        r.reason = s->reason;
+    }
+    return r;
+}
+
+static lips_status emit_stats(lips_emit *e, int row)
+{
+    const lips_plan *p = e->plan;
+    for (int i = 0; i < p->n_series; i++) {
+        const lips_series *s = &p->series[i];
+        for (int v = 0; s->row == row && v < s->n_v; v++) {
+            lips_record r = of_series(e, s, v);
+            if (!s->reason) {
+                r.form = LIPS_FORM_STATS;
+                r.exact = true;
+                LIPS_TRY(lips_record_stats(&r, s->v[v], p->n));
+            }
+            LIPS_TRY(lips_emit_add(e, &r));
+        }
+    }
+    return LIPS_OK;
+}
+
+lips_status lips_emit_mean(lips_emit *e, int row)
+{
+    const lips_series *s = lips_plan_find(e->plan, lips_quantities[row].name, 0);
+    lips_record r = of_series(e, s, 0);
+    if (!s->reason) {
+        r.form = LIPS_FORM_VALUE;
+        for (int64_t i = 0; i < e->plan->n; i++)
+            r.value += s->v[0][i];
+        r.value /= (double)e->plan->n;
+    }
+    return lips_emit_add(e, &r);
+}
+
+lips_status lips_emit_loss_max(lips_emit *e, int row)
+{
+    const lips_series *s = lips_plan_find(e->plan, "loss", 0);
+    lips_record r = lips_emit_base(e, row, 0, false);
+    r.form = s->reason ? LIPS_FORM_NULL : LIPS_FORM_VALUE;
+    r.reason = s->reason;
+    r.value = s->reason ? 0 : s->v[0][0];
+    for (int64_t i = 1; !s->reason && i < e->plan->n; i++)
+        r.value = s->v[0][i] > r.value || isnan(s->v[0][i]) ? s->v[0][i] : r.value;
+    return lips_emit_add(e, &r);
+}
+
+/* Below this a sample's cross-entropy has no curvature in the logits that training could use (QUANTITIES, H). */
+static const double DEGENERATE = 1e-6;
+
+lips_status lips_emit_degenerate(lips_emit *e, int row)
+{
+    const lips_series *s = lips_plan_find(e->plan, "logit_hessian.max", 0);
+    lips_record r = lips_emit_base(e, row, 0, false);
+    r.form = s->reason ? LIPS_FORM_NULL : LIPS_FORM_VALUE;
+    r.reason = s->reason;
+    for (int64_t i = 0; !s->reason && i < e->plan->n; i++)
+        r.value += s->v[0][i] < DEGENERATE;
+    r.value /= (double)e->plan->n;
+    return lips_emit_add(e, &r);
+}
+
+/* "quantity.norm/output", "quantity.norm/layer_name", without the parts that a series has not. */
+static void sample_name(char *buf, size_t size, const lips_record *r)
+{
+    const char *tail = r->output ? r->output : r->layer_name;
+    snprintf(buf, size, "%s%s%s%s%s", r->quantity, r->norm ? "." : "", r->norm ? r->norm : "",
+             tail ? "/" : "", tail ? tail : "");
+}
+
+static lips_status emit_samples(lips_emit *e)
+{
+    const lips_plan *p = e->plan;
+    lips_measurement *m = e->out;
+    size_t vectors = 0;
+    for (int i = 0; i < p->n_series; i++)
+        vectors += (size_t)p->series[i].n_v;
+    m->samples = calloc(vectors + 1, sizeof *m->samples);
+    if (!m->samples)
+        return lips_fail(LIPS_ERR_MEMORY, "measure: out of memory for per-sample values");
+    for (int i = 0; i < p->n_series; i++)
+        for (int v = 0; v < p->series[i].n_v; v++) {
+            const lips_series *s = &p->series[i];
+            if (s->reason || !((p->wanted >> s->row) & 1))
+                continue;
+            lips_per_sample *dst = &m->samples[m->n_samples];
+            lips_record r = of_series(e, s, v);
+            sample_name(dst->name, sizeof dst->name, &r);
+            dst->v = malloc((size_t)p->n * sizeof *dst->v);
+            if (!dst->v)
+                return lips_fail(LIPS_ERR_MEMORY, "measure: out of memory for per-sample values");
+            memcpy(dst->v, s->v[v], (size_t)p->n * sizeof *dst->v);
+            m->n_samples++;
+        }
+    return LIPS_OK;
+}
+
+/* Names outlive the network and the caller's strings: one block, table of pointers first. */
+static lips_status keep_names(lips_emit *e)
+{
+    const lips_plan *p = e->plan;
+    const char *split = p->args->inputs.split ? p->args->inputs.split : "inputs";
+    size_t table = (size_t)(p->layers + 1) * sizeof(char *);
+    size_t bytes = table + (size_t)p->layers * LIPS_NAME_MAX + strlen(split) + 1;
+    char *storage = malloc(bytes);
+    e->norms = calloc((size_t)p->layers + 1, sizeof *e->norms);
+    e->out->storage = storage;
+    if (!storage || !e->norms)
+        return lips_fail(LIPS_ERR_MEMORY, "measure: out of memory for the layers' names");
+    e->names = (const char **)(void *)storage;
+    e->names[0] = NULL;
+    char *at = storage + table;
+    for (int l = 1; l <= p->layers; l++, at += LIPS_NAME_MAX) {
+        snprintf(at, LIPS_NAME_MAX, "%s", lips_net_layer(p->net, l)->name);
+        e->names[l] = at;
+    }
+    strcpy(at, split);
+    e->split = at;
+    return LIPS_OK;
+}
+
+lips_status lips_emit_all(lips_measurement *out, const lips_plan *p)
+{
+    lips_emit e = {.plan = p, .out = out};
+    lips_status st = LIPS_OK;
+    out->n = p->n;
+    LIPS_TRY_GOTO(st, keep_names(&e), out);
+    for (int row = 0; row < lips_quantities_count; row++)
+        if ((p->wanted >> row) & 1)
+            LIPS_TRY_GOTO(st,
+                          lips_quantities[row].emit ? lips_quantities[row].emit(&e, row)
+                                                    : emit_stats(&e, row),
+                          out);
+    if (p->args->per_sample)
+        LIPS_TRY_GOTO(st, emit_samples(&e), out);
+out:
+    free(e.norms);
+    return st;
+}

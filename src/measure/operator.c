@@ -1,0 +1,222 @@
+#include "measure/operator.h"
+
+#include "base/random.h"
+
+#include <lapacke.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    ITERATIONS_MAX = 300,
+    CHECK_EVERY = 4 /* the small eigenproblem costs more than a product of a narrow layer */
+};
+
+/* The value's error is at most this, relative; usually its square, since Ritz values converge twice as fast. */
+static const double TOLERANCE = 1e-7;
+
+typedef struct linear_map {
+    int64_t rows, cols;
+    const double *w;
+    const lips_layer_info *conv; /* NULL: w is the rows x cols matrix itself */
+    double *padded;              /* conv: the zero-padded image (C, H + 2 pad, W + 2 pad) */
+} linear_map;
+
+static double dot(const double *a, const double *b, int64_t n)
+{
+    /* Four chains, fixed order: the sum is the bottleneck of the orthogonalisation. */
+    double s[4] = {0, 0, 0, 0};
+    int64_t i = 0;
+    for (; i + 4 <= n; i += 4)
+        for (int j = 0; j < 4; j++)
+            s[j] += a[i + j] * b[i + j];
+    for (; i < n; i++)
+        s[0] += a[i] * b[i];
+    return (s[0] + s[1]) + (s[2] + s[3]);
+}
+
+static void axpy(double *restrict y, double a, const double *restrict x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] += a * x[i];
+}
+
+/* For each pair of an output row and the kernel row that touches it: y row += or x row += by the kernel's taps. */
+static void conv_apply(const linear_map *m, double *y, const double *x)
+{
+    const lips_layer_info *g = m->conv;
+    int64_t r = g->geom.r, pad = g->geom.pad, s = g->geom.stride;
+    int64_t pw = g->w + 2 * pad, ph = g->h + 2 * pad;
+    for (int64_t row = 0; row < g->c * g->h; row++)
+        memcpy(m->padded + ((row / g->h) * ph + row % g->h + pad) * pw + pad, x + row * g->w,
+               (size_t)g->w * sizeof *x);
+    memset(y, 0, (size_t)m->rows * sizeof *y);
+    for (int64_t o = 0; o < g->o; o++)
+        for (int64_t c = 0; c < g->c; c++)
+            for (int64_t tap = 0; tap < r * r; tap++) {
+                double w = m->w[(o * g->c + c) * r * r + tap];
+                const double *base = m->padded + (c * ph + tap / r) * pw + tap % r;
+                for (int64_t yy = 0; yy < g->oh; yy++) {
+                    double *restrict dst = y + (o * g->oh + yy) * g->ow;
+                    const double *restrict src = base + yy * s * pw;
+                    if (s == 1)
+                        axpy(dst, w, src, g->ow);
+                    else
+                        for (int64_t i = 0; i < g->ow; i++)
+                            dst[i] += w * src[i * s];
+                }
+            }
+}
+
+static void conv_apply_t(const linear_map *m, double *x, const double *y)
+{
+    const lips_layer_info *g = m->conv;
+    int64_t r = g->geom.r, pad = g->geom.pad, s = g->geom.stride;
+    int64_t pw = g->w + 2 * pad, ph = g->h + 2 * pad;
+    memset(m->padded, 0, (size_t)(g->c * ph * pw) * sizeof *m->padded);
+    for (int64_t o = 0; o < g->o; o++)
+        for (int64_t c = 0; c < g->c; c++)
+            for (int64_t tap = 0; tap < r * r; tap++) {
+                double w = m->w[(o * g->c + c) * r * r + tap];
+                double *base = m->padded + (c * ph + tap / r) * pw + tap % r;
+                for (int64_t yy = 0; yy < g->oh; yy++) {
+                    const double *restrict src = y + (o * g->oh + yy) * g->ow;
+                    double *restrict dst = base + yy * s * pw;
+                    if (s == 1)
+                        axpy(dst, w, src, g->ow);
+                    else
+                        for (int64_t i = 0; i < g->ow; i++)
+                            dst[i * s] += w * src[i];
+                }
+            }
+    for (int64_t row = 0; row < g->c * g->h; row++)
+        memcpy(x + row * g->w, m->padded + ((row / g->h) * ph + row % g->h + pad) * pw + pad,
+               (size_t)g->w * sizeof *x);
+    memset(m->padded, 0, (size_t)(g->c * ph * pw) * sizeof *m->padded); /* conv_apply wants a zero border */
+}
+
+static void apply(const linear_map *m, double *y, const double *x, bool transposed)
+{
+    if (m->conv && transposed)
+        conv_apply_t(m, y, x);
+    else if (m->conv)
+        conv_apply(m, y, x);
+    else if (transposed) {
+        memset(y, 0, (size_t)m->cols * sizeof *y);
+        for (int64_t i = 0; i < m->rows; i++)
+            axpy(y, x[i], m->w + i * m->cols, m->cols);
+    } else
+        for (int64_t i = 0; i < m->rows; i++)
+            y[i] = dot(m->w + i * m->cols, x, m->cols);
+}
+
+/* Largest eigenvalue of the Lanczos matrix B'B (k,k tridiagonal: alpha_j^2 + beta_{j-1}^2, alpha_j beta_j) and its residual. */
+static lips_status ritz(lips_spectral *out, const double *alpha, const double *beta, int64_t k)
+{
+    double *d = malloc((size_t)(k * (k + 2)) * sizeof *d);
+    if (!d)
+        return lips_fail(LIPS_ERR_MEMORY, "out of memory for a spectral norm");
+    double *e = d + k, *z = e + k;
+    for (int64_t j = 0; j < k; j++) {
+        d[j] = alpha[j] * alpha[j] + (j > 0 ? beta[j - 1] * beta[j - 1] : 0);
+        e[j] = alpha[j] * beta[j];
+    }
+    double last = e[k - 1];
+    lapack_int info = LAPACKE_dstev(LAPACK_COL_MAJOR, 'V', (lapack_int)k, d, e, z, (lapack_int)k);
+    if (info == 0) {
+        double top = d[k - 1];
+        out->value = top > 0 ? sqrt(top) : 0;
+        out->residual = top > 0 ? fabs(last * z[(k - 1) * k + k - 1]) / top : 0;
+        out->iterations = k;
+    }
+    free(d);
+    if (info != 0)
+        return lips_fail(LIPS_ERR_RUNTIME, "spectral norm: dstev failed (%d)", (int)info);
+    return LIPS_OK;
+}
+
+static double normalise(double *v, int64_t n)
+{
+    double norm = sqrt(dot(v, v, n));
+    for (int64_t i = 0; norm > 0 && i < n; i++)
+        v[i] /= norm;
+    return norm;
+}
+
+/* Golub-Kahan: A v_j = alpha_j u_j + beta_{j-1} u_{j-1}, A'u_j = alpha_j v_j + beta_j v_{j+1}, the v_j (on the smaller
+ * side) re-orthogonalised in full, twice. flip: A is the transposed map. */
+static lips_status golub_kahan(lips_spectral *out, const linear_map *m, bool flip)
+{
+    int64_t n = flip ? m->rows : m->cols, rows = flip ? m->cols : m->rows;
+    int64_t steps = n < ITERATIONS_MAX ? n : ITERATIONS_MAX;
+    double alpha[ITERATIONS_MAX], beta[ITERATIONS_MAX];
+    lips_rng rng = {.seed = 0, .stream = LIPS_STREAM_LANCZOS};
+    lips_status st = LIPS_OK;
+    double *basis = malloc((size_t)((steps + 1) * n + 2 * rows) * sizeof *basis);
+    if (!basis)
+        return lips_fail(LIPS_ERR_MEMORY, "out of memory for a spectral norm (%lld basis vectors of %lld)",
+                         (long long)steps, (long long)n);
+    double *u = basis + (steps + 1) * n, *au = u + rows;
+    memset(u, 0, (size_t)rows * sizeof *u);
+    for (int64_t i = 0; i < n; i++)
+        basis[i] = lips_rng_normal(&rng, (uint64_t)i);
+    normalise(basis, n);
+    for (int64_t j = 0; j < steps; j++) {
+        double *v = basis + j * n, *next = v + n;
+        apply(m, au, v, flip);
+        if (j > 0)
+            axpy(au, -beta[j - 1], u, rows);
+        memcpy(u, au, (size_t)rows * sizeof *u);
+        alpha[j] = normalise(u, rows);
+        apply(m, next, u, !flip);
+        for (int pass = 0; pass < 2; pass++)
+            for (int64_t i = 0; i <= j; i++)
+                axpy(next, -dot(next, basis + i * n, n), basis + i * n, n);
+        beta[j] = normalise(next, n);
+        bool ended = j + 1 == steps || !(beta[j] > 1e-14 * alpha[0]);
+        if (ended || (j + 1) % CHECK_EVERY == 0) {
+            LIPS_TRY_GOTO(st, ritz(out, alpha, beta, j + 1), out);
+            if (ended || out->residual <= TOLERANCE)
+                break;
+        }
+    }
+out:
+    free(basis);
+    return st;
+}
+
+static lips_status spectral(lips_spectral *out, const linear_map *m, int64_t weights)
+{
+    double largest = 0;
+    *out = (lips_spectral){.value = 0};
+    for (int64_t i = 0; i < weights; i++) {
+        if (!isfinite(m->w[i])) {
+            *out = (lips_spectral){.value = NAN, .residual = NAN};
+            return LIPS_OK;
+        }
+        largest = fmax(largest, fabs(m->w[i]));
+    }
+    if (largest == 0)
+        return LIPS_OK;
+    return golub_kahan(out, m, m->rows < m->cols);
+}
+
+lips_status lips_matrix_spectral(lips_spectral *out, const double *w, int64_t rows, int64_t cols)
+{
+    linear_map m = {.rows = rows, .cols = cols, .w = w};
+    return spectral(out, &m, rows * cols);
+}
+
+lips_status lips_layer_spectral(lips_spectral *out, const lips_layer_info *g, const double *w)
+{
+    if (!g->conv)
+        return lips_matrix_spectral(out, w, g->o, g->c * g->h * g->w);
+    int64_t pixels = (g->h + 2 * g->geom.pad) * (g->w + 2 * g->geom.pad);
+    linear_map m = {.rows = g->o * g->oh * g->ow, .cols = g->c * g->h * g->w, .w = w, .conv = g};
+    m.padded = calloc((size_t)(g->c * pixels), sizeof *m.padded);
+    if (!m.padded)
+        return lips_fail(LIPS_ERR_MEMORY, "out of memory for a padded image of layer %s", g->name);
+    lips_status st = spectral(out, &m, g->o * g->c * g->geom.r * g->geom.r);
+    free(m.padded);
+    return st;
+}

@@ -1,0 +1,181 @@
+#include "measure/plan.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    /* Samples per block, from the network alone: one vector register of samples for convolutions, a matrix
+     * product wide enough for full speed for linear layers. */
+    BLOCK_CONV = 16,
+    BLOCK_LINEAR = 128
+};
+
+/* Cotangents of one value of one block are kept below this, so that many classes mean smaller blocks. */
+static const double BLOCK_BYTES = 256e6;
+
+static int64_t choose_block(const lips_net *net, int64_t k)
+{
+    bool conv = false;
+    double widest = 1;
+    for (int l = 1; l <= lips_net_layers(net); l++) {
+        const lips_layer_info *info = lips_net_layer(net, l);
+        double features = (double)(info->c * info->h * info->w);
+        conv = conv || info->conv;
+        widest = features > widest ? features : widest;
+    }
+    if (conv)
+        return BLOCK_CONV;
+    int64_t block = BLOCK_LINEAR;
+    while (block > BLOCK_CONV && (double)(block * k) * widest * 4 > BLOCK_BYTES)
+        block /= 2;
+    return block;
+}
+
+int64_t lips_plan_row(const lips_plan *p, int64_t i)
+{
+    return p->args->inputs.index ? p->args->inputs.index[i] : i;
+}
+
+int64_t lips_plan_class(const lips_plan *p, int64_t i)
+{
+    return p->args->inputs.label[lips_plan_row(p, i)];
+}
+
+static lips_status check_inputs(lips_plan *p)
+{
+    const lips_inputs *in = &p->args->inputs;
+    if (in->n < 1 || !in->x)
+        return lips_fail(LIPS_ERR_USAGE, "measure: no samples to measure on (n = %" PRId64 ")", in->n);
+    if (p->args->threads < 1)
+        return lips_fail(LIPS_ERR_USAGE, "measure: threads = %d, must be at least 1", p->args->threads);
+    if (p->args->batch < 0)
+        return lips_fail(LIPS_ERR_USAGE, "measure: batch = %" PRId64 ", must not be negative",
+                         p->args->batch);
+    if (in->label)
+        for (int64_t i = 0; i < in->n; i++)
+            if (lips_plan_class(p, i) < 0 || lips_plan_class(p, i) >= p->k)
+                return lips_fail(LIPS_ERR_DATA,
+                                 "label %" PRId64 " of sample %" PRId64 " is outside 0..%" PRId64,
+                                 lips_plan_class(p, i), lips_plan_row(p, i), p->k - 1);
+    if (!in->label)
+        p->no_class = in->target ? "needs class labels, the inputs have real targets"
+                                 : "needs labels, the inputs have none";
+    if (p->args->network.loss == LIPS_LOSS_CROSS_ENTROPY)
+        p->no_loss = p->no_class;
+    else if (!in->label && !in->target)
+        p->no_loss = "needs labels or targets, the inputs have none";
+    return LIPS_OK;
+}
+
+/* Which items each of the two passes computes: loss gradients come from the K x K Grams where those exist. */
+static void resolve_passes(lips_plan *p)
+{
+    p->full = p->needs & LIPS_NEED_ITEMS_MASK;
+    unsigned loss = (p->needs >> LIPS_NEED_LOSS_SHIFT) & LIPS_NEED_ITEMS_MASK;
+    unsigned layers = LIPS_NEED_WEIGHT | LIPS_NEED_BIAS;
+    /* With the layers' Grams there, the batch norms' small ones save a second pass. */
+    if ((loss & LIPS_NEED_NORM) && (p->full & layers) == layers)
+        p->full |= LIPS_NEED_NORM;
+    p->one = loss & ~p->full;
+}
+
+static lips_status plan_row(lips_plan *p, int row)
+{
+    if ((p->planned >> row) & 1)
+        return LIPS_OK;
+    p->planned |= UINT64_C(1) << row;
+    if (lips_quantities[row].plan)
+        LIPS_TRY(lips_quantities[row].plan(p, row));
+    return LIPS_OK;
+}
+
+lips_status lips_plan_require(lips_plan *p, const char *name)
+{
+    return plan_row(p, lips_quantity_find(name));
+}
+
+lips_status lips_plan_add(lips_plan *p, const lips_series *s)
+{
+    if (p->n_series == p->cap_series) {
+        int cap = p->cap_series ? 2 * p->cap_series : 32;
+        lips_series *grown = realloc(p->series, (size_t)cap * sizeof *grown);
+        if (!grown)
+            return lips_fail(LIPS_ERR_MEMORY, "measure: out of memory for %d series", cap);
+        p->series = grown;
+        p->cap_series = cap;
+    }
+    lips_series *dst = &p->series[p->n_series++];
+    *dst = *s;
+    dst->v[0] = dst->v[1] = NULL;
+    if (!s->reason)
+        p->needs |= lips_quantities[s->row].needs;
+    return LIPS_OK;
+}
+
+const lips_series *lips_plan_find(const lips_plan *p, const char *name, int layer)
+{
+    int row = lips_quantity_find(name);
+    for (int i = 0; i < p->n_series; i++)
+        if (p->series[i].row == row && p->series[i].layer == layer)
+            return &p->series[i];
+    return NULL;
+}
+
+lips_status lips_plan_create(lips_plan **out, const lips_measure_args *a)
+{
+    *out = NULL;
+    lips_plan *p = calloc(1, sizeof *p);
+    if (!p)
+        return lips_fail(LIPS_ERR_MEMORY, "measure: out of memory for a plan");
+    lips_status st = LIPS_OK;
+    p->args = a;
+    p->net = a->network.net;
+    p->n = a->inputs.n;
+    p->k = lips_net_spec(p->net)->classes;
+    p->layers = lips_net_layers(p->net);
+    p->block = a->batch ? a->batch : choose_block(p->net, p->k);
+    p->wanted = a->metrics.bits;
+    LIPS_TRY_GOTO(st, check_inputs(p), out);
+    for (int row = 0; row < lips_quantities_count; row++)
+        if (lips_metrics_has(&a->metrics, row))
+            LIPS_TRY_GOTO(st, plan_row(p, row), out);
+    resolve_passes(p);
+    *out = p;
+    p = NULL;
+out:
+    lips_plan_free(p);
+    return st;
+}
+
+lips_status lips_plan_alloc(lips_plan *p)
+{
+    for (int i = 0; i < p->n_series; i++)
+        for (int j = 0; !p->series[i].reason && j < p->series[i].n_v; j++) {
+            p->series[i].v[j] = malloc((size_t)p->n * sizeof(double));
+            if (!p->series[i].v[j])
+                return lips_fail(LIPS_ERR_MEMORY, "measure: out of memory for %zu bytes of results",
+                                 lips_plan_bytes(p));
+        }
+    return LIPS_OK;
+}
+
+size_t lips_plan_bytes(const lips_plan *p)
+{
+    size_t bytes = 0;
+    for (int i = 0; i < p->n_series; i++)
+        if (!p->series[i].reason)
+            bytes += (size_t)p->series[i].n_v * (size_t)p->n * sizeof(double);
+    return bytes;
+}
+
+void lips_plan_free(lips_plan *p)
+{
+    if (!p)
+        return;
+    for (int i = 0; i < p->n_series; i++)
+        for (int j = 0; j < 2; j++)
+            free(p->series[i].v[j]);
+    free(p->series);
+    free(p);
+}
