@@ -75,9 +75,9 @@ lips_status lips_metrics_parse(lips_metrics *out, const char *text)
 {
     char word[64];
     out->bits = 0;
-    for (const char *at = text; *at;) {
+    for (const char *at = text, *next; at; at = next) {
         size_t len = strcspn(at, ",");
-        const char *end = at + len, *next = *end ? end + 1 : end;
+        next = at[len] ? at + len + 1 : NULL;
         while (len > 0 && isspace((unsigned char)*at))
             at++, len--;
         while (len > 0 && isspace((unsigned char)at[len - 1]))
@@ -89,9 +89,6 @@ lips_status lips_metrics_parse(lips_metrics *out, const char *text)
         if (bits == 0)
             return unknown(word);
         out->bits |= bits;
-        at = next;
     }
-    if (out->bits == 0)
-        return lips_fail(LIPS_ERR_USAGE, "metrics: no quantity is named");
     return LIPS_OK;
 }
