@@ -1,10 +1,11 @@
 /*
  * Every operation of the cpu backend against ref, on each instruction set that this processor has:
- * odd shapes, batches that do not fill their lanes (the unused lanes hold rubbish that must not enter a
- * result), guard words behind every tensor.
+ * odd shapes, batches that do not fill their lanes (the unused lanes hold rubbish that must not
+ * enter a result), guard words behind every tensor.
  *
  * Tolerance: an entry that sums n products of f32 values rounded to 2^-24 may be off by about
- * sqrt(n) 2^-24 of its terms' norm; 2e-6 of the result's norm covers n up to 1000 with a factor to spare.
+ * sqrt(n) 2^-24 of its terms' norm; 2e-6 of the result's norm covers n up to 1000 with a factor to
+ * spare.
  */
 #include "backend/backend.h"
 #include "base/random.h"
@@ -44,18 +45,21 @@ static void ok(lips_status st)
         fail_msg("%s\n%s", lips_error(), lips_error_trace());
 }
 
-static twin twin_make(pair *p, int64_t cap, int64_t b, int64_t c, int64_t h, int64_t w, int64_t t, int64_t lanes)
+static twin twin_make(pair *p, int64_t cap, int64_t b, int64_t c, int64_t h, int64_t w, int64_t t,
+                      int64_t lanes)
 {
     twin out;
     for (int i = 0; i < 2; i++) {
         lips_backend *be = p->be[i];
-        out.t[i] = (lips_tensor){.cap = cap, .b = b, .c = c, .h = h, .w = w, .t = t, .lanes = i ? lanes : 1};
+        out.t[i] = (lips_tensor){
+            .cap = cap, .b = b, .c = c, .h = h, .w = w, .t = t, .lanes = i ? lanes : 1};
         out.bytes[i] = be->ops->tensor_bytes(be, &out.t[i]);
         ok(be->ops->alloc(be, &out.t[i].data, out.bytes[i] + GUARD * be->ops->real_bytes));
         double guard[GUARD];
         for (int k = 0; k < GUARD; k++)
             guard[k] = guard_value;
-        ok(be->ops->write(be, out.t[i].data, (int64_t)(out.bytes[i] / be->ops->real_bytes), guard, GUARD));
+        ok(be->ops->write(be, out.t[i].data, (int64_t)(out.bytes[i] / be->ops->real_bytes), guard,
+                          GUARD));
     }
     /* Rubbish in every place of cpu, the unused lanes included. */
     for (size_t k = 0; k < out.bytes[1] / sizeof(float); k++)
@@ -81,7 +85,8 @@ static void twin_fill(pair *p, twin *x)
     for (int64_t i = 0; i < t->b; i++)
         for (int64_t k = 0; k < t->t; k++)
             for (int64_t f = 0; f < features; f++)
-                ((float *)t->data)[((i / t->lanes * features + f) * t->t + k) * t->lanes + i % t->lanes] =
+                ((float *)t
+                     ->data)[((i / t->lanes * features + f) * t->t + k) * t->lanes + i % t->lanes] =
                     (float)v[(i * t->t + k) * features + f];
     free(v);
 }
@@ -94,8 +99,8 @@ static void close_enough(const char *what, const double *want, const double *got
         diff += (want[i] - got[i]) * (want[i] - got[i]);
     }
     if (!(sqrt(diff) <= tolerance * sqrt(norm) + 1e-30))
-        fail_msg("%s: |difference| %g, |expected| %g, %lld values, first %g against %g", what, sqrt(diff),
-                 sqrt(norm), (long long)n, got[0], want[0]);
+        fail_msg("%s: |difference| %g, |expected| %g, %lld values, first %g against %g", what,
+                 sqrt(diff), sqrt(norm), (long long)n, got[0], want[0]);
 }
 
 static void guards_intact(pair *p, const char *what, const twin *x)
@@ -103,7 +108,8 @@ static void guards_intact(pair *p, const char *what, const twin *x)
     for (int i = 0; i < 2; i++) {
         double guard[GUARD];
         size_t real = p->be[i]->ops->real_bytes;
-        ok(p->be[i]->ops->read(p->be[i], guard, x->t[i].data, (int64_t)(x->bytes[i] / real), GUARD));
+        ok(p->be[i]->ops->read(p->be[i], guard, x->t[i].data, (int64_t)(x->bytes[i] / real),
+                               GUARD));
         for (int k = 0; k < GUARD; k++)
             if (guard[k] != guard_value)
                 fail_msg("%s: guard %d overwritten", what, k);
@@ -160,8 +166,8 @@ typedef struct shape {
 } shape;
 
 static const shape shapes[] = {
-    {1, 1, 16, 1, 1, 4, 4, 1},    {16, 16, 16, 3, 5, 2, 2, 7},   {17, 17, 16, 1, 3, 6, 4, 10},
-    {40, 33, 16, 10, 7, 4, 2, 3}, {33, 33, 48, 2, 17, 2, 6, 5},  {128, 100, 128, 1, 31, 2, 2, 13},
+    {1, 1, 16, 1, 1, 4, 4, 1},      {16, 16, 16, 3, 5, 2, 2, 7},   {17, 17, 16, 1, 3, 6, 4, 10},
+    {40, 33, 16, 10, 7, 4, 2, 3},   {33, 33, 48, 2, 17, 2, 6, 5},  {128, 100, 128, 1, 31, 2, 2, 13},
     {200, 130, 128, 4, 4, 4, 8, 2}, {48, 31, 16, 11, 2, 8, 8, 33},
 };
 
@@ -181,7 +187,8 @@ static void linear(pair *p, const shape *s)
     twin w = vector_make(p, s->o * s->c), bias = vector_make(p, s->o);
     double *theta[2];
     for (int i = 0; i < 2; i++) {
-        lips_linear_args a = {.y = y1.t[i], .x = x1.t[i], .w = w.t[i].data, .bias = bias.t[i].data, .relu = true};
+        lips_linear_args a = {
+            .y = y1.t[i], .x = x1.t[i], .w = w.t[i].data, .bias = bias.t[i].data, .relu = true};
         RUN(linear_forward, &a);
         a = (lips_linear_args){.y = y.t[i], .x = x.t[i], .w = w.t[i].data};
         RUN(linear_forward, &a);
@@ -231,7 +238,8 @@ static void elementwise(pair *p, const shape *s)
     twin_same(p, "avgpool_forward global", &one);
     for (int i = 0; i < 2; i++) {
         RUN(relu_forward, &((lips_relu_args){.y = x.t[i], .x = x.t[i]}));
-        RUN(avgpool_vjp, &((lips_pool_args){.y = half.t[i], .x = y.t[i], .k = 2, .mask = &x1.t[i]}));
+        RUN(avgpool_vjp,
+            &((lips_pool_args){.y = half.t[i], .x = y.t[i], .k = 2, .mask = &x1.t[i]}));
     }
     twin_same(p, "relu_forward", &x);
     twin_same(p, "avgpool_vjp", &y);
@@ -265,9 +273,17 @@ static void batch_norm(pair *p, const shape *s, bool training)
             var[c] = 0.5 + (double)c;
         ok(p->be[i]->ops->write(p->be[i], vec[3].t[i].data, 0, var, s->c));
         free(var);
-        lips_bn_args a = {.y = out.t[i], .x = in.t[i], .gamma = vec[0].t[i].data, .beta = vec[1].t[i].data,
-                          .mean = vec[2].t[i].data, .var = vec[3].t[i].data, .batch_mean = stat[i],
-                          .batch_var = stat[i] + s->c, .training = training, .eps = 1e-5, .momentum = 0.1};
+        lips_bn_args a = {.y = out.t[i],
+                          .x = in.t[i],
+                          .gamma = vec[0].t[i].data,
+                          .beta = vec[1].t[i].data,
+                          .mean = vec[2].t[i].data,
+                          .var = vec[3].t[i].data,
+                          .batch_mean = stat[i],
+                          .batch_var = stat[i] + s->c,
+                          .training = training,
+                          .eps = 1e-5,
+                          .momentum = 0.1};
         RUN(bn_forward, &a);
         a.in = &in.t[i];
         a.y = v.t[i], a.x = u.t[i];
@@ -309,8 +325,13 @@ static void losses(pair *p, const shape *s)
     }
     for (int kind = 0; kind < 2; kind++) {
         for (int i = 0; i < 2; i++)
-            RUN(loss, &((lips_loss_args){.kind = (lips_loss_kind)kind, .z = z.t[i], .labels = labels,
-                                         .loss = loss[i], .pred = pred[i], .dz = &dz.t[i], .scale = 0.01}));
+            RUN(loss, &((lips_loss_args){.kind = (lips_loss_kind)kind,
+                                         .z = z.t[i],
+                                         .labels = labels,
+                                         .loss = loss[i],
+                                         .pred = pred[i],
+                                         .dz = &dz.t[i],
+                                         .scale = 0.01}));
         close_enough("loss", loss[0], loss[1], s->b);
         assert_memory_equal(pred[0], pred[1], (size_t)s->b * sizeof(int64_t));
         twin_same(p, "dz", &dz);
@@ -341,13 +362,26 @@ static void optimisers(pair *p, int64_t n)
             square[k] = (double)(float)(square[k] * square[k]);
         ok(be->ops->write(be, v.t[i].data, 0, square, n));
         free(square);
-        RUN(sgd, &((lips_sgd_args){.p = q.t[i].data, .g = g.t[i].data, .m = m.t[i].data, .n = n, .lr = 0.1,
-                                   .momentum = 0.9, .weight_decay = 0.01}));
+        RUN(sgd, &((lips_sgd_args){.p = q.t[i].data,
+                                   .g = g.t[i].data,
+                                   .m = m.t[i].data,
+                                   .n = n,
+                                   .lr = 0.1,
+                                   .momentum = 0.9,
+                                   .weight_decay = 0.01}));
         RUN(sgd, &((lips_sgd_args){.p = q.t[i].data, .g = g.t[i].data, .n = n, .lr = 0.1}));
         for (int64_t step = 3; step < 6; step++)
-            RUN(adam, &((lips_adam_args){.p = q.t[i].data, .g = g.t[i].data, .m = m.t[i].data,
-                                         .v = v.t[i].data, .n = n, .step = step, .lr = 0.1, .beta1 = 0.9,
-                                         .beta2 = 0.99, .eps = 1e-3, .weight_decay = 0.1}));
+            RUN(adam, &((lips_adam_args){.p = q.t[i].data,
+                                         .g = g.t[i].data,
+                                         .m = m.t[i].data,
+                                         .v = v.t[i].data,
+                                         .n = n,
+                                         .step = step,
+                                         .lr = 0.1,
+                                         .beta1 = 0.9,
+                                         .beta2 = 0.99,
+                                         .eps = 1e-3,
+                                         .weight_decay = 0.1}));
         ok(be->ops->diff_sumsq(be, &sumsq[i], q.t[i].data, g.t[i].data, n));
     }
     vector_same(p, "sgd, adam: p", &q, n);
@@ -377,7 +411,8 @@ static void transfers(pair *p, const shape *s)
     const lips_tensor *t = &x.t[1];
     for (int64_t i = t->b; i < (t->cap + t->lanes - 1) / t->lanes * t->lanes; i++)
         for (int64_t f = 0; f < features; f++)
-            assert_true(((float *)t->data)[(i / t->lanes * features + f) * t->lanes + i % t->lanes] == 0);
+            assert_true(
+                ((float *)t->data)[(i / t->lanes * features + f) * t->lanes + i % t->lanes] == 0);
     for (int i = 0; i < 2; i++)
         ok(p->be[i]->ops->eye(p->be[i], &e.t[i], 0.25));
     twin_same(p, "eye", &e);

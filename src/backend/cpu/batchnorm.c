@@ -27,7 +27,8 @@ static void take_statistics(lips_backend *be, const lips_bn_args *a, int64_t c)
     a->batch_mean[c] = mean;
     a->batch_var[c] = var;
     running_mean[c] = (float)((1 - a->momentum) * (double)running_mean[c] + a->momentum * mean);
-    running_var[c] = (float)((1 - a->momentum) * (double)running_var[c] + a->momentum * var * n / (n - 1));
+    running_var[c] =
+        (float)((1 - a->momentum) * (double)running_var[c] + a->momentum * var * n / (n - 1));
 }
 
 lips_status lips_cpu_bn_forward(lips_backend *be, const lips_bn_args *a)
@@ -40,12 +41,14 @@ lips_status lips_cpu_bn_forward(lips_backend *be, const lips_bn_args *a)
             take_statistics(be, a, c);
         lips_cpu_bn_channel n = lips_cpu_bn_statistics(a, c);
         double scale = (double)((const float *)a->gamma)[c] * n.inv;
-        /* x - (float)mean is nearly exact; what the rounding of mean leaves out goes into the shift. */
+        /* x - (float)mean is nearly exact; what the rounding of mean leaves out goes into the
+         * shift. */
         float center = (float)n.mean;
         double shift = (double)((const float *)a->beta)[c] - (n.mean - (double)center) * scale;
         for (int64_t s = 0; s < lips_cpu_slabs(&a->x); s++)
-            lips_cpu_k(be)->affine(lips_cpu_slab(&a->y, s) + c * inner, lips_cpu_slab(&a->x, s) + c * inner,
-                                   center, (float)scale, (float)shift, inner);
+            lips_cpu_k(be)->affine(lips_cpu_slab(&a->y, s) + c * inner,
+                                   lips_cpu_slab(&a->x, s) + c * inner, center, (float)scale,
+                                   (float)shift, inner);
     }
     if (a->training && a->tracked)
         *(float *)a->tracked += 1;
@@ -58,13 +61,14 @@ static void scale_channel(lips_backend *be, const lips_tensor *out, const lips_t
 {
     int64_t inner = u->h * u->w * u->t * u->lanes;
     for (int64_t s = 0; s < lips_cpu_slabs(u); s++)
-        lips_cpu_k(be)->affine(lips_cpu_slab(out, s) + c * inner, lips_cpu_slab(u, s) + c * inner, 0,
-                               (float)scale, 0, inner);
+        lips_cpu_k(be)->affine(lips_cpu_slab(out, s) + c * inner, lips_cpu_slab(u, s) + c * inner,
+                               0, (float)scale, 0, inner);
 }
 
 /* Training mode, channel c, stacked value t: one pass for the averages, one for the result. */
 static void project_channel(lips_backend *be, const lips_tensor *out, const lips_tensor *u,
-                            const lips_tensor *in, int64_t c, int64_t t, lips_cpu_bn_channel n, double scale)
+                            const lips_tensor *in, int64_t c, int64_t t, lips_cpu_bn_channel n,
+                            double scale)
 {
     double count = (double)(u->b * u->h * u->w);
     double avg = lips_cpu_channel_sum(be, u, c, t) / count;

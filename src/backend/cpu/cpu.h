@@ -19,18 +19,19 @@ typedef struct lips_cpu_pool {
 typedef struct lips_cpu_affine2 {
     float *y;
     const float *dy, *x;
-    int64_t dy_stride, x_stride, n; /* y lies as dy does */
+    int64_t dy_stride, x_stride; /* reals from one block of 16 to the next; y lies as dy does */
+    int64_t n;                   /* blocks */
     float center, a, b, c;
 } lips_cpu_affine2;
 
 /* Cross-entropy of up to 16 samples side by side, z (classes) blocks of 16 at distance stride. */
 typedef struct lips_cpu_ce {
     const float *z;
-    float *dz;        /* as z; 0 beyond samples; NULL: not wanted */
+    float *dz; /* as z; 0 beyond samples; NULL: not wanted */
     int64_t stride, classes, samples;
     const int64_t *labels; /* (samples) or NULL: neither loss nor dz */
-    double *loss;     /* (samples) or NULL */
-    int64_t *pred;    /* (samples) or NULL */
+    double *loss;          /* (samples) or NULL */
+    int64_t *pred;         /* (samples) or NULL */
     double scale;
 } lips_cpu_ce;
 
@@ -41,14 +42,16 @@ typedef struct lips_cpu_kernels {
     void (*add)(float *y, const float *a, const float *b, int64_t n);
     void (*relu)(float *y, const float *x, int64_t n);
     /* (rows, t, lanes): y = x where mask (rows, lanes) > 0, else 0 */
-    void (*mask)(float *y, const float *x, const float *mask, int64_t rows, int64_t t, int64_t lanes);
+    void (*mask)(float *y, const float *x, const float *mask, int64_t rows, int64_t t,
+                 int64_t lanes);
     /* (rows, n): y += bias[row]; relu: then max(0, y). bias NULL counts as 0. */
     void (*bias)(float *y, const float *bias, bool relu, int64_t rows, int64_t n);
     /* (c, oh, ow, inner) = sums of kh x kw places of x (c, oh*kh, ow*kw, inner) / (kh*kw) */
     void (*pool)(float *y, const float *x, const lips_cpu_pool *p);
     void (*unpool)(float *dx, const float *dy, const float *mask, const lips_cpu_pool *p);
-    /* y = (x - center) * a + b; y = dy * a + (x - center) * b + c: n blocks of 16, strides in reals */
+    /* y = (x - center) * a + b */
     void (*affine)(float *y, const float *x, float center, float a, float b, int64_t n);
+    /* y = dy * a + (x - center) * b + c */
     void (*affine2)(const lips_cpu_affine2 *p);
 
     /* isa/reduce.c: f64, fixed order. */
@@ -56,12 +59,12 @@ typedef struct lips_cpu_kernels {
     double (*diff_sumsq)(const float *a, const float *b, int64_t n);
     /* sum of n reals, n a multiple of 16 */
     double (*sum)(const float *x, int64_t n);
-    /* Per lane, over n blocks of 16 at distance stride: s += x (centered: (x - center)^2) */
+    /* Per lane, over n blocks of 16 at distance stride: s += x; s += (x - center)^2 */
     void (*lane_sum)(double s[16], const float *x, int64_t stride, int64_t n);
     void (*lane_sumsq)(double s[16], const float *x, int64_t stride, double center, int64_t n);
     /* d += y * (x - center) */
-    void (*lane_dot)(double d[16], const float *y, int64_t y_stride, const float *x, int64_t x_stride,
-                     double center, int64_t n);
+    void (*lane_dot)(double d[16], const float *y, int64_t y_stride, const float *x,
+                     int64_t x_stride, double center, int64_t n);
     /* theta[l][i][j] += scale[l] * sum_r x[r][i][l] x[r][j][l], r < rows, i, j < t, l < samples <= 16;
      * x (rows, t, lanes). scale NULL counts as 1. */
     void (*gram)(double *theta, const float *x, const double *scale, int64_t rows, int64_t t,

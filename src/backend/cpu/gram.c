@@ -35,14 +35,16 @@ lips_status lips_cpu_linear_gram(lips_backend *be, const lips_linear_args *a)
     for (int64_t i = 0; i < a->y.b; i += LIPS_CPU_LANES) {
         block k = block_at(&a->y, a->theta, i);
         double norm[LIPS_CPU_LANES] = {0};
-        lips_cpu_k(be)->lane_sumsq(norm, lips_cpu_slab(&a->x, k.slab) + k.lane, a->x.lanes, 0, a->x.c);
+        lips_cpu_k(be)->lane_sumsq(norm, lips_cpu_slab(&a->x, k.slab) + k.lane, a->x.lanes, 0,
+                                   a->x.c);
         lips_cpu_k(be)->gram(k.theta, lips_cpu_slab(&a->y, k.slab) + k.lane, norm, a->y.c, a->y.t,
                              a->y.lanes, k.samples);
     }
     return LIPS_OK;
 }
 
-enum { T_TILE = 32 }; /* stacked values whose sums over positions are held at once: 4 KiB each side */
+/* Stacked values whose sums over positions are held at once: 4 KiB each side. */
+enum { T_TILE = 32 };
 
 typedef struct sums {
     double v[T_TILE][LIPS_CPU_LANES];
@@ -58,19 +60,21 @@ static void rank_one(const block *k, int64_t t, int64_t i0, int64_t ni, const su
                 k->theta[(l * t + i0 + i) * t + j0 + j] += u->v[i][l] * v->v[j][l];
 }
 
-/* Sums over the positions of channel c for stacked values t0..t0+nt: of y, or of y * (x - center) * scale. */
+/* Sums over the positions of channel c for stacked values t0..t0+nt: of y, or of y * (x - center) *
+ * scale. */
 typedef struct position_sum {
     const lips_tensor *y, *x; /* x NULL: of y alone */
     double center, scale;
 } position_sum;
 
-static void sum_positions(const lips_cpu_kernels *kernels, sums *out, const position_sum *p, const block *k,
-                          int64_t c, int64_t t0, int64_t nt)
+static void sum_positions(const lips_cpu_kernels *kernels, sums *out, const position_sum *p,
+                          const block *k, int64_t c, int64_t t0, int64_t nt)
 {
     const lips_tensor *y = p->y;
     int64_t n = y->h * y->w, stride = y->t * y->lanes;
     for (int64_t i = 0; i < nt; i++) {
-        const float *from = lips_cpu_slab(y, k->slab) + c * n * stride + (t0 + i) * y->lanes + k->lane;
+        const float *from =
+            lips_cpu_slab(y, k->slab) + c * n * stride + (t0 + i) * y->lanes + k->lane;
         for (int64_t l = 0; l < LIPS_CPU_LANES; l++)
             out->v[i][l] = 0;
         if (!p->x) {
@@ -85,7 +89,8 @@ static void sum_positions(const lips_cpu_kernels *kernels, sums *out, const posi
 }
 
 /* theta += the Gram of one channel's sums over positions, tile by tile. */
-static void channel_gram(const lips_cpu_kernels *kernels, const position_sum *p, const block *k, int64_t c)
+static void channel_gram(const lips_cpu_kernels *kernels, const position_sum *p, const block *k,
+                         int64_t c)
 {
     int64_t t = p->y->t;
     sums u, v;
@@ -124,7 +129,8 @@ lips_status lips_cpu_bn_gram(lips_backend *be, const lips_bn_args *a)
             lips_cpu_bn_channel n = lips_cpu_bn_statistics(a, c);
             channel_gram(lips_cpu_k(be), &(position_sum){.y = &a->y}, &k, c);
             channel_gram(lips_cpu_k(be),
-                         &(position_sum){.y = &a->y, .x = &a->x, .center = n.mean, .scale = n.inv}, &k, c);
+                         &(position_sum){.y = &a->y, .x = &a->x, .center = n.mean, .scale = n.inv},
+                         &k, c);
         }
     }
     return LIPS_OK;

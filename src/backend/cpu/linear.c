@@ -3,9 +3,11 @@
  *
  *   forward  Y (O,n) = W (O,C) X (C,n) + bias     n = t*lanes columns
  *   vjp      dX (C,n) = W^T dY                    then the mask
- *   grad     dW (O,C) += dY (O,m) X^T             m = samples of the slab: the last one's rest is left out
+ *   grad     dW (O,C) += dY (O,m) X^T             m = samples of the slab: the last one's rest is
+ * left out
  *
- * dnnl_sgemm reaches 230 GFLOP/s here at any width from 8 up (bench/linear.c) and costs 0.2 us a call.
+ * dnnl_sgemm reaches 230 GFLOP/s here at any width from 8 up (bench/linear.c) and costs 0.2 us a
+ * call.
  */
 #include "backend/cpu/ops.h"
 
@@ -24,10 +26,11 @@ typedef struct product {
 
 static lips_status multiply(const char *op, const product *p)
 {
-    dnnl_status_t st = dnnl_sgemm(p->ta, p->tb, p->m, p->n, p->k, 1.0f, p->a, p->lda, p->b, p->ldb, p->beta,
-                                  p->out, p->ld_out);
+    dnnl_status_t st = dnnl_sgemm(p->ta, p->tb, p->m, p->n, p->k, 1.0f, p->a, p->lda, p->b, p->ldb,
+                                  p->beta, p->out, p->ld_out);
     if (st != dnnl_success)
-        return lips_fail(LIPS_ERR_RUNTIME, "%s: dnnl_sgemm (%lld x %lld x %lld) failed with status %d", op,
+        return lips_fail(LIPS_ERR_RUNTIME,
+                         "%s: dnnl_sgemm (%lld x %lld x %lld) failed with status %d", op,
                          (long long)p->m, (long long)p->n, (long long)p->k, (int)st);
     return LIPS_OK;
 }

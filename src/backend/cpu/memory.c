@@ -68,7 +68,8 @@ lips_status lips_cpu_copy(lips_backend *be, void *dst, const void *src, size_t b
     return LIPS_OK;
 }
 
-lips_status lips_cpu_diff_sumsq(lips_backend *be, double *out, const void *a, const void *b, int64_t n)
+lips_status lips_cpu_diff_sumsq(lips_backend *be, double *out, const void *a, const void *b,
+                                int64_t n)
 {
     LIPS_TRY(lips_check_vector("diff_sumsq", a, 0, n));
     *out = lips_cpu_k(be)->diff_sumsq(a, b, n);

@@ -1,9 +1,9 @@
 /*
  * backend/cpu/ops.h - the entries of the cpu backend's table, by file, and how they walk a tensor.
  *
- * A slab is `lanes` samples: a row-major matrix of C*H*W rows with t*lanes reals each. Ops work on the
- * slabs in use, ceil(b / lanes); in the last one, lanes beyond b hold finite rubbish and never enter a
- * result that is summed over samples.
+ * A slab is `lanes` samples: a row-major matrix of C*H*W rows with t*lanes reals each. Ops work on
+ * the slabs in use, ceil(b / lanes); in the last one, lanes beyond b hold finite rubbish and never
+ * enter a result that is summed over samples.
  */
 #ifndef LIPS_BACKEND_CPU_OPS_H
 #define LIPS_BACKEND_CPU_OPS_H
@@ -46,7 +46,8 @@ static inline lips_status lips_cpu_layout(const char *op, const lips_tensor *t)
 /* sum of y[:,c,:,:,t] */
 double lips_cpu_channel_sum(const lips_backend *be, const lips_tensor *y, int64_t c, int64_t t);
 /* sum of (y - center)^2; y.t = 1 */
-double lips_cpu_channel_sumsq(const lips_backend *be, const lips_tensor *y, int64_t c, double center);
+double lips_cpu_channel_sumsq(const lips_backend *be, const lips_tensor *y, int64_t c,
+                              double center);
 /* sum of y[..,t] * (x - center); x.t = 1 */
 double lips_cpu_channel_dot(const lips_backend *be, const lips_tensor *y, int64_t c, int64_t t,
                             const lips_tensor *x, double center);
@@ -59,17 +60,20 @@ lips_status lips_cpu_write(lips_backend *be, void *dst, int64_t off, const doubl
 lips_status lips_cpu_read(lips_backend *be, double *dst, const void *src, int64_t off, int64_t n);
 lips_status lips_cpu_zero(lips_backend *be, void *dst, size_t bytes);
 lips_status lips_cpu_copy(lips_backend *be, void *dst, const void *src, size_t bytes);
-lips_status lips_cpu_diff_sumsq(lips_backend *be, double *out, const void *a, const void *b, int64_t n);
+lips_status lips_cpu_diff_sumsq(lips_backend *be, double *out, const void *a, const void *b,
+                                int64_t n);
 
 /* tensor.c */
 int64_t lips_cpu_plan_lanes(lips_backend *be, int64_t cap, bool spatial);
 size_t lips_cpu_tensor_bytes(lips_backend *be, const lips_tensor *t);
-lips_status lips_cpu_upload(lips_backend *be, const lips_tensor *dst, const float *src, const int64_t *idx);
+lips_status lips_cpu_upload(lips_backend *be, const lips_tensor *dst, const float *src,
+                            const int64_t *idx);
 lips_status lips_cpu_upload_f64(lips_backend *be, const lips_tensor *dst, const double *src);
 lips_status lips_cpu_download(lips_backend *be, double *dst, const lips_tensor *src);
 lips_status lips_cpu_fill(lips_backend *be, const lips_tensor *dst, double value);
 lips_status lips_cpu_eye(lips_backend *be, const lips_tensor *dst, double scale);
-lips_status lips_cpu_add(lips_backend *be, const lips_tensor *y, const lips_tensor *a, const lips_tensor *b);
+lips_status lips_cpu_add(lips_backend *be, const lips_tensor *y, const lips_tensor *a,
+                         const lips_tensor *b);
 
 /* linear.c */
 lips_status lips_cpu_linear_forward(lips_backend *be, const lips_linear_args *a);

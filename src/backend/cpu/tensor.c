@@ -3,8 +3,8 @@
 
 #include <string.h>
 
-/* Convolutions work on one register of samples; a linear layer is one matrix product per slab, which
- * wants many columns, up to what keeps a slab of images in the second-level cache. */
+/* Convolutions work on one register of samples; a linear layer is one matrix product per slab,
+ * which wants many columns, up to what keeps a slab of images in the second-level cache. */
 enum { LANES_LINEAR_MAX = 128 };
 
 int64_t lips_cpu_plan_lanes(lips_backend *be, int64_t cap, bool spatial)
@@ -24,14 +24,16 @@ size_t lips_cpu_tensor_bytes(lips_backend *be, const lips_tensor *t)
 }
 
 /* Fewer than 16 samples: the absent ones become 0. */
-static void upload_part(float *dst, int64_t lanes, const float *const row[LIPS_CPU_LANES], int64_t features)
+static void upload_part(float *dst, int64_t lanes, const float *const row[LIPS_CPU_LANES],
+                        int64_t features)
 {
     for (int64_t f = 0; f < features; f++)
         for (int l = 0; l < LIPS_CPU_LANES; l++)
             dst[f * lanes + l] = row[l] ? row[l][f] : 0.0f;
 }
 
-lips_status lips_cpu_upload(lips_backend *be, const lips_tensor *dst, const float *src, const int64_t *idx)
+lips_status lips_cpu_upload(lips_backend *be, const lips_tensor *dst, const float *src,
+                            const int64_t *idx)
 {
     LIPS_TRY(lips_check_transfer("upload", dst, src, true));
     LIPS_TRY(lips_cpu_layout("upload", dst));
@@ -115,7 +117,8 @@ lips_status lips_cpu_eye(lips_backend *be, const lips_tensor *dst, double scale)
     return LIPS_OK;
 }
 
-lips_status lips_cpu_add(lips_backend *be, const lips_tensor *y, const lips_tensor *a, const lips_tensor *b)
+lips_status lips_cpu_add(lips_backend *be, const lips_tensor *y, const lips_tensor *a,
+                         const lips_tensor *b)
 {
     LIPS_TRY(lips_check_add(y, a, b));
     LIPS_TRY(lips_cpu_layout("add", y));

@@ -13,8 +13,8 @@ void LIPS_ISA_FN(lips_cpu_relu)(float *y, const float *x, int64_t n)
         vf_store(y + i, vf_relu(vf_load(x + i)));
 }
 
-void LIPS_ISA_FN(lips_cpu_mask)(float *y, const float *x, const float *mask, int64_t rows, int64_t t,
-                                int64_t lanes)
+void LIPS_ISA_FN(lips_cpu_mask)(float *y, const float *x, const float *mask, int64_t rows,
+                                int64_t t, int64_t lanes)
 {
     for (int64_t r = 0; r < rows; r++)
         for (int64_t l = 0; l < lanes; l += VF_LANES) {
@@ -59,7 +59,8 @@ void LIPS_ISA_FN(lips_cpu_pool)(float *y, const float *x, const lips_cpu_pool *p
             }
 }
 
-void LIPS_ISA_FN(lips_cpu_unpool)(float *dx, const float *dy, const float *mask, const lips_cpu_pool *p)
+void LIPS_ISA_FN(lips_cpu_unpool)(float *dx, const float *dy, const float *mask,
+                                  const lips_cpu_pool *p)
 {
     int64_t inner = p->t * p->lanes, w = p->ow * p->kw, rows = p->c * p->oh * p->kh;
     vf scale = vf_set1((float)(1.0 / (double)(p->kh * p->kw)));
@@ -76,7 +77,8 @@ void LIPS_ISA_FN(lips_cpu_unpool)(float *dx, const float *dy, const float *mask,
         }
 }
 
-void LIPS_ISA_FN(lips_cpu_affine)(float *y, const float *x, float center, float a, float b, int64_t n)
+void LIPS_ISA_FN(lips_cpu_affine)(float *y, const float *x, float center, float a, float b,
+                                  int64_t n)
 {
     vf vcenter = vf_set1(center), va = vf_set1(a), vb = vf_set1(b);
     for (int64_t i = 0; i < n; i += VF_LANES)

@@ -11,7 +11,8 @@ VF_INLINE vf zip_low(vf a, vf b)
 
 VF_INLINE vf zip_high(vf a, vf b)
 {
-    const __m512i at = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+    const __m512i at =
+        _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
     return _mm512_permutex2var_ps(a, at, b);
 }
 #elif defined(__AVX2__)

@@ -1,11 +1,11 @@
 /*
  * Gram matrices of T stacked vectors per sample, f64, vectorised over samples.
  *
- * Work split  VD_LANES samples x a tile of TILE x TILE pairs (i, j) are summed in registers over a run of
- *             rows; a run is short enough that the stack of all T vectors stays in the second-level cache
- *             while every tile goes over it.
- * Order       rows in order within a run, runs in order: fixed by the shape and the instruction set.
- * Cost        T (T+1) / 2 fused multiply-adds per row and sample, in whole tiles; T/TILE conversions.
+ * Work split  VD_LANES samples x a tile of TILE x TILE pairs (i, j) are summed in registers over a
+ * run of rows; a run is short enough that the stack of all T vectors stays in the second-level
+ * cache while every tile goes over it. Order       rows in order within a run, runs in order: fixed
+ * by the shape and the instruction set. Cost        T (T+1) / 2 fused multiply-adds per row and
+ * sample, in whole tiles; T/TILE conversions.
  */
 #include "backend/cpu/isa/f64.h"
 #include "backend/cpu/isa/kernels.h"
@@ -20,9 +20,9 @@ enum { TILE = 3 };
 enum { RUN_BYTES = 128 * 1024 };
 
 typedef struct tile {
-    const float *x;   /* first row, first lane of this vector of samples */
+    const float *x; /* first row, first lane of this vector of samples */
     int64_t rows, row_stride, lanes;
-    int64_t t, i, j;  /* pairs i..i+TILE-1, j..j+TILE-1, those below t */
+    int64_t t, i, j; /* pairs i..i+TILE-1, j..j+TILE-1, those below t */
 } tile;
 
 /* Sums of a whole tile; a ragged one repeats its last vector, and the caller drops the repeats. */
@@ -68,8 +68,8 @@ static void add_tile(double *theta, const double *scale, const double sums[TILE]
     }
 }
 
-void LIPS_ISA_FN(lips_cpu_gram)(double *theta, const float *x, const double *scale, int64_t rows, int64_t t,
-                                int64_t lanes, int64_t samples)
+void LIPS_ISA_FN(lips_cpu_gram)(double *theta, const float *x, const double *scale, int64_t rows,
+                                int64_t t, int64_t lanes, int64_t samples)
 {
     int64_t stride = t * lanes, run = RUN_BYTES / (int64_t)sizeof(float) / stride;
     run = run < 1 ? 1 : run;

@@ -65,10 +65,12 @@ static lane_acc lane_begin(void)
 static void lane_end(double s[LIPS_CPU_LANES], const lane_acc *a)
 {
     for (int k = 0; k < VD_PER_BLOCK; k++)
-        vd_store(s + k * VD_LANES, vd_add(vd_load(s + k * VD_LANES), vd_add(a->even[k], a->odd[k])));
+        vd_store(s + k * VD_LANES,
+                 vd_add(vd_load(s + k * VD_LANES), vd_add(a->even[k], a->odd[k])));
 }
 
-void LIPS_ISA_FN(lips_cpu_lane_sum)(double s[LIPS_CPU_LANES], const float *x, int64_t stride, int64_t n)
+void LIPS_ISA_FN(lips_cpu_lane_sum)(double s[LIPS_CPU_LANES], const float *x, int64_t stride,
+                                    int64_t n)
 {
     lane_acc a = lane_begin();
     int64_t i = 0;

@@ -4,7 +4,8 @@
  * The softmax is computed in f64 with m = max z and e_k = exp(z_k - m):
  *   loss    log1p(sum of e_k but the maximum's) + m - z_y, so that a loss of 1e-9 keeps its digits
  *   dz_k    scale e_k / sum e;   dz_y  -scale (sum of e_k but the label's) / sum e
- * f32 would lose both to cancellation on an interpolating network. Non-finite logits give a NaN loss.
+ * f32 would lose both to cancellation on an interpolating network. Non-finite logits give a NaN
+ * loss.
  */
 #include "backend/cpu/isa/kernels.h"
 
@@ -13,14 +14,25 @@
 
 enum { B = LIPS_CPU_LANES };
 
-/* v = exp(v) for v <= 0, relative error below 2^-50: 2^n exp(r), |r| <= log(2)/2, Taylor to r^13 / 13!
- * (remainder 5e-18). Below -700 it is exp(-700) = 1e-304, which adds nothing to a sum that has a 1. NaN stays. */
+/* v = exp(v) for v <= 0, relative error below 2^-50: 2^n exp(r), |r| <= log(2)/2, Taylor to r^13 /
+ * 13! (remainder 5e-18). Below -700 it is exp(-700) = 1e-304, which adds nothing to a sum that has
+ * a 1. NaN stays. */
 static void exp_block(double v[B])
 {
-    static const double inv_factorial[] = {1.0 / 6227020800, 1.0 / 479001600, 1.0 / 39916800, 1.0 / 3628800,
-                                           1.0 / 362880,     1.0 / 40320,     1.0 / 5040,     1.0 / 720,
-                                           1.0 / 120,        1.0 / 24,        1.0 / 6,        0.5,
-                                           1.0,              1.0};
+    static const double inv_factorial[] = {1.0 / 6227020800,
+                                           1.0 / 479001600,
+                                           1.0 / 39916800,
+                                           1.0 / 3628800,
+                                           1.0 / 362880,
+                                           1.0 / 40320,
+                                           1.0 / 5040,
+                                           1.0 / 720,
+                                           1.0 / 120,
+                                           1.0 / 24,
+                                           1.0 / 6,
+                                           0.5,
+                                           1.0,
+                                           1.0};
     /* Adding 1.5 * 2^52 rounds to an integer, which then stands in the low bits. */
     const double magic = 0x1.8p52, log2e = 0x1.71547652b82fep0;
     const double ln2_high = 0x1.62e42fefa3800p-1, ln2_low = 0x1.ef35793c76730p-45;
@@ -55,8 +67,9 @@ static void find_max(double max[B], int64_t at[B], const lips_cpu_ce *p)
 }
 
 typedef struct softmax_sums {
-    double all[B], rest[B], others[B]; /* of e: every class; all but the maximum; all but the label */
-    double label[B];                   /* z of the label */
+    double all[B], rest[B],
+        others[B];   /* of e: every class; all but the maximum; all but the label */
+    double label[B]; /* z of the label */
 } softmax_sums;
 
 static void add_class(softmax_sums *s, int64_t k, const double max[B], const int64_t at[B],
@@ -112,8 +125,8 @@ void LIPS_ISA_FN(lips_cpu_cross_entropy)(const lips_cpu_ce *p)
         write_dz(&s, label, p);
 }
 
-/* The last n < VF_LANES values go through buffers of one vector, so that a parameter's bits do not depend
- * on its place. */
+/* The last n < VF_LANES values go through buffers of one vector, so that a parameter's bits do not
+ * depend on its place. */
 VF_INLINE vf load_part(const float *p, int64_t n)
 {
     float part[VF_LANES] = {0};
@@ -145,7 +158,8 @@ void LIPS_ISA_FN(lips_cpu_sgd)(const lips_sgd_args *a)
 {
     float *p = a->p, *m = a->momentum != 0 ? a->m : NULL;
     const float *g = a->g;
-    vf lr = vf_set1((float)-a->lr), mu = vf_set1((float)a->momentum), wd = vf_set1((float)a->weight_decay);
+    vf lr = vf_set1((float)-a->lr), mu = vf_set1((float)a->momentum),
+       wd = vf_set1((float)a->weight_decay);
     for (int64_t i = 0; i < a->n; i += VF_LANES) {
         int64_t n = a->n - i;
         vf old = load_some(p + i, n), step = load_some(g + i, n);
@@ -163,7 +177,8 @@ void LIPS_ISA_FN(lips_cpu_adam)(const lips_adam_args *a)
 {
     float *p = a->p, *m = a->m, *v = a->v;
     const float *g = a->g;
-    double correction1 = 1 - pow(a->beta1, (double)a->step), correction2 = 1 - pow(a->beta2, (double)a->step);
+    double correction1 = 1 - pow(a->beta1, (double)a->step),
+           correction2 = 1 - pow(a->beta2, (double)a->step);
     vf beta1 = vf_set1((float)a->beta1), rest1 = vf_set1((float)(1 - a->beta1));
     vf beta2 = vf_set1((float)a->beta2), rest2 = vf_set1((float)(1 - a->beta2));
     vf root = vf_set1((float)sqrt(correction2)), eps = vf_set1((float)a->eps);
