@@ -27,7 +27,7 @@ typedef struct lips_cpu_affine2 {
 /* Cross-entropy of up to 16 samples side by side, z (classes) blocks of 16 at distance stride. */
 typedef struct lips_cpu_ce {
     const float *z;
-    float *dz; /* as z; 0 beyond samples; NULL: not wanted */
+    float *dz; /* as z; rubbish beyond samples; NULL: not wanted */
     int64_t stride, classes, samples;
     const int64_t *labels; /* (samples) or NULL: neither loss nor dz */
     double *loss;          /* (samples) or NULL */

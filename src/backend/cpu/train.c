@@ -39,8 +39,6 @@ lips_status lips_cpu_loss(lips_backend *be, const lips_loss_args *a)
 {
     LIPS_TRY(lips_check_loss(a));
     LIPS_TRY(lips_cpu_layout("loss", &a->z));
-    if (a->dz)
-        clear_unused(a->dz);
     for (int64_t i = 0; a->kind == LIPS_LOSS_MSE && i < a->z.b; i++)
         squared_error(a, i);
     for (int64_t i = 0; a->kind == LIPS_LOSS_CROSS_ENTROPY && i < a->z.b; i += LIPS_CPU_LANES) {
@@ -57,6 +55,8 @@ lips_status lips_cpu_loss(lips_backend *be, const lips_loss_args *a)
             .scale = a->scale,
         });
     }
+    if (a->dz)
+        clear_unused(a->dz);
     return LIPS_OK;
 }
 
