@@ -77,6 +77,8 @@ typedef struct lips_cpu_kernels {
     void (*cross_entropy)(const lips_cpu_ce *p);
     void (*sgd)(const lips_sgd_args *a);
     void (*adam)(const lips_adam_args *a);
+
+    const struct lips_conv_kernels *conv; /* isa/conv_*.c, see conv.h */
 } lips_cpu_kernels;
 
 typedef struct lips_cpu {

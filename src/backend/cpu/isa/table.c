@@ -1,6 +1,9 @@
 /* The kernels of one instruction set, gathered. */
 #include "backend/cpu/isa/kernels.h"
 
+#include "backend/cpu/conv.h"
+
+extern const lips_conv_kernels LIPS_ISA_FN(lips_conv_kernels);
 extern const lips_cpu_kernels LIPS_ISA_FN(lips_cpu_kernels);
 
 const lips_cpu_kernels LIPS_ISA_FN(lips_cpu_kernels) = {
@@ -23,4 +26,5 @@ const lips_cpu_kernels LIPS_ISA_FN(lips_cpu_kernels) = {
     .cross_entropy = LIPS_ISA_FN(lips_cpu_cross_entropy),
     .sgd = LIPS_ISA_FN(lips_cpu_sgd),
     .adam = LIPS_ISA_FN(lips_cpu_adam),
+    .conv = &LIPS_ISA_FN(lips_conv_kernels),
 };

@@ -1,0 +1,118 @@
+/*
+ * cpu: the convolutions of the table. Checks, the choice of the algorithm, and its dispatch.
+ */
+#include "backend/cpu/conv.h"
+
+#include "backend/check.h"
+
+static const char *const names[] = {"conv_forward", "conv_vjp", "conv_grad", "conv_gram"};
+
+static double multiply_adds(const lips_conv_args *a)
+{
+    return (double)a->y.c * (double)a->x.c * (double)(a->geom.r * a->geom.r) *
+           (double)(a->y.h * a->y.w);
+}
+
+double lips_conv_flops(lips_conv_op op, const lips_conv_args *a)
+{
+    if (op != LIPS_CONV_GRAM)
+        return 2 * multiply_adds(a) * (double)a->y.t * (double)a->y.b;
+    const double direct = lips_conv_gram_direct_cost(a), pixel = lips_conv_gram_pixel_cost(a);
+    return 2 * (direct < pixel ? direct : pixel) * (double)a->y.b;
+}
+
+lips_conv_algo lips_cpu_conv_choose(lips_conv_op op, const lips_conv_args *a)
+{
+    if (op == LIPS_CONV_GRAM && lips_conv_gram_pixel_cost(a) < lips_conv_gram_direct_cost(a))
+        return LIPS_CONV_PIXEL_GRAM;
+    return LIPS_CONV_DIRECT;
+}
+
+size_t lips_cpu_conv_work(lips_conv_op op, const lips_conv_args *a, lips_conv_algo algo)
+{
+    if (algo == LIPS_CONV_AUTO)
+        algo = lips_cpu_conv_choose(op, a);
+    switch (op) {
+    case LIPS_CONV_FORWARD:
+    case LIPS_CONV_VJP: return lips_conv_apply_work(op, a);
+    case LIPS_CONV_GRAD: return lips_conv_grad_work(a);
+    case LIPS_CONV_GRAM:
+        return algo == LIPS_CONV_PIXEL_GRAM ? lips_conv_gram_pixel_work(a)
+                                            : lips_conv_gram_direct_work(a);
+    }
+    return 0;
+}
+
+/* The args do not say which op they are for, so the answer is enough for each. */
+size_t lips_cpu_conv_workspace(lips_backend *be, const lips_conv_args *a)
+{
+    size_t most = 0;
+    (void)be;
+    if (lips_check_conv_plan(a) != LIPS_OK)
+        return 0;
+    lips_conv_args p = *a;
+    p.y.t = lips_conv_max(a->x.t, a->y.t);
+    for (int op = LIPS_CONV_FORWARD; op <= LIPS_CONV_GRAM; op++) {
+        const bool stacked = op == LIPS_CONV_FORWARD || op == LIPS_CONV_VJP;
+        p.x.t = stacked ? p.y.t : 1;
+        const size_t bytes = lips_cpu_conv_work((lips_conv_op)op, &p, LIPS_CONV_AUTO);
+        most = bytes > most ? bytes : most;
+    }
+    return most;
+}
+
+static lips_status check(lips_conv_op op, const lips_conv_args *a)
+{
+    static const lips_pass passes[] = {LIPS_FORWARD, LIPS_VJP, LIPS_GRAD, LIPS_GRAM};
+    LIPS_TRY(lips_check_conv(passes[op], a));
+    if (a->x.lanes % LIPS_CPU_LANES)
+        return lips_fail(LIPS_ERR_USAGE, "%s: lanes is %lld, must be a multiple of %d on cpu",
+                         names[op], (long long)a->x.lanes, LIPS_CPU_LANES);
+    if (!a->work || (uintptr_t)a->work % 64)
+        return lips_fail(LIPS_ERR_USAGE, "%s: work is %p, must be set and 64-byte aligned",
+                         names[op], a->work);
+    return LIPS_OK;
+}
+
+lips_status lips_cpu_conv_run(lips_backend *be, lips_conv_op op, const lips_conv_args *a,
+                              lips_conv_algo algo)
+{
+    const lips_cpu_kernels *k = lips_cpu_k(be);
+    LIPS_TRY(check(op, a));
+    if (algo == LIPS_CONV_AUTO)
+        algo = lips_cpu_conv_choose(op, a);
+    if (algo == LIPS_CONV_PIXEL_GRAM && op != LIPS_CONV_GRAM)
+        return lips_fail(LIPS_ERR_UNSUPPORTED, "%s: the pixel Gram is not for this op", names[op]);
+    switch (op) {
+    case LIPS_CONV_FORWARD:
+    case LIPS_CONV_VJP: lips_conv_apply(k, op, a); break;
+    case LIPS_CONV_GRAD: lips_conv_grad(k, a); break;
+    case LIPS_CONV_GRAM:
+        if (algo == LIPS_CONV_PIXEL_GRAM)
+            lips_conv_gram_pixel(k, a);
+        else
+            lips_conv_gram_direct(k, a);
+        break;
+    }
+    return LIPS_OK;
+}
+
+lips_status lips_cpu_conv_forward(lips_backend *be, const lips_conv_args *a)
+{
+    return lips_cpu_conv_run(be, LIPS_CONV_FORWARD, a, LIPS_CONV_AUTO);
+}
+
+lips_status lips_cpu_conv_vjp(lips_backend *be, const lips_conv_args *a)
+{
+    return lips_cpu_conv_run(be, LIPS_CONV_VJP, a, LIPS_CONV_AUTO);
+}
+
+lips_status lips_cpu_conv_grad(lips_backend *be, const lips_conv_args *a)
+{
+    return lips_cpu_conv_run(be, LIPS_CONV_GRAD, a, LIPS_CONV_AUTO);
+}
+
+lips_status lips_cpu_conv_gram(lips_backend *be, const lips_conv_args *a)
+{
+    return lips_cpu_conv_run(be, LIPS_CONV_GRAM, a, LIPS_CONV_AUTO);
+}

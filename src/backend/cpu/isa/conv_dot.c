@@ -1,0 +1,162 @@
+/*
+ * conv_dot - lane-wise inner products of many pairs of streams, the contraction under parameter
+ * gradients and Gram matrices of convolutions.
+ *
+ *   out[m][j][l] (+)= sum_{r<rows, i<cols} a[m][r][i][l] * b[j][r][i][l]
+ *
+ * Shapes     a: M streams, b: J streams of rows x cols blocks of 16 lanes, all by steps (conv.h)
+ * Work split register tiles of at most 8 by 12 streams
+ * Precision  f32, fused multiply-add; callers bound rows * cols and add further in f32 or f64
+ * Order      r, i ascending in one chain per output: same bits for every cut into tiles
+ * Cost       2 rows cols flops per output lane; M + J loads for M J multiply-adds
+ * Proof      tests/ops/test_conv_cpu.c      Speed  bench/conv.c (rows grad, gram)
+ */
+#include "backend/cpu/isa/simd.h"
+
+#include "backend/cpu/conv.h"
+
+lips_conv_dot_fn LIPS_ISA_FN(lips_conv_dot);
+lips_conv_lane_sum_fn LIPS_ISA_FN(lips_conv_lane_sum);
+lips_conv_widen_fn LIPS_ISA_FN(lips_conv_widen);
+
+#include <string.h>
+
+enum { MAX_J = 12 };
+
+VF_INLINE void tile(const int M, const int J, const lips_conv_dot *d, const float *a,
+                    const int64_t *bj, float *out)
+{
+    vf acc[LIPS_CONV_TILE][MAX_J];
+    const int64_t rows = d->rows, cols = d->cols, am = d->am, ai = d->ai, bi = d->bi;
+
+#pragma GCC unroll 16
+    for (int m = 0; m < M; m++)
+#pragma GCC unroll 16
+        for (int j = 0; j < J; j++)
+            acc[m][j] = d->resume ? vf_load(out + m * d->om + j * d->oj) : vf_zero();
+    for (int64_t r = 0; r < rows; r++) {
+        const float *ap = a + r * d->ar, *bp = d->b + r * d->br;
+        for (int64_t i = 0; i < cols; i++, ap += ai, bp += bi) {
+            vf b[MAX_J];
+#pragma GCC unroll 16
+            for (int j = 0; j < J; j++)
+                b[j] = vf_load(bp + bj[j]);
+#pragma GCC unroll 16
+            for (int m = 0; m < M; m++) {
+                const vf x = vf_load(ap + m * am);
+#pragma GCC unroll 16
+                for (int j = 0; j < J; j++)
+                    acc[m][j] = vf_fma(x, b[j], acc[m][j]);
+            }
+        }
+    }
+#pragma GCC unroll 16
+    for (int m = 0; m < M; m++)
+#pragma GCC unroll 16
+        for (int j = 0; j < J; j++)
+            vf_store(out + m * d->om + j * d->oj, acc[m][j]);
+}
+
+typedef void tile_fn(const lips_conv_dot *, const float *, const int64_t *, float *);
+
+#define TILE(M, J)                                                                        \
+    static void tile_##M##_##J(const lips_conv_dot *d, const float *a, const int64_t *bj, \
+                               float *out)                                                \
+    {                                                                                     \
+        int64_t at[J];                                                                    \
+        memcpy(at, bj, sizeof at);                                                        \
+        tile(M, J, d, a, at, out);                                                        \
+    }
+#define ROW(M, J) [M][J] = tile_##M##_##J,
+
+/* Widest J for each M, as in conv_tile.c. */
+#if VF_LANES == 16
+#define TILES(F)                                                                              \
+    F(1, 1) F(1, 2) F(1, 3) F(1, 4) F(1, 5) F(1, 6) F(1, 7) F(1, 8) F(1, 9)                    \
+    F(2, 1) F(2, 2) F(2, 3) F(2, 4) F(2, 5) F(2, 6) F(2, 7) F(2, 8) F(2, 9)                   \
+    F(3, 1) F(3, 2) F(3, 3) F(3, 4) F(3, 5) F(3, 6) F(3, 7) F(3, 8) F(3, 9)                   \
+    F(4, 1) F(4, 2) F(4, 3) F(4, 4) F(4, 5) F(4, 6) F(5, 1) F(5, 2) F(5, 3) F(5, 4) F(5, 5)   \
+    F(6, 1) F(6, 2) F(6, 3) F(6, 4) F(7, 1) F(7, 2) F(7, 3) F(8, 1) F(8, 2) F(8, 3)
+static const int64_t widest[LIPS_CONV_TILE + 1] = {0, 9, 9, 9, 6, 5, 4, 3, 3};
+enum { TALLEST = 8 };
+#elif VF_LANES == 8
+#define TILES(F)                                                                         \
+    F(1, 1) F(1, 2) F(1, 3) F(1, 4) F(1, 5) F(1, 6) F(1, 7) F(2, 1) F(2, 2) F(2, 3) F(2, 4) \
+    F(2, 5) F(3, 1) F(3, 2) F(3, 3) F(3, 4) F(4, 1) F(4, 2) F(4, 3)
+static const int64_t widest[LIPS_CONV_TILE + 1] = {0, 7, 5, 4, 3};
+enum { TALLEST = 4 };
+#else
+#define TILES(F)                                                                         \
+    F(1, 1) F(1, 2) F(1, 3) F(1, 4) F(1, 5) F(1, 6) F(2, 1) F(2, 2) F(2, 3) F(2, 4) F(3, 1) \
+    F(3, 2) F(3, 3) F(4, 1) F(4, 2)
+static const int64_t widest[LIPS_CONV_TILE + 1] = {0, 6, 4, 3, 2};
+enum { TALLEST = 4 };
+#endif
+
+TILES(TILE)
+
+static tile_fn *const tiles[LIPS_CONV_TILE + 1][MAX_J + 1] = {TILES(ROW)};
+
+void LIPS_ISA_FN(lips_conv_dot)(const lips_conv_dot *d)
+{
+    const int64_t mparts = lips_conv_ceil(d->m, TALLEST);
+    for (int64_t h = 0; h < LIPS_CONV_BLOCK; h += VF_LANES) {
+        int64_t m0 = 0;
+        for (int64_t p = 0; p < mparts; p++) {
+            const int64_t m = lips_conv_part(d->m, mparts, p);
+            const int64_t jparts = lips_conv_ceil(d->j, widest[m]);
+            int64_t j0 = 0;
+            for (int64_t q = 0; q < jparts; q++) {
+                const int64_t j = lips_conv_part(d->j, jparts, q);
+                lips_conv_dot part = *d;
+                part.b = d->b + h;
+                tiles[m][j](&part, d->a + m0 * d->am + h, d->bj + j0,
+                            d->out + m0 * d->om + j0 * d->oj + h);
+                j0 += j;
+            }
+            m0 += m;
+        }
+    }
+}
+
+/* Adjacent pairs, then pairs of pairs: the order that AVX's horizontal adds give. */
+static float half_sum(const float *v)
+{
+    return ((v[0] + v[1]) + (v[2] + v[3])) + ((v[4] + v[5]) + (v[6] + v[7]));
+}
+
+#if VF_LANES >= 8
+/* Eight half_sum at once, of rows v, v+16, .. v+112. */
+VF_INLINE __m256 half_sums8(const float *v)
+{
+    __m256 h[4];
+    for (int i = 0; i < 4; i++)
+        h[i] = _mm256_hadd_ps(_mm256_loadu_ps(v + 32 * i), _mm256_loadu_ps(v + 32 * i + 16));
+    const __m256 p = _mm256_hadd_ps(h[0], h[1]), q = _mm256_hadd_ps(h[2], h[3]);
+    return _mm256_add_ps(_mm256_permute2f128_ps(p, q, 0x20), _mm256_permute2f128_ps(p, q, 0x31));
+}
+#endif
+
+void LIPS_ISA_FN(lips_conv_lane_sum)(float *out, const float *v, int64_t n, int64_t lanes)
+{
+    int64_t i = 0;
+#if VF_LANES >= 8
+    for (; lanes >= LIPS_CONV_BLOCK && i + 8 <= n; i += 8) {
+        const float *p = v + i * LIPS_CONV_BLOCK;
+        const __m256 sum = _mm256_add_ps(half_sums8(p), half_sums8(p + 8));
+        _mm256_storeu_ps(out + i, _mm256_add_ps(_mm256_loadu_ps(out + i), sum));
+    }
+#endif
+    for (; i < n; i++) {
+        float t[LIPS_CONV_BLOCK] = {0};
+        memcpy(t, v + i * LIPS_CONV_BLOCK,
+               (size_t)lips_conv_min(lanes, LIPS_CONV_BLOCK) * sizeof *t);
+        out[i] += half_sum(t) + half_sum(t + 8);
+    }
+}
+
+void LIPS_ISA_FN(lips_conv_widen)(double *acc, const float *v, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        acc[i] += (double)v[i];
+}

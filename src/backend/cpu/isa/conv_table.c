@@ -1,0 +1,20 @@
+/* The convolution kernels of one instruction set, gathered. */
+#include "backend/cpu/isa/simd.h"
+
+#include "backend/cpu/conv.h"
+
+lips_conv_tile_fn LIPS_ISA_FN(lips_conv_tile);
+lips_conv_dot_fn LIPS_ISA_FN(lips_conv_dot);
+lips_conv_lane_sum_fn LIPS_ISA_FN(lips_conv_lane_sum);
+lips_conv_widen_fn LIPS_ISA_FN(lips_conv_widen);
+lips_conv_pack_fn LIPS_ISA_FN(lips_conv_pack);
+
+extern const lips_conv_kernels LIPS_ISA_FN(lips_conv_kernels);
+
+const lips_conv_kernels LIPS_ISA_FN(lips_conv_kernels) = {
+    .tile = LIPS_ISA_FN(lips_conv_tile),
+    .dot = LIPS_ISA_FN(lips_conv_dot),
+    .lane_sum = LIPS_ISA_FN(lips_conv_lane_sum),
+    .widen = LIPS_ISA_FN(lips_conv_widen),
+    .pack = LIPS_ISA_FN(lips_conv_pack),
+};
