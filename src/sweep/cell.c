@@ -183,7 +183,10 @@ static void show_progress(cell *c)
     if (now - c->progress_time < 1)
         return;
     c->progress_time = now;
-    lips_cell_write_progress(c->dir, epoch, c->cfg->epochs);
+    char json[EXTRA_TEXT];
+    snprintf(json, sizeof json, "{\"epoch\":%" PRId64 ",\"epochs\":%" PRId64 "}", epoch,
+             c->cfg->epochs);
+    lips_note_write_progress(c->dir, json);
 }
 
 static lips_status evaluate(cell *c, lips_record_buffer *out, bool *stop_here)

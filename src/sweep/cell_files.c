@@ -136,6 +136,7 @@ bool lips_note_read(lips_note *out, const char *dir, const char *file)
     if (ok) {
         out->epoch = json_integer_value(json_object_get(object, "epoch"));
         out->epochs = json_integer_value(json_object_get(object, "epochs"));
+        out->left_seconds = json_number_value(json_object_get(object, "left_seconds"));
         copy_string(out->reason, sizeof out->reason, object, "reason");
         copy_string(out->message, sizeof out->message, object, "message");
     }
@@ -144,7 +145,7 @@ bool lips_note_read(lips_note *out, const char *dir, const char *file)
     return ok;
 }
 
-void lips_cell_write_progress(const char *dir, int64_t epoch, int64_t epochs)
+void lips_note_write_progress(const char *dir, const char *json)
 {
     char path[LIPS_PATH_MAX], temp[LIPS_PATH_MAX];
     if (lips_path(path, sizeof path, "%s/progress.json", dir) != LIPS_OK ||
@@ -153,7 +154,7 @@ void lips_cell_write_progress(const char *dir, int64_t epoch, int64_t epochs)
     FILE *f = fopen(temp, "we");
     if (!f)
         return;
-    fprintf(f, "{\"epoch\":%lld,\"epochs\":%lld}\n", (long long)epoch, (long long)epochs);
-    if (fclose(f) != 0 || rename(temp, path) != 0)
+    bool ok = fprintf(f, "%s\n", json) > 0;
+    if (fclose(f) != 0 || !ok || rename(temp, path) != 0)
         unlink(temp);
 }

@@ -28,11 +28,12 @@ void lips_cell_tidy(const char *dir);
 /* A small JSON object of one of these files. */
 typedef struct lips_note {
     int64_t epoch, epochs;
+    double left_seconds;
     char reason[32], message[1024];
 } lips_note;
 /* false: there is none, or it is damaged. */
 bool lips_note_read(lips_note *out, const char *dir, const char *file);
-/* Writes {"epoch":..,"epochs":..}; not synced to disk: it is only for `status`. */
-void lips_cell_write_progress(const char *dir, int64_t epoch, int64_t epochs);
+/* Writes dir/progress.json; not synced to disk, and it may fail: it is only for `status`. */
+void lips_note_write_progress(const char *dir, const char *json);
 
 #endif

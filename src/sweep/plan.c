@@ -1,0 +1,397 @@
+#include "sweep/plan.h"
+
+#include "base/log.h"
+#include "config/options.h"
+#include "measure/measure.h"
+#include "sweep/cost.h"
+#include "train/trainer.h"
+
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SOURCES = LIPS_DATA_SINE + 1, GROUPS_MAX = 16, ANCHORS_MAX = 4, RECORD_BYTES = 280 };
+
+/* Keys that a cell's cost does not depend on (nor the checks made here). Any other key counts. */
+static const char *const costless[] = {"init",
+                                       "label_noise",
+                                       "sine_noise",
+                                       "sine_min",
+                                       "sine_max",
+                                       "seed",
+                                       "data_seed",
+                                       "noise_seed",
+                                       "lr",
+                                       "momentum",
+                                       "beta1",
+                                       "beta2",
+                                       "adam_eps",
+                                       "stop_error",
+                                       "stop_loss",
+                                       "lr_step",
+                                       "warmup_epochs",
+                                       "warmup_lr",
+                                       "weight_decay",
+                                       "lr_decay",
+                                       "interpolation_tol",
+                                       "measure_seed",
+                                       NULL};
+
+/* Cells of one architecture, backend and data source: their speed is a curve over size. */
+typedef struct group {
+    char model[32], backend[16];
+    bool batch_norm;
+    lips_source source;
+    lips_rate rate[ANCHORS_MAX];
+    int n_rates;
+} group;
+
+/* What the planning carries along. */
+typedef struct planner {
+    lips_plan *plan;
+    lips_datasets *sets;
+    const lips_dataset *shape[SOURCES]; /* the largest set of each source that is used */
+    lips_backend *be;
+    group groups[GROUPS_MAX];
+    int n_groups;
+    lips_config cfg; /* of the class in hand */
+    /* Schedules counted last: most classes share them. */
+    lips_schedule seen[3];
+    int64_t seen_epochs, seen_count[3];
+} planner;
+
+static bool is_costless(const char *name)
+{
+    for (int i = 0; costless[i]; i++)
+        if (strcmp(costless[i], name) == 0)
+            return true;
+    return false;
+}
+
+int64_t lips_plan_jobs(const lips_config *cfg)
+{
+    cpu_set_t set;
+    if (cfg->jobs > 0)
+        return cfg->jobs;
+    return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+}
+
+static void number_classes(lips_plan *p)
+{
+    const lips_option *rows;
+    lips_options(&rows);
+    int64_t cells = 1, classes = 1;
+    for (int a = p->e->n_axes - 1; a >= 0; a--) {
+        const lips_axis *axis = &p->e->axes[a];
+        p->suffix[a] = cells;
+        p->stride[a] = is_costless(rows[axis->key].name) ? 0 : classes;
+        cells *= axis->count;
+        if (p->stride[a])
+            classes *= axis->count;
+    }
+    p->n_cells = lips_experiment_cells(p->e);
+    p->n_classes = p->n_cells > 0 ? classes : 0;
+}
+
+static int64_t class_number(const lips_plan *p, int64_t cell)
+{
+    int64_t number = 0;
+    for (int a = 0; a < p->e->n_axes; a++)
+        if (p->stride[a])
+            number += cell / p->suffix[a] % p->e->axes[a].count * p->stride[a];
+    return number;
+}
+
+/* The class's first cell. */
+static int64_t representative(const lips_plan *p, int64_t number)
+{
+    int64_t cell = 0;
+    for (int a = 0; a < p->e->n_axes; a++)
+        if (p->stride[a])
+            cell += number / p->stride[a] % p->e->axes[a].count * p->suffix[a];
+    return cell;
+}
+
+const lips_cell_class *lips_plan_class(const lips_plan *p, int64_t cell)
+{
+    return &p->classes[class_number(p, cell)];
+}
+
+/* 0 means all. */
+static bool more(int64_t a, int64_t b)
+{
+    return b != 0 && (a == 0 || a > b);
+}
+
+/* Loads, for each source, the set with the most samples that the sweep asks for: whatever is wrong
+ * with files or sizes shows here, before anything runs. Such a cell exists, since cells are a
+ * product. */
+static lips_status load_shapes(planner *w)
+{
+    lips_config *largest = calloc(SOURCES, sizeof *largest);
+    bool used[SOURCES] = {false};
+    if (!largest)
+        return lips_fail(LIPS_ERR_MEMORY, "out of memory planning the sweep");
+    lips_status st = LIPS_OK;
+    for (int64_t i = 0; i < w->plan->n_classes; i++) {
+        LIPS_TRY_GOTO(st, lips_experiment_cell(w->plan->e, representative(w->plan, i), &w->cfg),
+                      out);
+        lips_config *c = &largest[w->cfg.data];
+        if (!used[w->cfg.data])
+            *c = w->cfg;
+        used[w->cfg.data] = true;
+        c->n_train = more(w->cfg.n_train, c->n_train) ? w->cfg.n_train : c->n_train;
+        c->n_test = more(w->cfg.n_test, c->n_test) ? w->cfg.n_test : c->n_test;
+        c->n_val = w->cfg.n_val > c->n_val ? w->cfg.n_val : c->n_val;
+    }
+    for (int k = 0; k < SOURCES; k++)
+        if (used[k]) {
+            LIPS_TRY_GOTO(st, lips_datasets_get(w->sets, &largest[k], &w->shape[k]), out);
+            w->plan->data_bytes += lips_dataset_bytes(w->shape[k]);
+        }
+out:
+    free(largest);
+    return st;
+}
+
+static int64_t count_epochs(planner *w, int slot, const lips_schedule *s)
+{
+    if (w->seen_epochs != w->cfg.epochs)
+        memset(w->seen, 0, sizeof w->seen);
+    w->seen_epochs = w->cfg.epochs;
+    if (strcmp(w->seen[slot].text, s->text) != 0) {
+        int64_t n = 0;
+        for (int64_t e = 0; e <= w->cfg.epochs; e++)
+            n += lips_schedule_has(s, e, w->cfg.epochs, e == w->cfg.epochs);
+        w->seen[slot] = *s;
+        w->seen_count[slot] = n;
+    }
+    return w->seen_count[slot];
+}
+
+static lips_status find_group(planner *w, int *out)
+{
+    const lips_config *c = &w->cfg;
+    for (int i = 0; i < w->n_groups; i++) {
+        const group *g = &w->groups[i];
+        if (strcmp(g->model, c->model) == 0 && strcmp(g->backend, c->backend) == 0 &&
+            g->batch_norm == c->batch_norm && g->source == c->data) {
+            *out = i;
+            return LIPS_OK;
+        }
+    }
+    if (w->n_groups == GROUPS_MAX)
+        return lips_fail(LIPS_ERR_USAGE,
+                         "more than %d combinations of model, batch_norm, data and "
+                         "backend in one sweep",
+                         GROUPS_MAX);
+    group *g = &w->groups[w->n_groups];
+    snprintf(g->model, sizeof g->model, "%s", c->model);
+    snprintf(g->backend, sizeof g->backend, "%s", c->backend);
+    g->batch_norm = c->batch_norm;
+    g->source = c->data;
+    *out = w->n_groups++;
+    return LIPS_OK;
+}
+
+static lips_status open_backend(planner *w)
+{
+    if (w->be && strcmp(w->be->ops->name, w->cfg.backend) == 0)
+        return LIPS_OK;
+    if (w->be)
+        w->be->ops->close(w->be);
+    w->be = NULL;
+    const lips_ops *ops = lips_backend_find(w->cfg.backend);
+    if (!ops)
+        return lips_fail(LIPS_ERR_USAGE, "backend: there is no '%s'", w->cfg.backend);
+    return ops->open(&w->be, 0);
+}
+
+static lips_status measure_bytes(const planner *w, const lips_net *net, int64_t n, size_t *bytes)
+{
+    lips_measure_args a = {.ops = w->be->ops, .threads = 1};
+    *bytes = 0;
+    LIPS_TRY(lips_metrics_parse(&a.metrics, w->cfg.metrics));
+    a.network = (lips_network_view){.net = net, .loss = w->cfg.loss, .epoch = -1};
+    a.inputs = (lips_inputs){.n = n, .split = "train"};
+    return lips_measure_plan_bytes(&a, bytes);
+}
+
+/* The class's data set in sizes only. */
+static lips_dataset sizes_of(const planner *w)
+{
+    const lips_config *c = &w->cfg;
+    lips_dataset d = *w->shape[c->data];
+    d.train.n = c->n_train > 0 ? c->n_train : d.train.n;
+    d.test.n = c->n_test > 0 ? c->n_test : d.test.n;
+    d.val.n = c->n_val;
+    return d;
+}
+
+static lips_status fill_class(planner *w, const lips_net *net, const lips_dataset *d,
+                              lips_cell_class *k)
+{
+    const lips_config *c = &w->cfg;
+    int64_t real = (int64_t)w->be->ops->real_bytes, adam = c->optimizer == LIPS_OPT_ADAM;
+    int64_t sampled = c->measure_n > 0 && c->measure_n < d->train.n ? c->measure_n : d->train.n;
+    size_t training = 0, measuring = 0;
+    LIPS_TRY(lips_trainer_plan_bytes(c, net, d, w->be, &training));
+    int64_t n_eval = count_epochs(w, 0, &c->eval_epochs);
+    int64_t n_save = count_epochs(w, 1, &c->save_epochs);
+    int64_t n_measure = count_epochs(w, 2, &c->measure_epochs);
+    if (n_measure > 0)
+        LIPS_TRY(measure_bytes(w, net, sampled, &measuring));
+    k->flops = lips_net_forward_flops(net);
+    k->params = lips_net_params(net);
+    k->n_train = d->train.n;
+    k->n_test = d->test.n;
+    /* The trainer stays while its network is measured. */
+    k->bytes = training + measuring;
+    k->disk = n_save * k->params * 4 + RECORD_BYTES * (9 * n_eval + 40 * n_measure);
+    k->state = 2 * (2 + adam) * k->params * real;
+    const lips_cell_work work = {.epochs = c->epochs,
+                                 .n_train = d->train.n,
+                                 .n_test = d->test.n,
+                                 .n_val = d->val.n,
+                                 .classes = d->classes,
+                                 .n_eval = n_eval,
+                                 .n_measure = n_measure,
+                                 .measured = sampled};
+    const group *g = &w->groups[k->group];
+    if (g->n_rates > 0) {
+        lips_rate rate = lips_rate_at(g->rate, g->n_rates, k->flops);
+        k->seconds = lips_cell_seconds(&work, &rate);
+    }
+    return LIPS_OK;
+}
+
+static lips_status plan_class(planner *w, int64_t number)
+{
+    lips_net *net = NULL;
+    int64_t cell = representative(w->plan, number);
+    lips_status st;
+    LIPS_TRY_GOTO(st, lips_experiment_cell(w->plan->e, cell, &w->cfg), out);
+    LIPS_TRY_GOTO(st, open_backend(w), out);
+    LIPS_TRY_GOTO(st, find_group(w, &w->plan->classes[number].group), out);
+    const lips_dataset d = sizes_of(w);
+    const lips_model_spec spec = lips_config_model(&w->cfg, &d);
+    LIPS_TRY_GOTO(st, lips_net_create(&net, &spec), out);
+    LIPS_TRY_GOTO(st, fill_class(w, net, &d, &w->plan->classes[number]), out);
+out:
+    lips_net_free(net);
+    return st;
+}
+
+typedef struct sized {
+    double flops;
+    int64_t number;
+} sized;
+
+static int by_flops(const void *a, const void *b)
+{
+    double x = ((const sized *)a)->flops, y = ((const sized *)b)->flops;
+    return (x > y) - (x < y);
+}
+
+/* Times the smallest, the largest and two sizes between, a third of the ranks apart. */
+static lips_status measure_group(planner *w, int number, sized *members)
+{
+    group *g = &w->groups[number];
+    int64_t n = 0;
+    for (int64_t i = 0; i < w->plan->n_classes; i++)
+        if (w->plan->classes[i].group == number)
+            members[n++] = (sized){w->plan->classes[i].flops, i};
+    qsort(members, (size_t)n, sizeof *members, by_flops);
+    for (int a = 0; a < ANCHORS_MAX; a++) {
+        const sized *m = &members[(n - 1) * a / (ANCHORS_MAX - 1)];
+        if (g->n_rates > 0 && g->rate[g->n_rates - 1].flops >= m->flops)
+            continue;
+        LIPS_TRY(lips_experiment_cell(w->plan->e, representative(w->plan, m->number), &w->cfg));
+        LIPS_TRY(lips_rate_measure(&g->rate[g->n_rates], &w->cfg, w->shape[w->cfg.data]));
+        g->n_rates++;
+    }
+    return LIPS_OK;
+}
+
+static lips_status plan_all(planner *w)
+{
+    lips_plan *p = w->plan;
+    LIPS_TRY(load_shapes(w));
+    for (int64_t i = 0; i < p->n_classes; i++)
+        LIPS_TRY(plan_class(w, i));
+    sized *members = malloc((size_t)p->n_classes * sizeof *members + 1);
+    if (!members)
+        return lips_fail(LIPS_ERR_MEMORY, "out of memory planning the sweep");
+    lips_status st = LIPS_OK;
+    for (int g = 0; g < w->n_groups && st == LIPS_OK; g++)
+        st = measure_group(w, g, members);
+    free(members);
+    LIPS_TRY(st);
+    /* Again, now that the rates are known. */
+    for (int64_t i = 0; i < p->n_classes; i++)
+        LIPS_TRY(plan_class(w, i));
+    return LIPS_OK;
+}
+
+lips_status lips_plan_create(lips_plan *out, const lips_experiment *e, lips_datasets *s)
+{
+    *out = (lips_plan){.e = e, .jobs = lips_plan_jobs(&e->base)};
+    number_classes(out);
+    planner *w = calloc(1, sizeof *w);
+    out->classes = calloc((size_t)out->n_classes + 1, sizeof *out->classes);
+    lips_status st;
+    if (!w || !out->classes) {
+        st = lips_fail(LIPS_ERR_MEMORY, "out of memory planning the sweep");
+        goto out;
+    }
+    w->plan = out;
+    w->sets = s;
+    LIPS_TRY_GOTO(st, plan_all(w), out);
+out:
+    if (w && w->be)
+        w->be->ops->close(w->be);
+    for (int k = 0; w && k < SOURCES; k++)
+        if (w->shape[k])
+            lips_datasets_put(s, w->shape[k]);
+    free(w);
+    if (st != LIPS_OK)
+        lips_plan_free(out);
+    return st;
+}
+
+void lips_plan_free(lips_plan *p)
+{
+    free(p->classes);
+    p->classes = NULL;
+}
+
+static int by_bytes_down(const void *a, const void *b)
+{
+    size_t x = ((const lips_cell_class *)a)->bytes, y = ((const lips_cell_class *)b)->bytes;
+    return (x < y) - (x > y);
+}
+
+lips_status lips_plan_sum(const lips_plan *p, lips_plan_totals *out)
+{
+    *out = (lips_plan_totals){.bytes = p->data_bytes};
+    if (p->n_classes == 0)
+        return LIPS_OK;
+    int64_t each = p->n_cells / p->n_classes, slots = p->jobs;
+    size_t size = (size_t)p->n_classes * sizeof *p->classes;
+    lips_cell_class *sorted = malloc(size);
+    if (!sorted)
+        return lips_fail(LIPS_ERR_MEMORY, "out of memory planning the sweep");
+    memcpy(sorted, p->classes, size);
+    qsort(sorted, (size_t)p->n_classes, sizeof *sorted, by_bytes_down);
+    for (int64_t i = 0; i < p->n_classes; i++) {
+        const lips_cell_class *k = &sorted[i];
+        int64_t at_once = slots < each ? slots : each;
+        slots -= at_once;
+        out->bytes += (size_t)at_once * k->bytes;
+        out->disk += each * k->disk + at_once * k->state;
+        out->seconds += (double)each * k->seconds;
+        out->longest = k->seconds > out->longest ? k->seconds : out->longest;
+    }
+    free(sorted);
+    return LIPS_OK;
+}

@@ -1,0 +1,297 @@
+#include "sweep/workers.h"
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/signals.h"
+#include "sweep/cell_files.h"
+#include "sweep/output.h"
+#include "sweep/sweep.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <omp.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+/* Share of the free memory that cells may plan for, and how often the watcher looks. */
+static const double MEMORY_SHARE = 0.9;
+enum { WATCH_MILLISECONDS = 250, NOTE_TEXT = 256, WORKER_STACK = 8 << 20 };
+
+typedef struct pool pool;
+
+typedef struct worker {
+    pool *pool;
+    pthread_t thread;
+    lips_config cfg; /* of its cell */
+    lips_cell_progress progress;
+    const lips_work_cell *at; /* NULL: idle. Guarded by the pool's lock, as are the rest */
+    char name[LIPS_CELL_NAME_MAX];
+    int64_t epochs;
+} worker;
+
+struct pool {
+    /* Configuration. */
+    const lips_workers_args *args;
+    double memory; /* bytes that cells may plan for */
+
+    /* State, guarded by lock; changed is signalled when a cell ends. */
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    worker *workers;
+    int64_t n_workers, alive, next, running;
+    double running_bytes, seconds_done;
+    lips_workers_result result;
+    bool stop;
+    lips_status fatal;
+    char fatal_text[1024];
+};
+
+/* Bytes that can be had without swapping; all there are if the system does not say. */
+static double memory_available(void)
+{
+    char line[128];
+    double kilobytes = 0;
+    FILE *f = fopen("/proc/meminfo", "re");
+    while (f && fgets(line, sizeof line, f))
+        if (sscanf(line, "MemAvailable: %lf kB", &kilobytes) == 1)
+            break;
+    if (f)
+        fclose(f);
+    return kilobytes > 0 ? kilobytes * 1024 : 1e300;
+}
+
+/* The next cell, once there is memory for it beside those that run; NULL: no more. */
+static const lips_work_cell *take(pool *p, worker *w)
+{
+    const lips_work_cell *cell = NULL;
+    pthread_mutex_lock(&p->lock);
+    while (!p->stop && p->next < p->args->n && lips_signals_pending() == LIPS_OK) {
+        const lips_work_cell *c = &p->args->cells[p->next];
+        double bytes = (double)lips_plan_class(p->args->plan, c->cell)->bytes;
+        if (p->running > 0 && p->running_bytes + bytes > p->memory) {
+            pthread_cond_wait(&p->changed, &p->lock);
+            continue;
+        }
+        p->next++;
+        p->running++;
+        p->running_bytes += bytes;
+        w->at = cell = c;
+        w->progress.epoch = 0;
+        w->name[0] = '\0';
+        break;
+    }
+    pthread_mutex_unlock(&p->lock);
+    return cell;
+}
+
+/* Everything stops: the first such error is the sweep's. Called with the lock held. */
+static void stop_all(pool *p, lips_status st)
+{
+    if (!p->stop) {
+        p->fatal = st;
+        snprintf(p->fatal_text, sizeof p->fatal_text, "%s", lips_error());
+    }
+    p->stop = true;
+    for (int64_t i = 0; i < p->n_workers; i++)
+        __atomic_store_n(&p->workers[i].progress.stop, true, __ATOMIC_RELEASE);
+}
+
+/* One cell's end: what it means for the sweep. */
+static void account(pool *p, worker *w, lips_status st, bool fatal)
+{
+    pthread_mutex_lock(&p->lock);
+    p->running--;
+    p->running_bytes -= (double)lips_plan_class(p->args->plan, w->at->cell)->bytes;
+    if (st == LIPS_OK)
+        p->result.done++;
+    if (fatal) {
+        stop_all(p, st);
+    } else if (st != LIPS_OK && st != LIPS_ERR_REQUEUE && st != LIPS_ERR_INTERRUPTED) {
+        if (!p->result.first_failure[0])
+            snprintf(p->result.first_failure, sizeof p->result.first_failure, "%s", lips_error());
+        p->result.failed++;
+        lips_warn("%s", lips_error());
+    }
+    p->seconds_done += w->at->seconds;
+    w->at = NULL;
+    pthread_cond_broadcast(&p->changed);
+    pthread_mutex_unlock(&p->lock);
+}
+
+/* *fatal: the error concerns all cells. */
+static lips_status run_cell(worker *w, int64_t cell, bool *fatal)
+{
+    const lips_experiment *e = w->pool->args->plan->e;
+    char dir[LIPS_PATH_MAX];
+    const lips_dataset *data = NULL;
+    *fatal = true;
+    LIPS_TRY(lips_experiment_cell(e, cell, &w->cfg));
+    LIPS_TRY(lips_output_cell_dir(e, &w->cfg, dir, sizeof dir));
+    LIPS_TRY(lips_dir_create(dir));
+    pthread_mutex_lock(&w->pool->lock);
+    snprintf(w->name, sizeof w->name, "%s", strrchr(dir, '/') + 1);
+    w->epochs = w->cfg.epochs;
+    pthread_mutex_unlock(&w->pool->lock);
+    if (lips_cell_state_read(dir) == LIPS_CELL_FAILED)
+        LIPS_TRY(lips_cell_reset(dir));
+    lips_status st = lips_datasets_get(w->pool->args->sets, &w->cfg, &data);
+    if (st == LIPS_ERR_MEMORY) {
+        char why[1024];
+        snprintf(why, sizeof why, "%s", lips_error());
+        LIPS_TRY(lips_cell_write_failed(dir, st, 0, why));
+        lips_fail(st, "%s", why);
+        *fatal = false;
+    }
+    if (st != LIPS_OK)
+        return st;
+    w->progress.output_failed = false;
+    st = lips_cell_run(&w->cfg, data, dir, &w->progress);
+    *fatal = w->progress.output_failed || st == LIPS_ERR_USAGE;
+    lips_datasets_put(w->pool->args->sets, data);
+    return st;
+}
+
+static void *work(void *argument)
+{
+    worker *w = argument;
+    pool *p = w->pool;
+    /* A cell is one core's work: libraries must not start teams of their own. */
+    omp_set_num_threads(1);
+    for (const lips_work_cell *c = take(p, w); c; c = take(p, w)) {
+        bool fatal = false;
+        lips_status st = run_cell(w, c->cell, &fatal);
+        if (st != LIPS_OK)
+            lips_fail_prefix(st, "%s: ", w->name[0] ? w->name : "cell");
+        account(p, w, st, fatal && st != LIPS_OK);
+    }
+    pthread_mutex_lock(&p->lock);
+    p->alive--;
+    pthread_cond_broadcast(&p->changed);
+    pthread_mutex_unlock(&p->lock);
+    return NULL;
+}
+
+/* "18/60 cells  mlp-w64-s0 120/300, ..." and the predicted seconds that are done. */
+static double describe(pool *p, char note[NOTE_TEXT])
+{
+    double done = p->seconds_done;
+    int64_t total = p->args->done + p->args->failed + p->args->n;
+    size_t used = (size_t)snprintf(note, NOTE_TEXT, "%" PRId64 "/%" PRId64 " cells",
+                                   p->result.done + p->result.failed, total);
+    for (int64_t i = 0; i < p->n_workers; i++) {
+        const worker *w = &p->workers[i];
+        if (!w->at || !w->name[0])
+            continue;
+        int64_t epoch = __atomic_load_n(&w->progress.epoch, __ATOMIC_ACQUIRE);
+        if (w->epochs > 0)
+            done += w->at->seconds * (double)epoch / (double)w->epochs;
+        /* The hash tells the reader of a moving line nothing. */
+        size_t shown = strlen(w->name) > 9 ? strlen(w->name) - 9 : strlen(w->name);
+        if (used < NOTE_TEXT - 64)
+            used += (size_t)snprintf(note + used, NOTE_TEXT - used, "  %.*s %" PRId64 "/%" PRId64,
+                                     shown < 36 ? (int)shown : 36, w->name, epoch, w->epochs);
+    }
+    return done;
+}
+
+static void write_progress(const pool *p, double elapsed, double done, double total)
+{
+    char json[NOTE_TEXT];
+    double left = done > 0 ? elapsed * (total - done) / done : total / (double)p->n_workers;
+    snprintf(json, sizeof json, "{\"left_seconds\":%.1f}", left > 0 ? left : 0);
+    lips_note_write_progress(p->args->plan->e->base.out, json);
+}
+
+/* The calling thread shows how far the others are. */
+static void watch(pool *p)
+{
+    char note[NOTE_TEXT];
+    double total = 0, start = lips_now(), written = start;
+    for (int64_t i = 0; i < p->args->n; i++)
+        total += p->args->cells[i].seconds;
+    lips_progress *line = lips_progress_start("sweep", total);
+    pthread_mutex_lock(&p->lock);
+    while (p->alive > 0) {
+        struct timespec until;
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_nsec += WATCH_MILLISECONDS * 1000000L;
+        until.tv_sec += until.tv_nsec / 1000000000L;
+        until.tv_nsec %= 1000000000L;
+        pthread_cond_timedwait(&p->changed, &p->lock, &until);
+        double done = describe(p, note);
+        pthread_mutex_unlock(&p->lock);
+        lips_progress_update(line, done, note);
+        if (lips_now() - written >= 1) {
+            written = lips_now();
+            write_progress(p, written - start, done, total);
+        }
+        pthread_mutex_lock(&p->lock);
+    }
+    describe(p, note);
+    pthread_mutex_unlock(&p->lock);
+    lips_progress_finish(line, note);
+}
+
+static lips_status start_workers(pool *p)
+{
+    pthread_attr_t attr;
+    pthread_attr_init(&attr);
+    pthread_attr_setstacksize(&attr, WORKER_STACK);
+    int error = 0;
+    pthread_mutex_lock(&p->lock);
+    while (p->alive < p->n_workers && !error) {
+        worker *w = &p->workers[p->alive];
+        w->pool = p;
+        error = pthread_create(&w->thread, &attr, work, w);
+        p->alive += !error;
+    }
+    p->n_workers = p->alive;
+    pthread_mutex_unlock(&p->lock);
+    pthread_attr_destroy(&attr);
+    if (p->n_workers == 0)
+        return lips_fail(LIPS_ERR_RUNTIME, "cannot start a thread: %s", strerror(error));
+    if (error)
+        lips_warn("only %" PRId64 " cells at once: cannot start more threads: %s", p->n_workers,
+                  strerror(error));
+    return LIPS_OK;
+}
+
+/* Longest first, so that no long one is left alone at the end; ties in the order of the sweep. */
+static int by_seconds_down(const void *a, const void *b)
+{
+    const lips_work_cell *x = a, *y = b;
+    if (x->seconds != y->seconds)
+        return x->seconds < y->seconds ? 1 : -1;
+    return (x->cell > y->cell) - (x->cell < y->cell);
+}
+
+lips_status lips_workers_run(lips_workers_result *out, lips_workers_args *a)
+{
+    pool p = {.args = a, .memory = MEMORY_SHARE * memory_available()};
+    p.result.done = a->done;
+    p.result.failed = a->failed;
+    *out = p.result;
+    if (a->n == 0)
+        return LIPS_OK;
+    qsort(a->cells, (size_t)a->n, sizeof *a->cells, by_seconds_down);
+    p.n_workers = a->plan->jobs < a->n ? a->plan->jobs : a->n;
+    p.workers = calloc((size_t)p.n_workers, sizeof *p.workers);
+    if (!p.workers)
+        return lips_fail(LIPS_ERR_MEMORY, "out of memory for %" PRId64 " workers", p.n_workers);
+    pthread_mutex_init(&p.lock, NULL);
+    pthread_cond_init(&p.changed, NULL);
+    lips_status st;
+    LIPS_TRY_GOTO(st, start_workers(&p), out);
+    watch(&p);
+    for (int64_t i = 0; i < p.n_workers; i++)
+        pthread_join(p.workers[i].thread, NULL);
+    *out = p.result;
+    st = p.stop ? lips_fail(p.fatal, "%s", p.fatal_text) : lips_signals_pending();
+out:
+    pthread_cond_destroy(&p.changed);
+    pthread_mutex_destroy(&p.lock);
+    free(p.workers);
+    return st;
+}

@@ -1,0 +1,29 @@
+/* sweep/workers.h - runs cells on threads, the longest first. */
+#ifndef LIPS_SWEEP_WORKERS_H
+#define LIPS_SWEEP_WORKERS_H
+
+#include "sweep/plan.h"
+
+typedef struct lips_work_cell {
+    int64_t cell;
+    double seconds; /* predicted */
+} lips_work_cell;
+
+typedef struct lips_workers_args {
+    const lips_plan *plan;
+    lips_datasets *sets;
+    lips_work_cell *cells; /* sorted here */
+    int64_t n;
+    int64_t done, failed; /* cells of the sweep that are so already: for what is shown */
+} lips_workers_args;
+
+typedef struct lips_workers_result {
+    int64_t done, failed; /* with those from before */
+    char first_failure[1024];
+} lips_workers_result;
+
+/* LIPS_OK if every cell ran to its end or to its own failure; REQUEUE/INTERRUPTED after a signal;
+ * else the error that stopped them all. */
+lips_status lips_workers_run(lips_workers_result *out, lips_workers_args *a);
+
+#endif
