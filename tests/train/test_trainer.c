@@ -1,0 +1,643 @@
+/* The trainer: learning, exact resume, refusals, divergence, learning-rate schedule. */
+#include "base/file.h"
+#include "base/random.h"
+#include "base/safetensors.h"
+#include "base/signals.h"
+#include "config/options.h"
+#include "../lib/tempdir.h"
+#include "train/schedule.h"
+#include "train/trainer.h"
+#include "train/trainer_internal.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+#include <inttypes.h>
+#include <math.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A tiny set: samples of three classes around three centres, some labels wrong. */
+typedef struct toy {
+    lips_dataset d;
+    lips_config cfg;
+    lips_net *net;
+    lips_backend *be;
+    char dir[256];
+} toy;
+
+enum { N = 37, C = 2, H = 4, W = 4, K = 3, ROW = C * H * W };
+
+static void fill_split(lips_split *s, uint64_t seed)
+{
+    const lips_rng rng = {.seed = seed, .stream = LIPS_STREAM_TEST};
+    s->n = N;
+    s->x = malloc(sizeof(float) * N * ROW);
+    s->label = malloc(sizeof(int64_t) * N);
+    s->label_clean = malloc(sizeof(int64_t) * N);
+    s->source_index = calloc(N, sizeof(int64_t));
+    for (int64_t i = 0; i < N; i++) {
+        s->label_clean[i] = i % K;
+        s->label[i] = i % 5 == 0 ? (i + 1) % K : i % K;
+        for (int64_t j = 0; j < ROW; j++)
+            s->x[i * ROW + j] = (float)(0.5 * lips_rng_normal(&rng, (uint64_t)(i * ROW + j)) +
+                                        (j % K == i % K ? 1.0 : 0.0));
+    }
+}
+
+static toy *toy_create(const char *model, bool batch_norm, const char *backend,
+                       const char *optimizer)
+{
+    toy *t = calloc(1, sizeof *t);
+    assert_non_null(t);
+    lips_config_defaults(&t->cfg);
+    snprintf(t->cfg.model, sizeof t->cfg.model, "%s", model);
+    snprintf(t->cfg.backend, sizeof t->cfg.backend, "%s", backend);
+    t->cfg.batch_norm = batch_norm;
+    t->cfg.width = 3;
+    t->cfg.batch = 8;
+    t->cfg.epochs = 40;
+    t->cfg.seed = 5;
+    t->cfg.optimizer = strcmp(optimizer, "adam") == 0 ? LIPS_OPT_ADAM : LIPS_OPT_SGD;
+    t->cfg.lr = t->cfg.optimizer == LIPS_OPT_ADAM ? 0.01 : 0.05;
+    t->d.c = C;
+    t->d.h = H;
+    t->d.w = W;
+    t->d.classes = K;
+    t->d.hash = 0x1234;
+    for (int i = 0; i < 4; i++)
+        t->d.std[i] = 1;
+    fill_split(&t->d.train, 1);
+    fill_split(&t->d.test, 2);
+    const lips_model_spec spec = lips_config_model(&t->cfg, &t->d);
+    assert_int_equal(lips_net_create(&t->net, &spec), LIPS_OK);
+    assert_int_equal(lips_backend_find(backend)->open(&t->be, 0), LIPS_OK);
+    tempdir_make(t->dir, sizeof t->dir);
+    return t;
+}
+
+static void split_clear(lips_split *s)
+{
+    free(s->x);
+    free(s->label);
+    free(s->label_clean);
+    free(s->source_index);
+}
+
+static void toy_free(toy *t)
+{
+    tempdir_remove(t->dir);
+    t->be->ops->close(t->be);
+    lips_net_free(t->net);
+    split_clear(&t->d.train);
+    split_clear(&t->d.test);
+    free(t);
+}
+
+static lips_trainer *trainer(toy *t)
+{
+    lips_trainer *tr = NULL;
+    lips_status st = lips_trainer_create(&tr, &t->cfg, t->net, &t->d, t->be);
+    if (st != LIPS_OK)
+        fail_msg("%s", lips_error());
+    return tr;
+}
+
+static void epochs(lips_trainer *tr, int n)
+{
+    for (int i = 0; i < n; i++)
+        if (lips_trainer_run_epoch(tr) != LIPS_OK)
+            fail_msg("%s", lips_error());
+}
+
+/* Parameters, then buffers. malloc'ed. */
+static double *weights(lips_trainer *tr, const toy *t, size_t *bytes)
+{
+    size_t p = (size_t)lips_net_params(t->net), b = (size_t)lips_net_buffers(t->net);
+    double *w = malloc((p + b) * sizeof *w);
+    assert_int_equal(lips_trainer_get_params(tr, w, w + p), LIPS_OK);
+    *bytes = (p + b) * sizeof *w;
+    return w;
+}
+
+static const char *path_in(const toy *t, const char *name)
+{
+    static char path[512];
+    snprintf(path, sizeof path, "%s/%s", t->dir, name);
+    return path;
+}
+
+static lips_eval evaluate(lips_trainer *tr, const lips_split *s)
+{
+    lips_eval e;
+    assert_int_equal(lips_trainer_evaluate(tr, s, &e, NULL, NULL), LIPS_OK);
+    return e;
+}
+
+static void learns(const char *model, bool bn, const char *backend, const char *optimizer)
+{
+    toy *t = toy_create(model, bn, backend, optimizer);
+    lips_trainer *tr = trainer(t);
+    double before = evaluate(tr, &t->d.train).loss;
+    epochs(tr, 40);
+    lips_eval after = evaluate(tr, &t->d.train);
+    assert_int_equal(after.n, N);
+    assert_true(before > 0.8 && before < 3);
+    assert_true(after.loss < 0.75 * before);
+    assert_true(after.error < 0.45);
+    assert_int_equal(lips_trainer_epoch(tr), 40);
+    lips_trainer_free(tr);
+    toy_free(t);
+}
+
+static void test_loss_goes_down(void **state)
+{
+    (void)state;
+    const char *const backends[] = {"ref", "cpu"};
+    for (int b = 0; b < 2; b++) {
+        learns("mlp", false, backends[b], "sgd");
+        learns("mlp", false, backends[b], "adam");
+        learns("convnet", false, backends[b], "adam");
+        learns("convnet", true, backends[b], "sgd");
+    }
+}
+
+/* Scores one by one against a plain count. */
+static void test_evaluate_counts(void **state)
+{
+    (void)state;
+    toy *t = toy_create("mlp", false, "ref", "adam");
+    t->cfg.lr = 0.03;
+    lips_trainer *tr = trainer(t);
+    epochs(tr, 25);
+    lips_eval noisy, clean;
+    double memorized, share = 0, wrong = 0, wrong_clean = 0;
+    assert_int_equal(lips_trainer_evaluate(tr, &t->d.train, &noisy, &clean, &memorized), LIPS_OK);
+    int64_t corrupted = 0;
+    for (int64_t i = 0; i < N; i++) {
+        lips_split one = {.n = 1, .x = t->d.train.x + i * ROW};
+        int64_t hit = -1;
+        for (int64_t k = 0; k < K; k++) {
+            lips_eval e;
+            one.label = &k;
+            assert_int_equal(lips_trainer_evaluate(tr, &one, &e, NULL, NULL), LIPS_OK);
+            hit = e.error == 0 ? k : hit;
+        }
+        assert_true(hit >= 0);
+        wrong += hit != t->d.train.label[i];
+        wrong_clean += hit != t->d.train.label_clean[i];
+        if (t->d.train.label[i] != t->d.train.label_clean[i]) {
+            corrupted++;
+            share += hit == t->d.train.label[i];
+        }
+    }
+    assert_true(noisy.error == wrong / N);
+    assert_true(clean.error == wrong_clean / N);
+    assert_true(memorized == share / (double)corrupted);
+    assert_true(clean.error != noisy.error);
+    /* Nothing corrupted: nothing to memorise. */
+    memcpy(t->d.train.label, t->d.train.label_clean, sizeof(int64_t) * N);
+    assert_int_equal(lips_trainer_evaluate(tr, &t->d.train, &noisy, NULL, &memorized), LIPS_OK);
+    assert_true(isnan(memorized));
+    lips_trainer_free(tr);
+    toy_free(t);
+}
+
+static void test_regression(void **state)
+{
+    (void)state;
+    toy *t = toy_create("mlp", false, "ref", "adam");
+    lips_net_free(t->net);
+    t->d.regression = true;
+    t->d.classes = 1;
+    t->cfg.loss = LIPS_LOSS_MSE;
+    float target[N], clean_target[N];
+    for (int i = 0; i < N; i++) {
+        target[i] = t->d.train.x[i * ROW];
+        clean_target[i] = target[i] + 1;
+    }
+    int64_t *label = t->d.train.label, *label_clean = t->d.train.label_clean;
+    t->d.train.label = t->d.train.label_clean = NULL;
+    t->d.train.target = target;
+    t->d.train.target_clean = clean_target;
+    const lips_model_spec spec = lips_config_model(&t->cfg, &t->d);
+    assert_int_equal(lips_net_create(&t->net, &spec), LIPS_OK);
+    lips_trainer *tr = trainer(t);
+    lips_eval before, after, clean;
+    double memorized;
+    assert_int_equal(lips_trainer_evaluate(tr, &t->d.train, &before, NULL, NULL), LIPS_OK);
+    epochs(tr, 40);
+    assert_int_equal(lips_trainer_evaluate(tr, &t->d.train, &after, &clean, &memorized), LIPS_OK);
+    assert_true(after.loss < 0.5 * before.loss);
+    assert_true(clean.loss > after.loss);
+    assert_true(isnan(after.error) && isnan(clean.error) && isnan(memorized));
+    lips_trainer_free(tr);
+    t->d.train.label = label;
+    t->d.train.label_clean = label_clean;
+    toy_free(t);
+}
+
+/* Stop after k steps of 20, by a state saved there; go on in a new trainer: the same bits from k
+ * on. */
+static void resumes(const char *model, bool bn, const char *backend, const char *optimizer)
+{
+    toy *t = toy_create(model, bn, backend, optimizer);
+    t->cfg.augment = bn; /* any place of the cursor has its own crops */
+    t->cfg.warmup_epochs = 2;
+    t->cfg.lr_step = 3;
+    t->cfg.epochs = 4;
+    lips_trainer *tr = trainer(t);
+    epochs(tr, 4); /* five steps each */
+    size_t bytes;
+    double *want = weights(tr, t, &bytes);
+    lips_trainer_free(tr);
+    for (int k = 0; k < 20; k++) {
+        lips_trainer *a = trainer(t);
+        epochs(a, k / 5);
+        /* Inside an epoch a trainer stops for signals only: shorten the epoch's data instead. */
+        int64_t whole = t->d.train.n;
+        if (k % 5 > 0) {
+            lips_batch_order(t->cfg.seed, k / 5, whole, a->order);
+            a->order_epoch = k / 5;
+            t->d.train.n = (k % 5) * t->cfg.batch;
+            epochs(a, 1);
+            t->d.train.n = whole;
+            a->epoch--;
+            a->step = k % 5;
+        }
+        assert_int_equal(lips_trainer_save(a, path_in(t, "state.safetensors"), "k"), LIPS_OK);
+        lips_trainer_free(a);
+        lips_trainer *b = trainer(t);
+        bool found = false;
+        char *extra = NULL;
+        if (lips_trainer_load(b, path_in(t, "state.safetensors"), &extra, &found) != LIPS_OK)
+            fail_msg("%s", lips_error());
+        assert_true(found);
+        assert_string_equal(extra, "k");
+        free(extra);
+        assert_int_equal(lips_trainer_epoch(b), k / 5);
+        assert_int_equal(lips_trainer_step(b), k % 5);
+        epochs(b, 4 - k / 5);
+        double *got = weights(b, t, &bytes);
+        assert_memory_equal(got, want, bytes);
+        free(got);
+        lips_trainer_free(b);
+    }
+    free(want);
+    toy_free(t);
+}
+
+static void test_resume_at_every_step(void **state)
+{
+    (void)state;
+    resumes("mlp", false, "ref", "sgd");
+    resumes("mlp", false, "cpu", "adam");
+    resumes("convnet", true, "ref", "adam");
+    resumes("convnet", true, "cpu", "sgd");
+}
+
+/* A signal leaves the cursor inside the epoch. Last of all tests: the flag stays set. */
+static void test_signal_stops_after_a_step(void **state)
+{
+    (void)state;
+    toy *t = toy_create("mlp", false, "ref", "sgd");
+    lips_trainer *tr = trainer(t);
+    assert_int_equal(lips_signals_install(), LIPS_OK);
+    raise(SIGUSR2);
+    for (int k = 1; k < 5; k++) {
+        assert_int_equal(lips_trainer_run_epoch(tr), LIPS_ERR_REQUEUE);
+        assert_int_equal(lips_trainer_step(tr), k);
+    }
+    assert_int_equal(lips_trainer_run_epoch(tr), LIPS_OK);
+    assert_int_equal(lips_trainer_epoch(tr), 1);
+    lips_trainer_free(tr);
+    toy_free(t);
+}
+
+/* Four epochs in f32 against f64. A step's rounding, 2^-24 a product, grows along 20 steps of a
+ * smooth small problem by far less than 1e3, so 1e-4 of the largest weight is a bound with room. */
+static void close_to_ref(const char *model, bool bn, const char *optimizer)
+{
+    double *w[2];
+    size_t bytes;
+    const char *const backends[] = {"ref", "cpu"};
+    for (int b = 0; b < 2; b++) {
+        toy *t = toy_create(model, bn, backends[b], optimizer);
+        lips_trainer *tr = trainer(t);
+        epochs(tr, 4);
+        w[b] = weights(tr, t, &bytes);
+        lips_trainer_free(tr);
+        toy_free(t);
+    }
+    double largest = 0, moved = 0;
+    for (size_t i = 0; i < bytes / sizeof(double); i++) {
+        largest = fmax(largest, fabs(w[0][i]));
+        moved += w[0][i] != w[1][i];
+    }
+    for (size_t i = 0; i < bytes / sizeof(double); i++)
+        assert_true(fabs(w[0][i] - w[1][i]) <= 1e-4 * largest);
+    assert_true(moved > 0);
+    free(w[0]);
+    free(w[1]);
+}
+
+static void test_cpu_close_to_ref(void **state)
+{
+    (void)state;
+    close_to_ref("mlp", false, "sgd");
+    close_to_ref("convnet", false, "sgd");
+    close_to_ref("convnet", true, "sgd");
+}
+
+static void test_learning_rate(void **state)
+{
+    (void)state;
+    lips_config c;
+    lips_config_defaults(&c);
+    c.lr = 0.5;
+    c.warmup_epochs = 0;
+    c.lr_step = 0;
+    assert_true(lips_learning_rate(&c, 0) == 0.5 && lips_learning_rate(&c, 1000) == 0.5);
+    c.warmup_epochs = 4;
+    c.warmup_lr = 0.25;
+    const double warm[] = {0.25, 0.3125, 0.375, 0.4375, 0.5, 0.5};
+    for (int e = 0; e < 6; e++)
+        assert_true(lips_learning_rate(&c, e) == warm[e]);
+    c.warmup_epochs = 0;
+    c.lr_step = 10;
+    c.lr_decay = 0.5;
+    assert_true(lips_learning_rate(&c, 9) == 0.5);
+    assert_true(lips_learning_rate(&c, 10) == 0.25);
+    assert_true(lips_learning_rate(&c, 19) == 0.25);
+    assert_true(lips_learning_rate(&c, 20) == 0.125);
+}
+
+/* One step by hand: loss and gradient of a linear network, then p -= lr g. */
+static void test_step_is_the_formula(void **state)
+{
+    (void)state;
+    toy *t = toy_create("mlp", false, "ref", "sgd");
+    lips_net_free(t->net);
+    t->cfg.depth = 0;
+    t->cfg.batch = N; /* the order does not matter then */
+    t->cfg.momentum = 0;
+    t->cfg.weight_decay = 0.1;
+    t->cfg.lr = 0.2;
+    const lips_model_spec spec = lips_config_model(&t->cfg, &t->d);
+    assert_int_equal(lips_net_create(&t->net, &spec), LIPS_OK);
+    lips_trainer *tr = trainer(t);
+    size_t bytes;
+    double *p = weights(tr, t, &bytes), g[K * ROW + K] = {0};
+    for (int i = 0; i < N; i++) {
+        const float *x = t->d.train.x + i * ROW;
+        double z[K], sum = 0;
+        for (int k = 0; k < K; k++) {
+            z[k] = p[K * ROW + k];
+            for (int j = 0; j < ROW; j++)
+                z[k] += p[k * ROW + j] * (double)x[j];
+            sum += exp(z[k]);
+        }
+        for (int k = 0; k < K; k++) {
+            double d = (exp(z[k]) / sum - (k == t->d.train.label[i])) / N;
+            for (int j = 0; j < ROW; j++)
+                g[k * ROW + j] += d * (double)x[j];
+            g[K * ROW + k] += d;
+        }
+    }
+    epochs(tr, 1);
+    double *q = weights(tr, t, &bytes);
+    for (int i = 0; i < K * ROW + K; i++)
+        assert_true(fabs(q[i] - (p[i] - 0.2 * (g[i] + 0.1 * p[i]))) < 1e-13);
+    free(p);
+    free(q);
+    lips_trainer_free(tr);
+    toy_free(t);
+}
+
+static void diverges(const char *backend, bool bn, double lr, float poison)
+{
+    toy *t = toy_create("convnet", bn, backend, "sgd");
+    t->cfg.lr = lr;
+    if (poison != 0)
+        t->d.train.x[11] = poison;
+    lips_trainer *tr = trainer(t);
+    lips_status st = LIPS_OK;
+    for (int i = 0; i < 40 && st == LIPS_OK; i++)
+        st = lips_trainer_run_epoch(tr);
+    assert_int_equal(st, LIPS_ERR_DIVERGED);
+    assert_non_null(strstr(lips_error(), "epoch"));
+    assert_non_null(strstr(lips_error(), "step"));
+    size_t bytes;
+    double *w = weights(tr, t, &bytes);
+    for (size_t i = 0; i < bytes / sizeof *w; i++)
+        assert_true(isfinite(w[i]));
+    free(w);
+    lips_trainer_free(tr);
+    toy_free(t);
+}
+
+static void test_divergence_keeps_finite_weights(void **state)
+{
+    (void)state;
+    diverges("ref", false, 1e6, 0);
+    diverges("cpu", false, 1e6, 0);
+    diverges("cpu", false, 1e9, 0);
+    diverges("ref", true, 0.05, NAN);
+    diverges("cpu", true, 0.05, NAN);
+    diverges("cpu", true, 0.05, INFINITY);
+}
+
+/* Saves a state, lets change() alter the toy, and expects a refusal that names `field`. */
+static void refuses(void (*change)(toy *), const char *field)
+{
+    toy *t = toy_create("mlp", false, "cpu", "adam");
+    lips_trainer *tr = trainer(t);
+    epochs(tr, 1);
+    assert_int_equal(lips_trainer_save(tr, path_in(t, "state.safetensors"), ""), LIPS_OK);
+    lips_trainer_free(tr);
+    change(t);
+    tr = trainer(t);
+    size_t bytes;
+    double *before = weights(tr, t, &bytes);
+    char *extra = NULL, *file = NULL, *file_after = NULL;
+    size_t size, size_after;
+    bool found = true;
+    assert_int_equal(lips_file_read(&file, &size, path_in(t, "state.safetensors"), 1 << 20),
+                     LIPS_OK);
+    assert_int_equal(lips_trainer_load(tr, path_in(t, "state.safetensors"), &extra, &found),
+                     LIPS_ERR_DATA);
+    if (!strstr(lips_error(), field))
+        fail_msg("'%s' does not name %s", lips_error(), field);
+    assert_false(found);
+    assert_null(extra);
+    double *after = weights(tr, t, &bytes);
+    assert_memory_equal(before, after, bytes);
+    assert_int_equal(
+        lips_file_read(&file_after, &size_after, path_in(t, "state.safetensors"), 1 << 20),
+        LIPS_OK);
+    assert_int_equal(size, size_after);
+    assert_memory_equal(file, file_after, size);
+    free(file);
+    free(file_after);
+    free(before);
+    free(after);
+    lips_trainer_free(tr);
+    toy_free(t);
+}
+
+static void other_rate(toy *t)
+{
+    t->cfg.lr *= 2;
+}
+
+static void other_seed(toy *t)
+{
+    t->cfg.seed++;
+}
+
+static void other_data(toy *t)
+{
+    t->d.hash++;
+}
+
+static void other_backend(toy *t)
+{
+    t->be->ops->close(t->be);
+    assert_int_equal(lips_backend_find("ref")->open(&t->be, 0), LIPS_OK);
+}
+
+static void test_state_of_another_run_is_refused(void **state)
+{
+    (void)state;
+    refuses(other_rate, "lr: ");
+    refuses(other_seed, "seed: ");
+    refuses(other_data, "data_hash");
+    refuses(other_backend, "backend");
+}
+
+static void flip(const char *path, size_t at)
+{
+    char *bytes = NULL;
+    size_t size;
+    assert_int_equal(lips_file_read(&bytes, &size, path, 1 << 20), LIPS_OK);
+    bytes[at < size ? at : size - 1] ^= 1;
+    assert_int_equal(lips_file_write(path, bytes, size), LIPS_OK);
+    free(bytes);
+}
+
+static int64_t loaded_epoch(toy *t, lips_status want)
+{
+    lips_trainer *tr = trainer(t);
+    char *extra = NULL;
+    bool found = false;
+    assert_int_equal(lips_trainer_load(tr, path_in(t, "state.safetensors"), &extra, &found), want);
+    int64_t epoch = found ? lips_trainer_epoch(tr) : -1;
+    if (found)
+        assert_int_equal(strtol(extra, NULL, 10), epoch);
+    free(extra);
+    lips_trainer_free(tr);
+    return epoch;
+}
+
+static void test_damaged_state_falls_back(void **state)
+{
+    (void)state;
+    toy *t = toy_create("mlp", false, "cpu", "sgd");
+    assert_int_equal(loaded_epoch(t, LIPS_OK), -1); /* nothing there */
+    lips_trainer *tr = trainer(t);
+    for (int i = 1; i <= 3; i++) {
+        char extra[8];
+        epochs(tr, 1);
+        snprintf(extra, sizeof extra, "%d", i);
+        assert_int_equal(lips_trainer_save(tr, path_in(t, "state.safetensors"), extra), LIPS_OK);
+    }
+    lips_trainer_free(tr);
+    assert_int_equal(tempdir_count(t->dir), 2);
+    assert_int_equal(loaded_epoch(t, LIPS_OK), 3);
+    flip(path_in(t, "state.safetensors"), 1 << 20);
+    assert_int_equal(loaded_epoch(t, LIPS_OK), 2);
+    /* Gone altogether, as between the two renames of a save. */
+    assert_int_equal(remove(path_in(t, "state.safetensors")), 0);
+    assert_int_equal(loaded_epoch(t, LIPS_OK), 2);
+    flip(path_in(t, "state.prev.safetensors"), 100);
+    assert_int_equal(loaded_epoch(t, LIPS_ERR_DATA), -1);
+    toy_free(t);
+}
+
+static void test_export(void **state)
+{
+    (void)state;
+    toy *t = toy_create("convnet", true, "cpu", "sgd");
+    lips_trainer *tr = trainer(t);
+    epochs(tr, 2);
+    assert_int_equal(lips_trainer_export(tr, path_in(t, "w.safetensors")), LIPS_OK);
+    size_t bytes;
+    double *w = weights(tr, t, &bytes);
+    lips_st_file *f = NULL;
+    assert_int_equal(lips_st_read(&f, path_in(t, "w.safetensors")), LIPS_OK);
+    const lips_segment *s;
+    int n = lips_net_segments(t->net, &s);
+    for (int i = 0; i < n; i++) {
+        const lips_st_tensor *x = lips_st_find(f, s[i].name);
+        assert_non_null(x);
+        assert_int_equal(x->dtype, LIPS_F32);
+        assert_int_equal(x->ndim, s[i].ndim);
+        double *v = malloc(sizeof *v * (size_t)s[i].count);
+        assert_int_equal(lips_st_to_f64(x, v), LIPS_OK);
+        assert_memory_equal(v, w + s[i].offset, sizeof *v * (size_t)s[i].count);
+        free(v);
+    }
+    const lips_st_tensor *tracked = lips_st_find(f, "layer1.bn.num_batches_tracked");
+    int64_t batches = 0;
+    assert_non_null(tracked);
+    assert_int_equal(tracked->dtype, LIPS_I64);
+    assert_int_equal(tracked->ndim, 0);
+    assert_int_equal(lips_st_to_i64(tracked, &batches), LIPS_OK);
+    assert_int_equal(batches, 10);
+    assert_string_equal(lips_st_meta(f, "lipsweep.epoch"), "2");
+    assert_string_equal(lips_st_meta(f, "lipsweep.input"), "2x4x4");
+    assert_string_equal(lips_st_meta(f, "lipsweep.data_hash"), "0000000000001234");
+    assert_non_null(strstr(lips_st_meta(f, "lipsweep.config"), "model: convnet"));
+    lips_st_free(f);
+    free(w);
+    lips_trainer_free(tr);
+    toy_free(t);
+}
+
+static void test_bad_arguments(void **state)
+{
+    (void)state;
+    toy *t = toy_create("mlp", false, "ref", "sgd");
+    lips_trainer *tr = NULL;
+    t->cfg.batch = N + 1;
+    assert_int_equal(lips_trainer_create(&tr, &t->cfg, t->net, &t->d, t->be), LIPS_ERR_USAGE);
+    assert_non_null(strstr(lips_error(), "batch: 38"));
+    assert_null(tr);
+    t->cfg.batch = N;
+    t->d.classes = 4;
+    assert_int_equal(lips_trainer_create(&tr, &t->cfg, t->net, &t->d, t->be), LIPS_ERR_USAGE);
+    toy_free(t);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_loss_goes_down),
+        cmocka_unit_test(test_evaluate_counts),
+        cmocka_unit_test(test_regression),
+        cmocka_unit_test(test_step_is_the_formula),
+        cmocka_unit_test(test_resume_at_every_step),
+        cmocka_unit_test(test_cpu_close_to_ref),
+        cmocka_unit_test(test_learning_rate),
+        cmocka_unit_test(test_divergence_keeps_finite_weights),
+        cmocka_unit_test(test_state_of_another_run_is_refused),
+        cmocka_unit_test(test_damaged_state_falls_back),
+        cmocka_unit_test(test_export),
+        cmocka_unit_test(test_bad_arguments),
+        cmocka_unit_test(test_signal_stops_after_a_step),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
