@@ -33,7 +33,7 @@ typedef struct lips_network_view {
 } lips_network_view;
 
 /* Which quantities: parsed from "jacobian,distance", section letters "A,B,F", or "all". Unknown names: LIPS_ERR_USAGE with the
- * nearest known one. */
+ * nearest known one; the text does not say which option or key it was, the caller knows. */
 typedef struct lips_metrics {
     uint64_t bits;           /* by row of the quantity table (measure/quantities.c) */
 } lips_metrics;

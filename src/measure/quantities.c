@@ -66,8 +66,8 @@ static lips_status unknown(const char *word)
         names[row] = lips_quantities[row].name;
     nearest = lips_nearest(word, names, lips_quantities_count);
     if (strlen(word) == 1)
-        return lips_fail(LIPS_ERR_USAGE, "metrics: no section '%s'; there are A, B, C, D, F, H", word);
-    return lips_fail(LIPS_ERR_USAGE, "metrics: no quantity '%s'%s%s%s", word,
+        return lips_fail(LIPS_ERR_USAGE, "no section '%s'; there are A, B, C, D, F, H", word);
+    return lips_fail(LIPS_ERR_USAGE, "no quantity '%s'%s%s%s", word,
                      nearest ? "; did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "");
 }
 
@@ -83,7 +83,7 @@ lips_status lips_metrics_parse(lips_metrics *out, const char *text)
         while (len > 0 && isspace((unsigned char)at[len - 1]))
             len--;
         if (len == 0)
-            return lips_fail(LIPS_ERR_USAGE, "metrics: empty name in '%s'", text);
+            return lips_fail(LIPS_ERR_USAGE, "empty name in '%s'", text);
         snprintf(word, sizeof word, "%.*s", (int)(len < sizeof word ? len : sizeof word - 1), at);
         uint64_t bits = rows_of(word);
         if (bits == 0)
