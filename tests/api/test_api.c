@@ -47,7 +47,7 @@ static void write_weights(const tiny_net *t, const double *params, const char *p
 }
 
 typedef struct setting {
-    char *dir;
+    char dir[256];
     char weights[512], plain[512], init[512];
     tiny_net t;
 } setting;
@@ -56,7 +56,7 @@ static int set_up(void **state)
 {
     setting *s = calloc(1, sizeof *s);
     assert_non_null(s);
-    s->dir = test_tempdir_make();
+    tempdir_make(s->dir, sizeof s->dir);
     snprintf(s->weights, sizeof s->weights, "%s/weights.safetensors", s->dir);
     snprintf(s->plain, sizeof s->plain, "%s/plain.safetensors", s->dir);
     snprintf(s->init, sizeof s->init, "%s/init.safetensors", s->dir);
@@ -72,7 +72,7 @@ static int tear_down(void **state)
 {
     setting *s = *state;
     tiny_net_free(&s->t);
-    test_tempdir_remove(s->dir);
+    tempdir_remove(s->dir);
     free(s);
     return 0;
 }
