@@ -1,0 +1,28 @@
+#include "opcases.h"
+
+const opcase_table *const opcase_tables[] = {&opcases_memory, &opcases_linear, &opcases_conv,
+                                             &opcases_simple, &opcases_bn,     &opcases_train, NULL};
+
+int64_t pick_batch(opcase *c)
+{
+    static const int64_t v[] = {1, 15, 16, 17, 31, 33};
+    return opcase_pick(c, v, 6);
+}
+
+int64_t pick_width(opcase *c)
+{
+    static const int64_t v[] = {1, 2, 3, 5, 7, 8, 13, 16, 17, 31, 33};
+    return opcase_pick(c, v, 11);
+}
+
+int64_t pick_stack(opcase *c)
+{
+    static const int64_t v[] = {1, 2, 3, 10};
+    return opcase_pick(c, v, 4);
+}
+
+bool pick_bool(opcase *c)
+{
+    static const int64_t v[] = {0, 1};
+    return opcase_pick(c, v, 2);
+}

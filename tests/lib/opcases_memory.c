@@ -1,0 +1,173 @@
+#include "opcases.h"
+
+#include "cmocka_all.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static lips_tensor pick_tensor(opcase *c, int64_t t, bool spatial)
+{
+    static const int64_t side[] = {1, 2, 3, 5};
+    opcase_batch(c, pick_batch(c), spatial);
+    int64_t ch = pick_width(c), h = opcase_pick(c, side, 4), w = opcase_pick(c, side, 4);
+    t = t ? t : pick_stack(c);
+    snprintf(c->shape, sizeof c->shape,
+             "B=%" PRId64 " cap=%" PRId64 " C=%" PRId64 " HxW=%" PRId64 "x%" PRId64 " T=%" PRId64, c->b,
+             c->cap, ch, h, w, t);
+    return opcase_output(c, ch, h, w, t);
+}
+
+/* Everything of the tensor, unused samples too. */
+static void emit_all(opcase *c, const lips_tensor *x)
+{
+    lips_tensor all = *x;
+    all.b = all.cap;
+    opcase_emit_tensor(c, "tensor", &all);
+}
+
+/* A second handle of the same backend lives its life beside the first. */
+static void life(opcase *c)
+{
+    const lips_ops *ops = c->be->ops;
+    lips_backend *be;
+    opcase_ok(ops->open(&be, 0));
+    assert_ptr_equal(be->ops, ops);
+    double good = 1, v[100];
+    for (int i = 0; i < 4; i++) {
+        static const size_t bytes[] = {0, 1, 64, 800};
+        void *p;
+        opcase_ok(ops->alloc(be, &p, bytes[i]));
+        good *= p != NULL && (uintptr_t)p % 64 == 0;
+        opcase_ok(ops->read(be, v, p, 0, bytes[i] == 800 ? 100 : 0));
+        for (int k = 0; bytes[i] == 800 && k < 100; k++)
+            good *= v[k] == 0;
+        opcase_ok(ops->sync(be));
+        ops->release(be, p);
+    }
+    void *huge;
+    good *= ops->alloc(be, &huge, SIZE_MAX / 2) == LIPS_ERR_MEMORY;
+    char bytes[32];
+    snprintf(bytes, sizeof bytes, "%zu", SIZE_MAX / 2);
+    good *= strstr(lips_error(), bytes) != NULL;
+    ops->release(be, NULL);
+    ops->close(be);
+    opcase_emit_doubles(c, "good", &good, 1);
+}
+
+static void vectors(opcase *c)
+{
+    const lips_ops *ops = c->be->ops;
+    enum { N = 70 };
+    double v[N];
+    for (int i = 0; i < N; i++)
+        v[i] = opcase_value(c);
+    void *p = opcase_poisoned(c, N), *q = opcase_poisoned(c, N);
+    opcase_ok(ops->zero(c->be, p, N * ops->real_bytes));
+    opcase_ok(ops->write(c->be, p, 3, v, N - 10));
+    opcase_ok(ops->write(c->be, p, 3, v, 0));
+    opcase_ok(ops->copy(c->be, q, p, N * ops->real_bytes));
+    opcase_emit_reals(c, "whole", q, N);
+    double *part = malloc(20 * sizeof *part);
+    assert_non_null(part);
+    opcase_ok(ops->read(c->be, part, q, 5, 20));
+    opcase_emit_doubles(c, "part", part, 20);
+    for (int i = 0; i < 20; i++)
+        assert_true(part[i] == v[2 + i]);
+    free(part);
+}
+
+/* Layout: enough memory, the same for equal descriptions, growing with the extents. */
+static void layout(opcase *c)
+{
+    lips_tensor x = pick_tensor(c, 0, pick_bool(c)), twice = x;
+    twice.c *= 2;
+    const lips_ops *ops = c->be->ops;
+    size_t bytes = ops->tensor_bytes(c->be, &x);
+    double good = bytes >= (size_t)(x.cap * lips_tensor_features(&x) * x.t) * ops->real_bytes &&
+                  ops->tensor_bytes(c->be, &twice) == 2 * bytes && x.lanes >= 1 &&
+                  ops->plan_lanes(c->be, x.cap, true) == ops->plan_lanes(c->be, x.cap, true);
+    opcase_emit_doubles(c, "good", &good, 1);
+}
+
+static void upload(opcase *c)
+{
+    lips_tensor x = pick_tensor(c, 1, pick_bool(c));
+    int64_t n = lips_tensor_features(&x), rows = x.b + 3;
+    float *v = malloc((size_t)(rows * n) * sizeof *v);
+    int64_t *idx = malloc((size_t)x.b * sizeof *idx);
+    assert_true(v && idx);
+    for (int64_t i = 0; i < rows * n; i++)
+        v[i] = (float)opcase_value(c);
+    for (int64_t i = 0; i < x.b; i++)
+        idx[i] = (i * 7 + 2) % rows;
+    bool by_index = pick_bool(c);
+    opcase_ok(c->be->ops->upload(c->be, &x, v, by_index ? idx : NULL));
+    emit_all(c, &x);
+    for (int64_t s = 0; s < x.cap; s++)
+        for (int64_t i = 0; i < n; i++) {
+            int64_t row = s >= x.b ? 0 : by_index ? idx[s] : s;
+            assert_true(c->result[0].v[s * n + i] == (s < x.b ? (double)v[row * n + i] : 0));
+        }
+    free(v), free(idx);
+}
+
+static void upload_f64(opcase *c)
+{
+    lips_tensor x = pick_tensor(c, 0, pick_bool(c));
+    int64_t n = x.b * lips_tensor_features(&x) * x.t;
+    double *v = malloc((size_t)n * sizeof *v);
+    assert_non_null(v);
+    for (int64_t i = 0; i < n; i++)
+        v[i] = opcase_value(c);
+    opcase_ok(c->be->ops->upload_f64(c->be, &x, v));
+    emit_all(c, &x);
+    int64_t all = x.cap * lips_tensor_features(&x) * x.t;
+    for (int64_t i = 0; i < all; i++)
+        assert_true(c->result[0].v[i] == (i < n ? v[i] : 0));
+    free(v);
+}
+
+static void fill(opcase *c)
+{
+    lips_tensor x = pick_tensor(c, 0, pick_bool(c));
+    opcase_ok(c->be->ops->fill(c->be, &x, 1.5));
+    opcase_emit_tensor(c, "tensor", &x);
+    for (int64_t i = 0; i < c->result[0].n; i++)
+        assert_true(c->result[0].v[i] == 1.5);
+}
+
+static void eye(opcase *c)
+{
+    opcase_batch(c, pick_batch(c), false);
+    int64_t k = pick_width(c);
+    snprintf(c->shape, sizeof c->shape, "B=%" PRId64 " cap=%" PRId64 " K=%" PRId64, c->b, c->cap, k);
+    lips_tensor x = opcase_output(c, k, 1, 1, k);
+    opcase_ok(c->be->ops->eye(c->be, &x, -2));
+    opcase_emit_tensor(c, "tensor", &x);
+    for (int64_t i = 0; i < c->result[0].n; i++)
+        assert_true(c->result[0].v[i] == (i / k % k == i % k ? -2 : 0));
+}
+
+static const opcase_row rows[] = {
+    OPCASE_ROW(open, life, OP_EXACT, 1),
+    OPCASE_ROW(close, life, OP_EXACT, 1),
+    OPCASE_ROW(alloc, life, OP_EXACT, 1),
+    OPCASE_ROW(release, life, OP_EXACT, 1),
+    OPCASE_ROW(sync, life, OP_EXACT, 1),
+    OPCASE_ROW(write, vectors, OP_EXACT, 4),
+    OPCASE_ROW(read, vectors, OP_EXACT, 4),
+    OPCASE_ROW(zero, vectors, OP_EXACT, 4),
+    OPCASE_ROW(copy, vectors, OP_EXACT, 4),
+    OPCASE_ROW(plan_lanes, layout, OP_EXACT, 10),
+    OPCASE_ROW(tensor_bytes, layout, OP_EXACT, 10),
+    OPCASE_ROW(upload, upload, OP_EXACT, 20),
+    OPCASE_ROW(upload_f64, upload_f64, OP_EXACT, 20),
+    OPCASE_ROW(download, upload_f64, OP_EXACT, 20),
+    OPCASE_ROW(fill, fill, OP_EXACT, 10),
+    OPCASE_ROW(eye, eye, OP_EXACT, 20),
+};
+
+const opcase_table opcases_memory = {rows, sizeof rows / sizeof rows[0]};

@@ -1,0 +1,92 @@
+#include "opcases.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { MAX_B = 33, MAX_K = 33 };
+
+static void loss(opcase *c)
+{
+    opcase_batch(c, pick_batch(c), false);
+    int64_t k = pick_width(c), labels[MAX_B], pred[MAX_B];
+    float targets[MAX_B * MAX_K];
+    bool mse = pick_bool(c), given = mse && pick_bool(c);
+    snprintf(c->shape, sizeof c->shape, "B=%" PRId64 " cap=%" PRId64 " K=%" PRId64 " %s", c->b, c->cap,
+             k, mse ? given ? "mse targets" : "mse labels" : "cross-entropy");
+    lips_tensor dz = opcase_output(c, k, 1, 1, 1);
+    lips_loss_args a = {.kind = mse ? LIPS_LOSS_MSE : LIPS_LOSS_CROSS_ENTROPY,
+                        .z = opcase_input(c, k, 1, 1, 1), .labels = given ? NULL : labels,
+                        .targets = given ? targets : NULL, .loss = opcase_doubles(c, c->b, true),
+                        .pred = pred, .dz = &dz, .scale = 1 / (double)c->b};
+    for (int64_t i = 0; i < MAX_B * MAX_K; i++)
+        targets[i] = (float)opcase_value(c);
+    for (int64_t i = 0; i < c->b; i++)
+        labels[i] = (int64_t)(fabs(opcase_value(c)) * 100) % k;
+    opcase_ok(c->be->ops->loss(c->be, &a));
+    opcase_ok(c->be->ops->sync(c->be));
+    double p[MAX_B];
+    for (int64_t i = 0; i < c->b; i++)
+        p[i] = (double)pred[i];
+    opcase_emit_doubles(c, "loss", a.loss, c->b);
+    opcase_emit_doubles(c, "pred", p, c->b);
+    opcase_emit_tensor(c, "dz", &dz);
+}
+
+static int64_t vector_size(opcase *c)
+{
+    static const int64_t n[] = {0, 1, 15, 16, 17, 255, 1000, 4099};
+    int64_t v = opcase_pick(c, n, 8);
+    snprintf(c->shape, sizeof c->shape, "n=%" PRId64, v);
+    return v;
+}
+
+static void sgd(opcase *c)
+{
+    lips_sgd_args a = {.n = vector_size(c) + 1, .lr = 0.1, .momentum = pick_bool(c) ? 0.9 : 0,
+                       .weight_decay = pick_bool(c) ? 0.01 : 0};
+    a.p = opcase_reals(c, a.n);
+    a.g = opcase_reals(c, a.n);
+    a.m = a.momentum != 0 ? opcase_reals(c, a.n) : NULL;
+    for (int i = 0; i < 3; i++)
+        opcase_ok(c->be->ops->sgd(c->be, &a));
+    opcase_emit_reals(c, "p", a.p, a.n);
+    if (a.m)
+        opcase_emit_reals(c, "m", a.m, a.n);
+}
+
+static void adam(opcase *c)
+{
+    lips_adam_args a = {.n = vector_size(c) + 1, .lr = 1e-2, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8,
+                        .weight_decay = pick_bool(c) ? 0.01 : 0};
+    a.p = opcase_reals(c, a.n);
+    a.g = opcase_reals(c, a.n);
+    a.m = opcase_poisoned(c, a.n);
+    a.v = opcase_poisoned(c, a.n);
+    opcase_ok(c->be->ops->zero(c->be, a.m, (size_t)a.n * c->be->ops->real_bytes));
+    opcase_ok(c->be->ops->zero(c->be, a.v, (size_t)a.n * c->be->ops->real_bytes));
+    for (a.step = 1; a.step <= 3; a.step++)
+        opcase_ok(c->be->ops->adam(c->be, &a));
+    opcase_emit_reals(c, "p", a.p, a.n);
+    opcase_emit_reals(c, "m", a.m, a.n);
+    opcase_emit_reals(c, "v", a.v, a.n);
+}
+
+static void diff_sumsq(opcase *c)
+{
+    int64_t n = vector_size(c) + 1;
+    void *a = opcase_reals(c, n), *b = pick_bool(c) ? opcase_reals(c, n) : NULL;
+    double sum;
+    opcase_ok(c->be->ops->diff_sumsq(c->be, &sum, a, b, n));
+    opcase_emit_doubles(c, "sum", &sum, 1);
+}
+
+static const opcase_row rows[] = {
+    OPCASE_ROW(loss, loss, OP_SUM, 40),
+    OPCASE_ROW(sgd, sgd, OP_ELEMENT, 40),
+    OPCASE_ROW(adam, adam, OP_SUM, 40),
+    OPCASE_ROW(diff_sumsq, diff_sumsq, OP_F64, 20),
+};
+
+const opcase_table opcases_train = {rows, sizeof rows / sizeof rows[0]};
