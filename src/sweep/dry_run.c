@@ -18,9 +18,9 @@ static void size_text(char buf[32], double bytes)
     snprintf(buf, 32, bytes < 10 && u > 0 ? "%.1f %s" : "%.0f %s", bytes, unit[u]);
 }
 
-static lips_status print_row(const lips_plan *p, int64_t i, lips_config *cfg, bool json)
+static lips_status print_row(const lips_forecast *p, int64_t i, lips_config *cfg, bool json)
 {
-    const lips_cell_class *k = lips_plan_class(p, i);
+    const lips_cell_class *k = lips_forecast_class(p, i);
     char name[LIPS_CELL_NAME_MAX], line[LINE], time[32], memory[32], disk[32];
     LIPS_TRY(lips_experiment_cell(p->e, i, cfg));
     LIPS_TRY(lips_experiment_cell_name(p->e, cfg, name, sizeof name));
@@ -47,13 +47,13 @@ static lips_status print_row(const lips_plan *p, int64_t i, lips_config *cfg, bo
 }
 
 /* Seconds on `jobs` cores: no schedule is shorter than its longest cell. */
-static double wall_seconds(const lips_plan *p, const lips_plan_totals *t)
+static double wall_seconds(const lips_forecast *p, const lips_forecast_totals *t)
 {
     double even = t->seconds / (double)p->jobs;
     return even > t->longest ? even : t->longest;
 }
 
-static void print_totals(const lips_plan *p, const lips_plan_totals *t, bool json)
+static void print_totals(const lips_forecast *p, const lips_forecast_totals *t, bool json)
 {
     char time[32], memory[32], disk[32];
     if (json) {
@@ -71,14 +71,14 @@ static void print_totals(const lips_plan *p, const lips_plan_totals *t, bool jso
            p->n_cells, p->jobs, time, memory, disk);
 }
 
-lips_status lips_sweep_dry_run(const lips_plan *p, bool json)
+lips_status lips_sweep_dry_run(const lips_forecast *p, bool json)
 {
-    lips_plan_totals totals;
+    lips_forecast_totals totals;
     lips_config *cfg = malloc(sizeof *cfg);
     if (!cfg)
         return lips_fail(LIPS_ERR_MEMORY, "out of memory listing the cells");
     lips_status st;
-    LIPS_TRY_GOTO(st, lips_plan_sum(p, &totals), out);
+    LIPS_TRY_GOTO(st, lips_forecast_sum(p, &totals), out);
     if (json)
         printf("{\"cells\":[");
     else

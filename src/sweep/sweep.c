@@ -38,7 +38,7 @@ static lips_status sort_out(const lips_sweep_args *a, bool exists, lips_workers_
             out->failed++;
         else
             out->cells[out->n++] =
-                (lips_work_cell){.cell = i, .seconds = lips_plan_class(out->plan, i)->seconds};
+                (lips_work_cell){.cell = i, .seconds = lips_forecast_class(out->plan, i)->seconds};
     }
 out:
     free(cell);
@@ -70,8 +70,8 @@ static lips_status conclude(const lips_sweep_args *a, lips_status st, int64_t n_
                      r->first_failure);
 }
 
-static lips_status run_cells(const lips_sweep_args *a, const lips_plan *plan, lips_datasets *sets,
-                             bool exists)
+static lips_status run_cells(const lips_sweep_args *a, const lips_forecast *plan,
+                             lips_datasets *sets, bool exists)
 {
     const lips_experiment *e = a->experiment;
     lips_workers_args args = {.plan = plan, .sets = sets};
@@ -95,7 +95,7 @@ out:
 
 lips_status lips_sweep_run(const lips_sweep_args *a)
 {
-    lips_plan plan = {0};
+    lips_forecast plan = {0};
     lips_datasets *sets = NULL;
     int lock = -1;
     bool exists = false;
@@ -107,7 +107,7 @@ lips_status lips_sweep_run(const lips_sweep_args *a)
         LIPS_TRY_GOTO(st, lips_output_lock(a->experiment, &lock), out);
     LIPS_TRY_GOTO(st, lips_output_check(a->experiment, &exists), out);
     LIPS_TRY_GOTO(st, lips_datasets_create(&sets), out);
-    LIPS_TRY_GOTO(st, lips_plan_create(&plan, a->experiment, sets), out);
+    LIPS_TRY_GOTO(st, lips_forecast_create(&plan, a->experiment, sets), out);
     if (a->dry_run) {
         LIPS_TRY_GOTO(st, lips_sweep_dry_run(&plan, a->json), out);
         goto out;
@@ -118,7 +118,7 @@ lips_status lips_sweep_run(const lips_sweep_args *a)
 out:
     if (lock >= 0)
         lips_lock_release(lock);
-    lips_plan_free(&plan);
+    lips_forecast_free(&plan);
     lips_datasets_free(sets);
     return st;
 }

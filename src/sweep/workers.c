@@ -69,7 +69,7 @@ static const lips_work_cell *take(pool *p, worker *w)
     pthread_mutex_lock(&p->lock);
     while (!p->stop && p->next < p->args->n && lips_signals_pending() == LIPS_OK) {
         const lips_work_cell *c = &p->args->cells[p->next];
-        double bytes = (double)lips_plan_class(p->args->plan, c->cell)->bytes;
+        double bytes = (double)lips_forecast_class(p->args->plan, c->cell)->bytes;
         if (p->running > 0 && p->running_bytes + bytes > p->memory) {
             pthread_cond_wait(&p->changed, &p->lock);
             continue;
@@ -103,7 +103,7 @@ static void account(pool *p, worker *w, lips_status st, bool fatal)
 {
     pthread_mutex_lock(&p->lock);
     p->running--;
-    p->running_bytes -= (double)lips_plan_class(p->args->plan, w->at->cell)->bytes;
+    p->running_bytes -= (double)lips_forecast_class(p->args->plan, w->at->cell)->bytes;
     if (st == LIPS_OK)
         p->result.done++;
     if (fatal) {

@@ -2,7 +2,7 @@
 #ifndef LIPS_SWEEP_WORKERS_H
 #define LIPS_SWEEP_WORKERS_H
 
-#include "sweep/plan.h"
+#include "sweep/forecast.h"
 
 typedef struct lips_work_cell {
     int64_t cell;
@@ -10,7 +10,7 @@ typedef struct lips_work_cell {
 } lips_work_cell;
 
 typedef struct lips_workers_args {
-    const lips_plan *plan;
+    const lips_forecast *plan;
     lips_datasets *sets;
     lips_work_cell *cells; /* sorted here */
     int64_t n;

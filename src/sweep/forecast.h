@@ -1,13 +1,13 @@
 /*
- * sweep/plan.h - what a sweep will take: seconds, memory and disk of each cell, before anything
+ * sweep/forecast.h - what a sweep will take: seconds, memory and disk of each cell, before anything
  * runs.
  *
  * Cells that differ only in seeds, rates and the like cost the same: they form a class, and
  * classes, not cells, are what is computed. So a million cells are planned in the time of their few
  * classes.
  */
-#ifndef LIPS_SWEEP_PLAN_H
-#define LIPS_SWEEP_PLAN_H
+#ifndef LIPS_SWEEP_FORECAST_H
+#define LIPS_SWEEP_FORECAST_H
 
 #include "sweep/datasets.h"
 
@@ -22,32 +22,32 @@ typedef struct lips_cell_class {
     int group;     /* of cells whose speed is comparable */
 } lips_cell_class;
 
-typedef struct lips_plan {
+typedef struct lips_forecast {
     const lips_experiment *e; /* the caller's */
     int64_t n_cells, n_classes, jobs;
     int64_t suffix[LIPS_AXES_MAX]; /* cells per step of an axis */
     int64_t stride[LIPS_AXES_MAX]; /* classes per step of an axis; 0: it costs nothing */
     lips_cell_class *classes;
     size_t data_bytes; /* of the data sets looked at */
-} lips_plan;
+} lips_forecast;
 
 /* Checks every class of cells (LIPS_ERR_USAGE, LIPS_ERR_DATA: nothing would run), loads the largest
  * data set of each source into s, and times a few steps of up to four sizes of network. */
-lips_status lips_plan_create(lips_plan *out, const lips_experiment *e, lips_datasets *s);
-void lips_plan_free(lips_plan *p);
+lips_status lips_forecast_create(lips_forecast *out, const lips_experiment *e, lips_datasets *s);
+void lips_forecast_free(lips_forecast *p);
 
-const lips_cell_class *lips_plan_class(const lips_plan *p, int64_t cell);
+const lips_cell_class *lips_forecast_class(const lips_forecast *p, int64_t cell);
 
 /* All cells: seconds on one core and of the longest cell; the largest memory of `jobs` cells at
  * once with the data; disk. */
-typedef struct lips_plan_totals {
+typedef struct lips_forecast_totals {
     double seconds, longest;
     size_t bytes;
     int64_t disk;
-} lips_plan_totals;
-lips_status lips_plan_sum(const lips_plan *p, lips_plan_totals *out);
+} lips_forecast_totals;
+lips_status lips_forecast_sum(const lips_forecast *p, lips_forecast_totals *out);
 
 /* Cells at once: jobs, or the cores this process may use. */
-int64_t lips_plan_jobs(const lips_config *cfg);
+int64_t lips_sweep_jobs(const lips_config *cfg);
 
 #endif

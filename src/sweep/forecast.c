@@ -1,4 +1,4 @@
-#include "sweep/plan.h"
+#include "sweep/forecast.h"
 
 #include "base/log.h"
 #include "config/options.h"
@@ -48,7 +48,7 @@ typedef struct group {
 
 /* What the planning carries along. */
 typedef struct planner {
-    lips_plan *plan;
+    lips_forecast *plan;
     lips_datasets *sets;
     const lips_dataset *shape[SOURCES]; /* the largest set of each source that is used */
     lips_backend *be;
@@ -68,7 +68,7 @@ static bool is_costless(const char *name)
     return false;
 }
 
-int64_t lips_plan_jobs(const lips_config *cfg)
+int64_t lips_sweep_jobs(const lips_config *cfg)
 {
     cpu_set_t set;
     if (cfg->jobs > 0)
@@ -76,7 +76,7 @@ int64_t lips_plan_jobs(const lips_config *cfg)
     return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
 }
 
-static void number_classes(lips_plan *p)
+static void number_classes(lips_forecast *p)
 {
     const lips_option *rows;
     lips_options(&rows);
@@ -93,7 +93,7 @@ static void number_classes(lips_plan *p)
     p->n_classes = p->n_cells > 0 ? classes : 0;
 }
 
-static int64_t class_number(const lips_plan *p, int64_t cell)
+static int64_t class_number(const lips_forecast *p, int64_t cell)
 {
     int64_t number = 0;
     for (int a = 0; a < p->e->n_axes; a++)
@@ -103,7 +103,7 @@ static int64_t class_number(const lips_plan *p, int64_t cell)
 }
 
 /* The class's first cell. */
-static int64_t representative(const lips_plan *p, int64_t number)
+static int64_t representative(const lips_forecast *p, int64_t number)
 {
     int64_t cell = 0;
     for (int a = 0; a < p->e->n_axes; a++)
@@ -112,7 +112,7 @@ static int64_t representative(const lips_plan *p, int64_t number)
     return cell;
 }
 
-const lips_cell_class *lips_plan_class(const lips_plan *p, int64_t cell)
+const lips_cell_class *lips_forecast_class(const lips_forecast *p, int64_t cell)
 {
     return &p->classes[class_number(p, cell)];
 }
@@ -315,7 +315,7 @@ static lips_status measure_group(planner *w, int number, sized *members)
 
 static lips_status plan_all(planner *w)
 {
-    lips_plan *p = w->plan;
+    lips_forecast *p = w->plan;
     LIPS_TRY(load_shapes(w));
     for (int64_t i = 0; i < p->n_classes; i++)
         LIPS_TRY(plan_class(w, i));
@@ -333,9 +333,9 @@ static lips_status plan_all(planner *w)
     return LIPS_OK;
 }
 
-lips_status lips_plan_create(lips_plan *out, const lips_experiment *e, lips_datasets *s)
+lips_status lips_forecast_create(lips_forecast *out, const lips_experiment *e, lips_datasets *s)
 {
-    *out = (lips_plan){.e = e, .jobs = lips_plan_jobs(&e->base)};
+    *out = (lips_forecast){.e = e, .jobs = lips_sweep_jobs(&e->base)};
     number_classes(out);
     planner *w = calloc(1, sizeof *w);
     out->classes = calloc((size_t)out->n_classes + 1, sizeof *out->classes);
@@ -355,11 +355,11 @@ out:
             lips_datasets_put(s, w->shape[k]);
     free(w);
     if (st != LIPS_OK)
-        lips_plan_free(out);
+        lips_forecast_free(out);
     return st;
 }
 
-void lips_plan_free(lips_plan *p)
+void lips_forecast_free(lips_forecast *p)
 {
     free(p->classes);
     p->classes = NULL;
@@ -371,9 +371,9 @@ static int by_bytes_down(const void *a, const void *b)
     return (x < y) - (x > y);
 }
 
-lips_status lips_plan_sum(const lips_plan *p, lips_plan_totals *out)
+lips_status lips_forecast_sum(const lips_forecast *p, lips_forecast_totals *out)
 {
-    *out = (lips_plan_totals){.bytes = p->data_bytes};
+    *out = (lips_forecast_totals){.bytes = p->data_bytes};
     if (p->n_classes == 0)
         return LIPS_OK;
     int64_t each = p->n_cells / p->n_classes, slots = p->jobs;
