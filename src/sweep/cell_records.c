@@ -1,6 +1,6 @@
 #include "sweep/cell_records.h"
 
-#include "base/random.h"
+#include "measure/subset.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -94,29 +94,6 @@ lips_status lips_records_interpolation(lips_record_buffer *out, int64_t epoch, i
     return add_record(out, &r);
 }
 
-static int by_value(const void *a, const void *b)
-{
-    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-    return (x > y) - (x < y);
-}
-
-/* The first measure_n of a permutation drawn by measure_seed, in rising order (rows that are near
- * each other in memory); *out NULL if all are measured. */
-static lips_status pick_samples(const lips_config *cfg, int64_t n, int64_t **out)
-{
-    *out = NULL;
-    if (cfg->measure_n == 0 || cfg->measure_n >= n)
-        return LIPS_OK;
-    int64_t *order = malloc((size_t)n * sizeof *order);
-    if (!order)
-        return lips_fail(LIPS_ERR_MEMORY, "out of memory choosing the samples to measure");
-    const lips_rng rng = {.seed = cfg->measure_seed, .stream = LIPS_STREAM_MEASURE};
-    lips_rng_permutation(&rng, order, n);
-    qsort(order, (size_t)cfg->measure_n, sizeof *order, by_value);
-    *out = order;
-    return LIPS_OK;
-}
-
 /* Section A comes from the whole split (lips_records_fit): not again from a sample of it. */
 static bool belongs_to_fit(const lips_record *r)
 {
@@ -126,7 +103,7 @@ static bool belongs_to_fit(const lips_record *r)
 
 typedef struct measure_memory {
     double *params, *init, *buffers, *init_buffers;
-    int64_t *index;
+    int64_t *index, n;
 } measure_memory;
 
 static lips_status measure_memory_fill(measure_memory *m, const lips_config *cfg, lips_trainer *tr,
@@ -142,7 +119,7 @@ static lips_status measure_memory_fill(measure_memory *m, const lips_config *cfg
         return lips_fail(LIPS_ERR_MEMORY, "out of memory: %zu bytes of weights to measure", 2 * p);
     LIPS_TRY(lips_trainer_get_params(tr, m->params, m->buffers));
     LIPS_TRY(lips_net_init(net, cfg->init, cfg->seed, m->init, m->init_buffers));
-    return pick_samples(cfg, n_train, &m->index);
+    return lips_measure_subset(&m->index, &m->n, n_train, cfg->measure_n, cfg->measure_seed);
 }
 
 lips_status lips_records_measure(lips_record_buffer *out, const lips_config *cfg, lips_trainer *tr,
@@ -161,7 +138,7 @@ lips_status lips_records_measure(lips_record_buffer *out, const lips_config *cfg
                                     .init = m.init,
                                     .epoch = lips_trainer_epoch(tr),
                                     .loss = cfg->loss};
-    a.inputs = (lips_inputs){.n = m.index ? cfg->measure_n : s->n,
+    a.inputs = (lips_inputs){.n = m.n,
                              .x = s->x,
                              .index = m.index,
                              .label = s->label,
