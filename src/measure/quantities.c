@@ -47,13 +47,20 @@ int lips_quantity_find(const char *name)
     return -1;
 }
 
+/* Is word the name, or its family: "distance" of "distance.total"? */
+static bool is_name_of(const char *word, const char *name)
+{
+    size_t len = strlen(word);
+    return len > 0 && strncmp(word, name, len) == 0 && (name[len] == '\0' || name[len] == '.');
+}
+
 /* Rows that one word stands for; 0 if it is not known. */
 static uint64_t rows_of(const char *word)
 {
     uint64_t bits = 0;
     bool section = strlen(word) == 1, all = strcmp(word, "all") == 0;
     for (int row = 0; row < lips_quantities_count; row++)
-        if (all || strcmp(word, lips_quantities[row].name) == 0 ||
+        if (all || is_name_of(word, lips_quantities[row].name) ||
             (section && toupper((unsigned char)word[0]) == lips_quantities[row].section))
             bits |= UINT64_C(1) << row;
     return bits;

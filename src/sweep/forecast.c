@@ -213,7 +213,9 @@ static lips_status measure_bytes(const planner *w, const lips_net *net, int64_t 
     *bytes = 0;
     LIPS_TRY(lips_metrics_parse(&a.metrics, w->cfg.metrics));
     a.network = (lips_network_view){.net = net, .loss = w->cfg.loss, .epoch = -1};
-    a.inputs = (lips_inputs){.n = n, .split = "train"};
+    const lips_split *s = &w->shape[w->cfg.data]->train;
+    a.inputs =
+        (lips_inputs){.n = n, .x = s->x, .label = s->label, .target = s->target, .split = "train"};
     return lips_measure_plan_bytes(&a, bytes);
 }
 
