@@ -109,6 +109,7 @@ typedef struct lips_config_sources {
     const char *const *overrides;
     int n_overrides;
     bool use_env;
+    bool keep_out;          /* leave an empty out empty */
     /* Optional: judges a list key (metrics) for the rooms that know its words. Fails with a text that lacks the key. */
     lips_status (*check_list)(const char *key, const char *value);
 } lips_config_sources;

@@ -137,11 +137,11 @@ static lips_status set_key(lips_loader *l, int row, lips_origin at, const lips_y
     return LIPS_OK;
 }
 
-static void unknown_key(lips_loader *l, lips_origin at, const char *kind, const char *key)
+static void unknown_key(lips_loader *l, lips_origin at, const char *key)
 {
     char quoted[LIPS_QUOTE_MAX];
     const char *meant = lips_option_nearest(key);
-    lips_loader_issue(l, at, NULL, "unknown %s %s%s%s%s", kind, lips_quote(quoted, key),
+    lips_loader_issue(l, at, NULL, "unknown key %s%s%s%s", lips_quote(quoted, key),
                       meant ? " (did you mean '" : "", meant ? meant : "", meant ? "'?)" : "");
 }
 
@@ -181,7 +181,7 @@ static lips_status yaml_value(void *user, const lips_yaml_scalar *key,
     lips_origin at = {LIPS_FROM_FILE, key->line, key->column};
     int row = lips_option_find(key->text);
     if (row < 0) {
-        unknown_key(l, at, "key", key->text);
+        unknown_key(l, at, key->text);
         return LIPS_OK;
     }
     const lips_option *o = &l->options[row];
@@ -222,16 +222,26 @@ static lips_status load_yaml(lips_loader *l)
     return st;
 }
 
-static lips_status load_text(lips_loader *l, lips_origin at, const char *kind, const char *key,
-                             char *value)
+static lips_status load_text(lips_loader *l, lips_origin at, const char *key, char *value)
 {
     int row = lips_option_find(key);
     if (row < 0) {
-        unknown_key(l, at, kind, key);
+        unknown_key(l, at, key);
         return LIPS_OK;
     }
     lips_yaml_scalar item = {.text = value};
     return set_key(l, row, at, &item, 1, false);
+}
+
+/* LIPSWEEP_ names that are no keys; the CPU backend reads this one. */
+static const char *const other_names[] = {"isa"};
+
+static bool is_other_name(const char *name)
+{
+    for (size_t i = 0; i < sizeof other_names / sizeof *other_names; i++)
+        if (strcmp(other_names[i], name) == 0)
+            return true;
+    return false;
 }
 
 static lips_status load_environment(lips_loader *l)
@@ -249,7 +259,8 @@ static lips_status load_environment(lips_loader *l)
         for (char *p = name; *p; p++)
             *p = (char)tolower((unsigned char)*p);
         lips_origin at = {.kind = LIPS_FROM_ENVIRONMENT};
-        LIPS_TRY(load_text(l, at, "key", name, *entry + n + 1));
+        if (!is_other_name(name))
+            LIPS_TRY(load_text(l, at, name, *entry + n + 1));
     }
     return LIPS_OK;
 }
@@ -265,7 +276,7 @@ static lips_status load_overrides(lips_loader *l)
         lips_status st = LIPS_OK;
         if (equals) {
             *equals = '\0';
-            st = load_text(l, at, "key", copy, equals + 1);
+            st = load_text(l, at, copy, equals + 1);
         } else {
             lips_loader_issue(l, at, NULL, "expected key=value, not %s", lips_quote(quoted, copy));
         }
@@ -295,7 +306,8 @@ static void fill_names(lips_loader *l)
     /* A file name that is not clean text serves as neither. */
     if (!c->name[0] && lips_option_set(&l->options[lips_option_find("name")], c, stem) != LIPS_OK)
         snprintf(c->name, sizeof c->name, "sweep");
-    if (!c->out[0] && lips_option_set(&l->options[lips_option_find("out")], c, out) != LIPS_OK)
+    if (!c->out[0] && !l->src->keep_out &&
+        lips_option_set(&l->options[lips_option_find("out")], c, out) != LIPS_OK)
         snprintf(c->out, sizeof c->out, "out/sweep");
 }
 

@@ -58,6 +58,11 @@ int lips_option_print(const lips_option *o, const lips_config *c, char *buf, siz
 /* What a value must be: "a whole number from 1 to 1000000". */
 void lips_option_expects(const lips_option *o, char *buf, size_t size);
 
+/* Strict numbers: no blanks, no hexadecimal, no nan or inf, no overflow or underflow. "1e3" is a
+ * whole number. */
+bool lips_read_real(const char *text, double *out);
+bool lips_read_int(const char *text, int64_t *out);
+
 /* Shortest decimal text that reads back to the same double; returns its length. */
 int lips_real_print(double v, char buf[32]);
 /* text for messages: in single quotes, control characters as '?', cut at 48 bytes with "...". */

@@ -1,5 +1,5 @@
 /* config/value.c - one value: strict reading, exact printing. */
-#include "config/values.h"
+#include "config/options.h"
 
 #include "base/nearest.h"
 

@@ -4,11 +4,6 @@
 
 #include "config/options.h"
 
-/* Strict numbers: no blanks, no hexadecimal, no nan or inf, no overflow or underflow. "1e3" is a
- * whole number. */
-bool lips_read_real(const char *text, double *out);
-bool lips_read_int(const char *text, int64_t *out);
-
 enum { LIPS_VALUES_MAX = 1000000 }; /* of one axis */
 
 /* Canonical texts of a key that may be swept. Owns v. */
