@@ -1,0 +1,393 @@
+/*
+ * Execution: the memory plan, batches smaller than planned, refusals, and graphs in which a value has
+ * several readers (with a layer kind that is defined here alone).
+ */
+#include "../lib/cmocka_all.h"
+#include "../lib/compare.h"
+#include "../lib/netcase.h"
+#include "../lib/opcase.h"
+#include "nn/plan.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- planned bytes are the allocated bytes ---- */
+
+/* A backend with a counting allocator. One test uses it, in one thread. */
+static struct {
+    const lips_ops *real;
+    size_t bytes;
+    int calls;
+} counted;
+
+static lips_status counting_alloc(lips_backend *be, void **out, size_t bytes)
+{
+    counted.bytes += bytes;
+    counted.calls++;
+    return counted.real->alloc(be, out, bytes);
+}
+
+static void test_plan_is_what_is_allocated(void **state)
+{
+    (void)state;
+    static const lips_exec_spec specs[] = {{1, 0, false}, {17, 0, false}, {17, 0, true}, {5, 3, false},
+                                           {16, 10, true}};
+    for (int i = 0; lips_backends[i]; i++)
+        for (int m = 0; m < netcase_n_models; m++) {
+            lips_net *net;
+            size_t bytes[5];
+            opcase_ok(lips_net_create(&net, &netcase_models[m].spec));
+            for (int k = 0; k < 5; k++) {
+                lips_backend *be;
+                lips_exec *ex;
+                lips_ops ops = *lips_backends[i];
+                ops.alloc = counting_alloc;
+                counted.real = lips_backends[i];
+                counted.bytes = 0, counted.calls = 0;
+                opcase_ok(lips_backends[i]->open(&be, 0));
+                be->ops = &ops;
+                opcase_ok(lips_exec_plan_bytes(net, be, &specs[k], &bytes[k]));
+                assert_int_equal(counted.calls, 0);
+                opcase_ok(lips_exec_create(&ex, net, be, &specs[k]));
+                assert_int_equal(counted.calls, 1);
+                assert_true(counted.bytes == bytes[k]);
+                lips_exec_free(ex);
+                be->ops = lips_backends[i];
+                be->ops->close(be);
+            }
+            assert_true(bytes[1] <= bytes[2]); /* no backward pass: values make room for later ones */
+            if (net->n_values > 4)
+                assert_true(bytes[1] < bytes[2]);
+            lips_net_free(net);
+        }
+}
+
+static void test_place(void **state)
+{
+    (void)state;
+    for (uint32_t seed = 0; seed < 50; seed++) {
+        enum { N = 20 };
+        lips_span s[N];
+        double *r = netcase_random(100 + seed, 3 * N);
+        size_t sum = 0, most = 0;
+        for (int i = 0; i < N; i++) {
+            s[i].bytes = (size_t)(fabs(r[3 * i]) * 1000);
+            s[i].from = (int)(fabs(r[3 * i + 1]) * 10);
+            s[i].to = s[i].from + (int)(fabs(r[3 * i + 2]) * 5);
+            sum += lips_plan_round(s[i].bytes);
+        }
+        size_t total = lips_plan_place(s, N);
+        for (int i = 0; i < N; i++) {
+            most = s[i].offset + s[i].bytes > most ? s[i].offset + s[i].bytes : most;
+            assert_true(s[i].offset % LIPS_PLAN_ALIGN == 0);
+            for (int k = 0; k < i; k++) {
+                bool together = s[i].from <= s[k].to && s[k].from <= s[i].to;
+                bool apart = s[i].offset >= s[k].offset + s[k].bytes ||
+                             s[k].offset >= s[i].offset + s[i].bytes;
+                assert_true(!together || apart);
+            }
+        }
+        assert_true(most == total && total <= sum);
+        free(r);
+    }
+}
+
+/* ---- b < cap ---- */
+
+typedef struct outcome {
+    double *z, *dx, *grads;
+} outcome;
+
+static outcome run_batch(netcase *c, int64_t b, bool training)
+{
+    enum { T = 2 };
+    outcome o = {.grads = netcase_random(0, c->n_params)};
+    lips_tensor z, dx;
+    netcase_grad(c, b, training, o.grads);
+    netcase_push(c);
+    netcase_forward(c, 0, b, training, &z);
+    o.z = netcase_values(c, &z);
+    double *u = netcase_random(7, b * T * c->classes);
+    netcase_seed(c, T, u);
+    opcase_ok(lips_exec_vjp(c->ex, &(lips_vjp_args){.t = T, .want_input = true, .dx = &dx,
+                                                    .training = training}));
+    o.dx = netcase_values(c, &dx);
+    free(u);
+    return o;
+}
+
+static void outcome_free(outcome *o)
+{
+    free(o->z), free(o->dx), free(o->grads);
+}
+
+static void test_batch_below_cap(void **state)
+{
+    (void)state;
+    const int64_t b = 3;
+    for (int i = 0; lips_backends[i]; i++)
+        for (int m = 0; m < netcase_n_models; m++)
+            for (int training = 0; training < 2; training++) {
+                netcase c[3]; /* fresh; used before; another cap */
+                outcome o[3];
+                for (int k = 0; k < 3; k++) {
+                    netcase_open(&c[k], lips_backends[i], &netcase_models[m].spec,
+                                 &(lips_exec_spec){.cap = k == 2 ? b : 19, .t = 2, .training = true});
+                    if (k == 1) {
+                        /* Large values everywhere, in the places that b leaves unused too. */
+                        for (int64_t n = 0; n < 19 * c[k].features; n++)
+                            c[k].x[n] *= 1e3;
+                        outcome full = run_batch(&c[k], 19, training);
+                        outcome_free(&full);
+                        for (int64_t n = 0; n < 19 * c[k].features; n++)
+                            c[k].x[n] = c[0].x[n];
+                    }
+                    o[k] = run_batch(&c[k], b, training);
+                }
+                size_t nz = (size_t)(b * c[0].classes), nx = (size_t)(b * 2 * c[0].features);
+                assert_memory_equal(o[0].z, o[1].z, nz * sizeof(double));
+                assert_memory_equal(o[0].dx, o[1].dx, nx * sizeof(double));
+                assert_memory_equal(o[0].grads, o[1].grads, (size_t)c[0].n_params * sizeof(double));
+                double tol = lips_backends[i]->real_bytes == 8 ? 1e-13 : 1e-5;
+                assert_true(cmp_check("z, other cap", o[2].z, o[0].z, (int64_t)nz, tol));
+                assert_true(cmp_check("dx, other cap", o[2].dx, o[0].dx, (int64_t)nx, tol));
+                assert_true(cmp_check("grads, other cap", o[2].grads, o[0].grads, c[0].n_params, tol));
+                for (int k = 0; k < 3; k++) {
+                    outcome_free(&o[k]);
+                    netcase_close(&c[k]);
+                }
+            }
+}
+
+/* A forward-only plan computes the same logits; each sample is its own in evaluation mode. */
+static void test_forward_only(void **state)
+{
+    (void)state;
+    for (int i = 0; lips_backends[i]; i++)
+        for (int m = 0; m < netcase_n_models; m++) {
+            netcase c[2];
+            lips_tensor z;
+            double *v[3];
+            netcase_open(&c[0], lips_backends[i], &netcase_models[m].spec,
+                         &(lips_exec_spec){.cap = 9, .t = 1});
+            netcase_open(&c[1], lips_backends[i], &netcase_models[m].spec,
+                         &(lips_exec_spec){.cap = 9});
+            for (int k = 0; k < 2; k++) {
+                netcase_forward(&c[k], 0, 9, false, &z);
+                v[k] = netcase_values(&c[k], &z);
+            }
+            int64_t n = c[0].classes;
+            assert_memory_equal(v[0], v[1], (size_t)(9 * n) * sizeof(double));
+            netcase_forward(&c[1], 4, 1, false, &z);
+            v[2] = netcase_values(&c[1], &z);
+            assert_true(cmp_check("one sample", v[2], v[0] + 4 * n, n, 1e-6));
+            for (int k = 0; k < 3; k++)
+                free(v[k]);
+            netcase_close(&c[0]), netcase_close(&c[1]);
+        }
+}
+
+/* Batch norm counts its batches, and only in training mode. */
+static void test_batches_tracked(void **state)
+{
+    (void)state;
+    for (int i = 0; lips_backends[i]; i++) {
+        netcase c;
+        lips_tensor z;
+        netcase_open(&c, lips_backends[i], &netcase_models[netcase_n_models - 1].spec,
+                     &(lips_exec_spec){.cap = 9, .training = true});
+        for (int k = 0; k < 5; k++)
+            netcase_forward(&c, 0, 4, k < 3, &z);
+        const lips_segment *s;
+        int n = lips_net_buffer_segments(c.net, &s), seen = 0;
+        opcase_ok(c.ops->read(c.be, c.buffers, c.dev_buffers, 0, c.n_buffers));
+        for (int k = 0; k < n; k++)
+            if (s[k].role == LIPS_ROLE_BATCHES_TRACKED) {
+                assert_true(c.buffers[s[k].offset] == 3);
+                seen++;
+            }
+        assert_int_equal(seen, 4);
+        netcase_close(&c);
+    }
+}
+
+/* ---- refusals ---- */
+
+static void refused(lips_status st, const char *text)
+{
+    if (st != LIPS_ERR_USAGE || !strstr(lips_error(), text))
+        fail_msg("expected a refusal with \"%s\", got status %d: %s", text, (int)st, lips_error());
+}
+
+static void test_refusals(void **state)
+{
+    (void)state;
+    netcase c, e;
+    lips_tensor z, s;
+    size_t bytes;
+    const lips_ops *ref = lips_backend_find("ref");
+    netcase_open(&c, ref, &netcase_models[5].spec, &(lips_exec_spec){.cap = 4, .t = 2, .training = true});
+    netcase_open(&e, ref, &netcase_models[5].spec, &(lips_exec_spec){.cap = 4});
+    refused(lips_exec_seed(c.ex, 1, &s), "no forward");
+    refused(lips_exec_grad(c.ex, c.dev_grads), "no forward");
+    lips_exec_input(c.ex)->b = 0;
+    refused(lips_exec_forward(c.ex, false, &z), "batch of 0");
+    lips_exec_input(c.ex)->b = 5;
+    refused(lips_exec_forward(c.ex, false, &z), "1..4");
+    netcase_forward(&c, 0, 4, true, &z);
+    refused(lips_exec_seed(c.ex, 3, &s), "1..2");
+    refused(lips_exec_tangent(c.ex, 0, &s), "1..2");
+    refused(lips_exec_grad(c.ex, NULL), "NULL");
+    refused(lips_exec_vjp(c.ex, &(lips_vjp_args){.t = 1}), "evaluation mode after");
+    refused(lips_layer_gram(c.ex, &(lips_layer_event){.layer = 9}, NULL, NULL), "no layer 9");
+    refused(lips_exec_forward(e.ex, true, &z), "not planned");
+    netcase_forward(&e, 0, 4, false, &z);
+    refused(lips_exec_seed(e.ex, 1, &s), "stacked");
+    lips_exec_set_params(e.ex, e.dev_params, NULL);
+    refused(lips_exec_forward(e.ex, false, &z), "not set");
+    refused(lips_exec_plan_bytes(c.net, c.be, &(lips_exec_spec){.cap = 0}, &bytes), "cap 0");
+    refused(lips_exec_plan_bytes(c.net, c.be, &(lips_exec_spec){.cap = 1, .t = -1}, &bytes), "t -1");
+    refused(lips_exec_plan_bytes(c.net, c.be, &(lips_exec_spec){.cap = INT64_C(1) << 46}, &bytes), "must");
+    netcase_close(&c), netcase_close(&e);
+}
+
+/* ---- values with several readers: y = a + b, a kind of this test's own ---- */
+
+static lips_status sum_setup(lips_net *net, lips_node *node, const lips_node_spec *spec, lips_value *out)
+{
+    (void)spec;
+    const lips_value *x = &net->values[node->in[0]];
+    out->c = x->c, out->h = x->h, out->w = x->w;
+    return LIPS_OK;
+}
+
+static lips_status sum_forward(const lips_call *c)
+{
+    LIPS_TRY(c->be->ops->add(c->be, &c->y, &c->x[0], &c->x[1]));
+    return lips_relu_in_place(c);
+}
+
+static lips_status sum_jvp(const lips_call *c, const lips_tensor *xdot, const lips_tensor *ydot)
+{
+    LIPS_TRY(c->be->ops->add(c->be, ydot, &xdot[0], &xdot[1]));
+    return lips_mask_tangent(c, ydot);
+}
+
+/* dx = dy, as 0 + dy: there is no copy of tensors. */
+static lips_status sum_vjp(const lips_call *c, int which, const lips_tensor *dy, const lips_tensor *dx,
+                           const lips_tensor *mask)
+{
+    (void)which;
+    LIPS_TRY(c->be->ops->fill(c->be, dx, 0));
+    LIPS_TRY(c->be->ops->add(c->be, dx, dx, dy));
+    if (!mask)
+        return LIPS_OK;
+    return c->be->ops->relu_mask(c->be, &(lips_relu_args){.y = *dx, .x = *dx, .mask = mask});
+}
+
+static const lips_kind sum_kind = {.name = "sum", .n_in = 2, .setup = sum_setup, .forward = sum_forward,
+                                   .jvp = sum_jvp, .vjp = sum_vjp};
+
+/* conv+relu -> a; conv(a) + a, relu -> b; b + b -> c (one value twice); conv+relu(c); c read again by
+ * the last sum; global pool; linear. */
+static lips_net *branched(void)
+{
+    lips_model_spec spec = {.kind = "branched", .width = 3, .classes = 3, .c = 2, .h = 4, .w = 4};
+    const lips_conv_geom g = {3, 1, 1};
+    lips_net *net;
+    int a, b, c, v;
+    opcase_ok(lips_net_begin(&net, &spec));
+    lips_node_spec conv = {.kind = &lips_kind_conv, .name = "one", .units = 3, .geom = g, .bias = true,
+                           .relu = true};
+    opcase_ok(lips_net_add(net, &conv, &a));
+    conv = (lips_node_spec){.kind = &lips_kind_conv, .name = "two", .in = {a}, .units = 3, .geom = g};
+    opcase_ok(lips_net_add(net, &conv, &v));
+    opcase_ok(lips_net_add(net, &(lips_node_spec){.kind = &sum_kind, .in = {v, a}, .relu = true}, &b));
+    opcase_ok(lips_net_add(net, &(lips_node_spec){.kind = &sum_kind, .in = {b, b}}, &c));
+    conv = (lips_node_spec){.kind = &lips_kind_conv, .name = "three", .in = {c}, .units = 3, .geom = g,
+                            .relu = true};
+    opcase_ok(lips_net_add(net, &conv, &v));
+    opcase_ok(lips_net_add(net, &(lips_node_spec){.kind = &sum_kind, .in = {c, v}}, &v));
+    opcase_ok(lips_net_add(net, &(lips_node_spec){.kind = &lips_kind_avgpool, .in = {v}}, &v));
+    opcase_ok(lips_net_add(net, &(lips_node_spec){.kind = &lips_kind_linear, .name = "fc", .in = {v},
+                                                  .units = 3, .bias = true}, &v));
+    opcase_ok(lips_net_finish(net, v));
+    return net;
+}
+
+enum { BRANCH_B = 4 };
+static const lips_exec_spec branch_exec = {.cap = 6, .t = 2, .training = true};
+
+/* Gradient on ref, after central differences have agreed with it. Caller frees. */
+static double *branched_gradient(void)
+{
+    netcase c;
+    const double step = 1e-6;
+    netcase_open_net(&c, lips_backend_find("ref"), branched(), &branch_exec);
+    double *got = netcase_random(0, c.n_params), *want = netcase_random(0, c.n_params);
+    netcase_grad(&c, BRANCH_B, false, got);
+    for (int64_t n = 0; n < c.n_params; n++) {
+        double at = c.params[n];
+        c.params[n] = at + step;
+        double hi = netcase_loss(&c, BRANCH_B, false);
+        c.params[n] = at - step;
+        want[n] = (hi - netcase_loss(&c, BRANCH_B, false)) / (2 * step);
+        c.params[n] = at;
+    }
+    assert_true(cmp_check("branched gradient", got, want, c.n_params, 1e-6));
+    free(want);
+    netcase_close(&c);
+    return got;
+}
+
+static double dot(const double *a, const double *b, int64_t n)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += a[i] * b[i];
+    return sum;
+}
+
+static void test_branches(void **state)
+{
+    (void)state;
+    double *want = branched_gradient();
+    for (int i = 0; lips_backends[i]; i++) {
+        netcase c;
+        bool ref = lips_backends[i]->real_bytes == 8;
+        netcase_open_net(&c, lips_backends[i], branched(), &branch_exec);
+        double *got = netcase_random(0, c.n_params);
+        netcase_grad(&c, BRANCH_B, false, got);
+        assert_true(cmp_check("branched gradient", got, want, c.n_params, ref ? 1e-14 : 2e-5));
+        lips_tensor z, xdot, ydot, dx;
+        int64_t nx = BRANCH_B * c.features, nz = BRANCH_B * c.classes;
+        double *v = netcase_random(50, nx), *u = netcase_random(51, nz);
+        netcase_forward(&c, 0, BRANCH_B, false, &z);
+        opcase_ok(lips_exec_tangent(c.ex, 1, &xdot));
+        opcase_ok(c.ops->upload_f64(c.be, &xdot, v));
+        opcase_ok(lips_exec_jvp(c.ex, 1, &ydot));
+        double *jv = netcase_values(&c, &ydot);
+        netcase_seed(&c, 1, u);
+        opcase_ok(lips_exec_vjp(c.ex, &(lips_vjp_args){.t = 1, .want_input = true, .dx = &dx}));
+        double *ju = netcase_values(&c, &dx), left = dot(u, jv, nz), right = dot(v, ju, nx);
+        assert_true(fabs(left - right) <= (ref ? 1e-10 : 1e-4) * fabs(left));
+        free(got), free(v), free(u), free(jv), free(ju);
+        netcase_close(&c);
+    }
+    free(want);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_plan_is_what_is_allocated),
+        cmocka_unit_test(test_place),
+        cmocka_unit_test(test_batch_below_cap),
+        cmocka_unit_test(test_forward_only),
+        cmocka_unit_test(test_batches_tracked),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_branches),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
