@@ -27,11 +27,12 @@ static lips_status made_up_data(lips_dataset **out, const lips_dataset *shape, i
     lips_split *s = &d->train;
     s->n = n;
     s->x = malloc((size_t)(n * row) * sizeof *s->x);
+    s->source_index = calloc((size_t)n, sizeof *s->source_index); /* augmentation asks for it */
     if (d->regression)
         s->target = calloc((size_t)(n * d->classes), sizeof *s->target);
     else
         s->label = calloc((size_t)n, sizeof *s->label);
-    if (!s->x || !(s->target || s->label))
+    if (!s->x || !s->source_index || !(s->target || s->label))
         return lips_fail(LIPS_ERR_MEMORY, "out of memory timing a network");
     const lips_rng rng = {.stream = LIPS_STREAM_TEST};
     for (int64_t i = 0; i < n * row; i++)

@@ -32,13 +32,15 @@ static lips_status sort_out(const lips_sweep_args *a, bool exists, lips_workers_
             LIPS_TRY_GOTO(st, lips_output_cell_dir(e, cell, dir, sizeof dir), out);
             state = lips_cell_state_read(dir);
         }
-        if (state == LIPS_CELL_DONE)
+        if (state == LIPS_CELL_DONE) {
+            lips_cell_tidy(dir); /* in case the end came between its `done` and its tidying */
             out->done++;
-        else if (state == LIPS_CELL_FAILED && !a->retry_failed)
+        } else if (state == LIPS_CELL_FAILED && !a->retry_failed) {
             out->failed++;
-        else
+        } else {
             out->cells[out->n++] =
                 (lips_work_cell){.cell = i, .seconds = lips_forecast_class(out->plan, i)->seconds};
+        }
     }
 out:
     free(cell);
