@@ -22,9 +22,11 @@ typedef struct opcase_row {
     void (*run)(opcase *c);
     double tol;
     int cases;
+    bool integers; /* exact on small integers, on every backend */
 } opcase_row;
 
-#define OPCASE_ROW(op, fn, tolerance, n) {#op, offsetof(lips_ops, op), fn, tolerance, n}
+#define OPCASE_ROW(op, fn, tolerance, n) {#op, offsetof(lips_ops, op), fn, tolerance, n, false}
+#define OPCASE_ROW_INT(op, fn, tolerance, n) {#op, offsetof(lips_ops, op), fn, tolerance, n, true}
 
 typedef struct opcase_table {
     const opcase_row *row;

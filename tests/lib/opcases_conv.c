@@ -17,14 +17,14 @@ typedef struct sizes {
 /* small: for gram, whose reference costs T times more. */
 static sizes begin(opcase *c, int64_t t, bool small)
 {
-    static const int64_t few[] = {1, 2, 3, 5, 8, 16, 17, 33}, side[] = {4, 5, 6, 7, 8, 9, 12};
+    static const int64_t few[] = {1, 2, 3, 5, 8, 16, 17, 33}, side[] = {4, 5, 6, 7, 8, 9};
     sizes z = {.g = geoms[opcase_pick(c, (const int64_t[]){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12},
                                       N_GEOMS)]};
     opcase_batch(c, small ? opcase_pick(c, (const int64_t[]){1, 3, 16, 17}, 4) : pick_batch(c), true);
     z.c = opcase_pick(c, few, small ? 5 : 8);
     z.o = opcase_pick(c, few, small ? 5 : 8);
-    z.h = opcase_pick(c, side, small ? 5 : 7);
-    z.w = opcase_pick(c, side, small ? 5 : 7);
+    z.h = opcase_pick(c, side, small ? 5 : 6);
+    z.w = opcase_pick(c, side, small ? 5 : 6);
     z.t = t ? t : pick_stack(c);
     z.oh = lips_conv_out(z.h, &z.g);
     z.ow = lips_conv_out(z.w, &z.g);
@@ -112,10 +112,10 @@ static void workspace(opcase *c)
 
 static const opcase_row rows[] = {
     OPCASE_ROW(conv_workspace, workspace, OP_EXACT, 20),
-    OPCASE_ROW(conv_forward, forward, OP_CONV, 80),
-    OPCASE_ROW(conv_vjp, vjp, OP_CONV, 80),
-    OPCASE_ROW(conv_grad, grad, OP_CONV, 80),
-    OPCASE_ROW(conv_gram, gram, OP_CONV, 60),
+    OPCASE_ROW_INT(conv_forward, forward, OP_CONV, 80),
+    OPCASE_ROW_INT(conv_vjp, vjp, OP_CONV, 80),
+    OPCASE_ROW_INT(conv_grad, grad, OP_CONV, 80),
+    OPCASE_ROW_INT(conv_gram, gram, OP_CONV, 60),
 };
 
 const opcase_table opcases_conv = {rows, sizeof rows / sizeof rows[0]};

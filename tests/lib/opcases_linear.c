@@ -71,10 +71,10 @@ static void gram(opcase *c)
 }
 
 static const opcase_row rows[] = {
-    OPCASE_ROW(linear_forward, forward, OP_SUM, 60),
-    OPCASE_ROW(linear_vjp, vjp, OP_SUM, 60),
-    OPCASE_ROW(linear_grad, grad, OP_SUM, 60),
-    OPCASE_ROW(linear_gram, gram, OP_F64, 40),
+    OPCASE_ROW_INT(linear_forward, forward, OP_SUM, 60),
+    OPCASE_ROW_INT(linear_vjp, vjp, OP_SUM, 60),
+    OPCASE_ROW_INT(linear_grad, grad, OP_SUM, 60),
+    OPCASE_ROW_INT(linear_gram, gram, OP_F64, 40),
 };
 
 const opcase_table opcases_linear = {rows, sizeof rows / sizeof rows[0]};

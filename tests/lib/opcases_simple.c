@@ -117,15 +117,15 @@ static void avgpool_vjp(opcase *c)
 }
 
 static const opcase_row rows[] = {
-    OPCASE_ROW(bias_forward, bias_forward, OP_ELEMENT, 30),
-    OPCASE_ROW(bias_grad, bias_grad, OP_SUM, 30),
-    OPCASE_ROW(bias_gram, bias_gram, OP_F64, 30),
-    OPCASE_ROW(relu_forward, relu_forward, OP_EXACT, 30),
-    OPCASE_ROW(relu_mask, relu_mask, OP_EXACT, 30),
+    OPCASE_ROW_INT(bias_forward, bias_forward, OP_ELEMENT, 30),
+    OPCASE_ROW_INT(bias_grad, bias_grad, OP_SUM, 30),
+    OPCASE_ROW_INT(bias_gram, bias_gram, OP_F64, 30),
+    OPCASE_ROW_INT(relu_forward, relu_forward, OP_EXACT, 30),
+    OPCASE_ROW_INT(relu_mask, relu_mask, OP_EXACT, 30),
     OPCASE_ROW(avgpool_forward, avgpool_forward, OP_ELEMENT, 40),
     OPCASE_ROW(avgpool_vjp, avgpool_vjp, OP_ELEMENT, 40),
-    OPCASE_ROW(add, add, OP_ELEMENT, 30),
-    OPCASE_ROW(gram, gram, OP_F64, 40),
+    OPCASE_ROW_INT(add, add, OP_ELEMENT, 30),
+    OPCASE_ROW_INT(gram, gram, OP_F64, 40),
 };
 
 const opcase_table opcases_simple = {rows, sizeof rows / sizeof rows[0]};

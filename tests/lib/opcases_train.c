@@ -86,7 +86,7 @@ static const opcase_row rows[] = {
     OPCASE_ROW(loss, loss, OP_SUM, 40),
     OPCASE_ROW(sgd, sgd, OP_ELEMENT, 40),
     OPCASE_ROW(adam, adam, OP_SUM, 40),
-    OPCASE_ROW(diff_sumsq, diff_sumsq, OP_F64, 20),
+    OPCASE_ROW_INT(diff_sumsq, diff_sumsq, OP_F64, 20),
 };
 
 const opcase_table opcases_train = {rows, sizeof rows / sizeof rows[0]};
