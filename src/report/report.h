@@ -6,10 +6,10 @@
 
 #include "base/status.h"
 
-#include <stdbool.h>
-
-/* Rebuilds everything under OUT (results.csv, results.sqlite, report/); each file atomically. *page (4096 bytes) receives the path of
- * index.html. Works on unfinished sweeps and says so in the page. LIPS_ERR_DATA: out holds no sweep. */
+/* Rebuilds everything under OUT (results.csv, results.sqlite, report/); each file atomically. *page
+ * (4096 bytes) receives the path of index.html. Works on unfinished sweeps and says so in the page.
+ * Without gnuplot the page has no figures and says why; the tables are made. LIPS_ERR_DATA: out
+ * holds no sweep. */
 lips_status lips_report_build(const char *out, char *page);
 
 #endif

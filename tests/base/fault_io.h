@@ -16,7 +16,7 @@
 static struct {
     int fail_write; /* this write or pwrite fails (1 = the next), 0: none */
     int write_error;
-    size_t most;    /* longest write that is taken at once, 0: any */
+    size_t most; /* longest write that is taken at once, 0: any */
     int fail_fsync, fail_rename;
     int writes, fsyncs;
     char trace[512]; /* "write fsync rename fsyncdir " */

@@ -224,7 +224,8 @@ static void leftover_temps_are_found(void **state)
 {
     (void)state;
     static const char *const kept[] = {"a.tmp", "a.tmp.12", "a.tmp.12.x", "a.tmp.1.2.b", "b"};
-    static const char *const gone[] = {"a.tmp.12.0", "state.safetensors.tmp.9.10", "x.tmp.y.tmp.1.2"};
+    static const char *const gone[] = {"a.tmp.12.0", "state.safetensors.tmp.9.10",
+                                       "x.tmp.y.tmp.1.2"};
     for (size_t i = 0; i < 5; i++)
         assert_int_equal(lips_file_write(in_dir(kept[i]), "", 0), LIPS_OK);
     for (size_t i = 0; i < 3; i++)

@@ -96,9 +96,18 @@ static void durations_are_readable(void **state)
     static const struct {
         double s;
         const char *want;
-    } t[] = {{0, "0.0 s"}, {3.14, "3.1 s"}, {9.97, "10 s"}, {59.4, "59 s"}, {59.6, "1 min 00 s"},
-             {245, "4 min 05 s"}, {7620, "2 h 07 min"}, {3.0 * 86400 + 4 * 3600, "3 d 04 h"},
-             {-1, "?"}, {NAN, "?"}, {INFINITY, "?"}, {1e300, "?"}};
+    } t[] = {{0, "0.0 s"},
+             {3.14, "3.1 s"},
+             {9.97, "10 s"},
+             {59.4, "59 s"},
+             {59.6, "1 min 00 s"},
+             {245, "4 min 05 s"},
+             {7620, "2 h 07 min"},
+             {3.0 * 86400 + 4 * 3600, "3 d 04 h"},
+             {-1, "?"},
+             {NAN, "?"},
+             {INFINITY, "?"},
+             {1e300, "?"}};
     char buf[32];
     for (size_t i = 0; i < sizeof t / sizeof t[0]; i++) {
         lips_duration_text(buf, sizeof buf, t[i].s);

@@ -18,14 +18,17 @@ static void philox_known_answers(void **state)
         uint32_t ctr[4], key[2], want[4];
     } kat[] = {
         {{0, 0, 0, 0}, {0, 0}, {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}},
-        {{0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff}, {0xffffffff, 0xffffffff},
+        {{0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff},
+         {0xffffffff, 0xffffffff},
          {0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}},
-        {{0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, {0xa4093822, 0x299f31d0},
+        {{0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344},
+         {0xa4093822, 0x299f31d0},
          {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}},
     };
     for (size_t i = 0; i < sizeof kat / sizeof kat[0]; i++) {
         lips_rng r = {.seed = (uint64_t)kat[i].key[1] << 32 | kat[i].key[0],
-                      .stream = kat[i].ctr[3], .epoch = kat[i].ctr[2]};
+                      .stream = kat[i].ctr[3],
+                      .epoch = kat[i].ctr[2]};
         uint32_t got[4];
         lips_rng_words(&r, (uint64_t)kat[i].ctr[1] << 32 | kat[i].ctr[0], got);
         assert_memory_equal(got, kat[i].want, sizeof got);

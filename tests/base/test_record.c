@@ -140,8 +140,16 @@ static void not_finite_is_said(void **state)
 static void numbers_come_back_bit_for_bit(void **state)
 {
     (void)state;
-    static const double v[] = {0.1, 1e-320, 123456789012345678.0, 99999999999999984.0, 0x1p-1074,
-                               0x1.fffffffffffffp1023, -1.0 / 3, 9007199254740993.0, 1e17, -0.0};
+    static const double v[] = {0.1,
+                               1e-320,
+                               123456789012345678.0,
+                               99999999999999984.0,
+                               0x1p-1074,
+                               0x1.fffffffffffffp1023,
+                               -1.0 / 3,
+                               9007199254740993.0,
+                               1e17,
+                               -0.0};
     for (size_t i = 0; i < sizeof v / sizeof v[0]; i++) {
         lips_record r = lips_record_init("x");
         r.value = v[i];
@@ -178,7 +186,12 @@ static void bad_lines_are_refused(void **state)
 {
     (void)state;
     static const char *const bad[] = {
-        "", "null", "[]", "{}", "{\"quantity\":\"a\"", "{\"quantity\":\"a\"} x",
+        "",
+        "null",
+        "[]",
+        "{}",
+        "{\"quantity\":\"a\"",
+        "{\"quantity\":\"a\"} x",
         "{\"quantity\":1,\"value\":1}",
         "{\"value\":1}",
         "{\"quantity\":\"a\"}",

@@ -1,4 +1,5 @@
-/* base/safetensors*.c: round trip, PyTorch-like foreign files, and everything that must be refused. */
+/* base/safetensors*.c: round trip, PyTorch-like foreign files, and everything that must be refused.
+ */
 #include "base/file.h"
 #include "base/random.h"
 #include "base/safetensors.h"
@@ -117,8 +118,8 @@ static void every_changed_bit_is_refused(void **state)
     assert_int_equal(accepted, 0);
     free(bytes);
     /* Without metadata of the caller's: the writer's own second key must do. */
-    const lips_st_out_tensor t = {.name = "a", .dtype = LIPS_F32, .ndim = 1, .shape = {6},
-                                  .data = weights};
+    const lips_st_out_tensor t = {
+        .name = "a", .dtype = LIPS_F32, .ndim = 1, .shape = {6}, .data = weights};
     assert_int_equal(lips_st_write(path, &t, 1, NULL, 0), LIPS_OK);
     bytes = read_bytes(&size);
     for (size_t bit = 0; bit < size * 8; bit++) {
@@ -175,7 +176,7 @@ static void foreign_files_are_read(void **state)
 static void hostile_headers_are_refused(void **state)
 {
     (void)state;
-#define T(dtype, shape, offsets) \
+#define T(dtype, shape, offsets)                                                                   \
     "{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":" offsets "}"
     static const char *const bad[][2] = {
         {" {}", "does not begin with"},
@@ -183,7 +184,8 @@ static void hostile_headers_are_refused(void **state)
         {"{", "header"},
         {"{} {}", "header"},
         {"{\"a\":" T("F32", "[2]", "[0,8]") ",\"a\":" T("F32", "[2]", "[0,8]") "}", "duplicate"},
-        {"{\"a\":" T("F32", "[2]", "[0,8]") ",\"\\u0061\":" T("F32", "[2]", "[0,8]") "}", "duplicate"},
+        {"{\"a\":" T("F32", "[2]", "[0,8]") ",\"\\u0061\":" T("F32", "[2]", "[0,8]") "}",
+         "duplicate"},
         {"{\"a\":{\"dtype\":\"F32\",\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}",
          "duplicate"},
         {"{\"a\":" T("F32", "[1]", "[0,4]") "}", "4 bytes behind the last tensor"},
@@ -199,7 +201,8 @@ static void hostile_headers_are_refused(void **state)
         {"{\"a\":" T("F32", "[2]", "8") "}", "data_offsets"},
         {"{\"a\":" T("F32", "[3]", "[0,8]") "}", "do not fill"},
         {"{\"a\":" T("F32", "[9223372036854775807]", "[0,8]") "}", "do not fill"},
-        {"{\"a\":" T("F32", "[4611686018427387906]", "[0,8]") "}", "do not fill"}, /* x4 = 8 mod 2^64 */
+        {"{\"a\":" T("F32", "[4611686018427387906]", "[0,8]") "}",
+         "do not fill"}, /* x4 = 8 mod 2^64 */
         {"{\"a\":" T("F32", "[4294967296,4294967296]", "[0,8]") "}", "overflows"},
         {"{\"a\":" T("F32", "[4294967296,4294967296,0]", "[0,0]") "}", "overflows"},
         {"{\"a\":" T("F32", "[9223372036854775808]", "[0,8]") "}", "too big"},
@@ -221,10 +224,12 @@ static void hostile_headers_are_refused(void **state)
          "no checksum"},
         {"{\"__metadata__\":{\"lipsweep.checksum\":\"00\"},\"a\":" T("F32", "[2]", "[0,8]") "}",
          "no checksum"},
-        {"{\"__metadata__\":{\"lipsweep\\u002echecksum\":\"00000000000000000000000000000000\"},\"a\":"
-         T("F32", "[2]", "[0,8]") "}", "no checksum"},
-        {"{\"__metadata__\":{\"lipsweep.checksum\":\"00000000000000000000000000000000\"},\"a\":"
-         T("F32", "[2]", "[0,8]") "}", "does not hold"},
+        {"{\"__metadata__\":{\"lipsweep\\u002echecksum\":\"00000000000000000000000000000000\"},"
+         "\"a\":" T("F32", "[2]", "[0,8]") "}",
+         "no checksum"},
+        {"{\"__metadata__\":{\"lipsweep.checksum\":\"00000000000000000000000000000000\"},\"a\":" T(
+             "F32", "[2]", "[0,8]") "}",
+         "does not hold"},
         {"{\"\xff\":" T("F32", "[2]", "[0,8]") "}", "header"},
         {"{\"a\\u0000b\":" T("F32", "[2]", "[0,8]") "}", "header"},
     };
@@ -296,8 +301,13 @@ static void half_precision_is_converted(void **state)
     static const struct {
         uint16_t bits;
         double half, bf16;
-    } v[] = {{0x0000, 0, 0}, {0x8000, -0.0, -0.0}, {0x3c00, 1, 0x1p-7}, {0x0001, 0x1p-24, 0x1p-133},
-             {0x7bff, 65504, 0x1.fep120}, {0xfc00, -INFINITY, -0x1p121}, {0x3f80, 1.875, 1},
+    } v[] = {{0x0000, 0, 0},
+             {0x8000, -0.0, -0.0},
+             {0x3c00, 1, 0x1p-7},
+             {0x0001, 0x1p-24, 0x1p-133},
+             {0x7bff, 65504, 0x1.fep120},
+             {0xfc00, -INFINITY, -0x1p121},
+             {0x3f80, 1.875, 1},
              {0x7f80, NAN, INFINITY}};
     for (size_t i = 0; i < sizeof v / sizeof v[0]; i++) {
         double a = 0, b = 0;

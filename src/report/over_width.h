@@ -1,0 +1,32 @@
+/* report/over_width.h - between the numbers of a figure over the width and their drawing. */
+#ifndef LIPS_REPORT_OVER_WIDTH_H
+#define LIPS_REPORT_OVER_WIDTH_H
+
+#include "report/figure.h"
+
+enum { LIPS_DRAWN_MAX = 64 };
+
+/* One line to be drawn. */
+typedef struct lips_drawn {
+    char label[300]; /* of the curve */
+    int stats, dots; /* blocks */
+    unsigned colour;
+    int curve, variant; /* numbers within panel and page */
+    int point;
+    bool spread; /* some place has two replicates */
+} lips_drawn;
+
+typedef struct lips_canvas {
+    lips_figure *f;
+    const lips_report *r;
+    lips_drawn line[LIPS_DRAWN_MAX];
+    int n;
+    lips_range range;
+    bool never; /* some place has a replicate without a number */
+    int never_block;
+} lips_canvas;
+
+/* Sets the figure's size and writes the commands for n panels, one above the other. */
+void lips_canvas_draw(lips_canvas *c, const lips_panel *const *panel, int n);
+
+#endif
