@@ -356,15 +356,17 @@ static void test_kill_and_resume(void **state)
  */
 static void stops_by(int sig, lips_status want)
 {
-    char out[32];
+    char out[32], lock[512];
     int stopped = 0, st = (int)want;
     snprintf(out, sizeof out, "signal%d", sig);
-    for (int i = 0; i < 40 && st == (int)want; i++) {
+    snprintf(lock, sizeof lock, "%s/%s/lock", folder, out);
+    for (int i = 0; i < 300 && st == (int)want; i++) {
+        unlink(lock);
         pid_t pid = begin(out, "jobs=1 checkpoint_epochs=0", (flags){0});
-        /* The signals are caught before the folder is there. */
-        for (int k = 0; k < 400 && !exists("%s/lock", out); k++)
+        /* The signals are caught before the lock is taken. */
+        while (!lips_file_exists(lock))
             wait_milliseconds(5);
-        wait_milliseconds(30 + i * 3);
+        wait_milliseconds(30 + i * 10);
         kill(pid, sig);
         st = end(pid);
         stopped += st == (int)want;
