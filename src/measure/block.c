@@ -38,7 +38,8 @@ static lips_status take_host(lips_block *b, const lips_plan *p, size_t *bytes)
     LIPS_TRY(take(b ? &b->rest : NULL, cap * k, bytes));
     LIPS_TRY(take(b ? &b->loss : NULL, cap, bytes));
     LIPS_TRY(take(b ? &b->maps : NULL, cap * k * k, bytes));
-    LIPS_TRY(take(b ? &b->work : NULL, 2 * k * k, bytes));
+    /* Two matrices, or one number per sample (eval_gradient). */
+    LIPS_TRY(take(b ? &b->work : NULL, 2 * k * k > cap ? 2 * k * k : cap, bytes));
     LIPS_TRY(take(b ? &b->eigen : NULL, (int64_t)lips_eigen_scratch(k), bytes));
     if (!p->no_loss) {
         LIPS_TRY(take(b ? &b->u : NULL, cap * k, bytes));
