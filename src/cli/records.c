@@ -100,10 +100,14 @@ static void fill_row(row *out, const lips_record *r)
     }
 }
 
+/* Behind the last filled cell nothing is printed. */
 static void print_row(const row *r, const int *width, const char *reason)
 {
-    printf("%-*s  %-*s", width[0], r->cell[0], width[1], r->cell[1]);
-    for (int c = 2; c < COLUMNS && !reason; c++)
+    int last = COLUMNS - 1;
+    while (last > 1 && !r->cell[last][0])
+        last--;
+    printf("%-*s  %-*s", width[0], r->cell[0], reason || last > 1 ? width[1] : 0, r->cell[1]);
+    for (int c = 2; c <= last && !reason; c++)
         printf("  %*s", width[c], r->cell[c]);
     printf("%s%s\n", reason ? "  not available: " : "", reason ? reason : "");
 }
