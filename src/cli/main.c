@@ -11,8 +11,8 @@
 #include <string.h>
 
 static const lips_command *const commands[] = {
-    &lips_command_sweep,  &lips_command_train,    &lips_command_measure, &lips_command_status,
-    &lips_command_export, &lips_command_validate, &lips_command_info,
+    &lips_command_sweep,  &lips_command_train,  &lips_command_measure,  &lips_command_report,
+    &lips_command_status, &lips_command_export, &lips_command_validate, &lips_command_info,
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };
 

@@ -2,6 +2,7 @@
 #include "base/log.h"
 #include "base/signals.h"
 #include "cli/cli.h"
+#include "report/report.h"
 #include "sweep/sweep.h"
 
 #include <stdio.h>
@@ -13,6 +14,16 @@ static const lips_flag flags[] = {
     {"json", NULL, "with --dry-run: JSON"},
     {0},
 };
+
+/* Builds the report of a finished sweep. A partial sweep has one too and stays partial. */
+static lips_status report(const char *out, lips_status swept)
+{
+    char page[LIPS_PATH_MAX], partial[1024];
+    snprintf(partial, sizeof partial, "%s", swept == LIPS_OK ? "" : lips_error());
+    LIPS_TRY(lips_report_build(out, page));
+    printf("%s\n", page);
+    return swept == LIPS_OK ? LIPS_OK : lips_fail(swept, "%s", partial);
+}
 
 static lips_status run(const lips_args *a)
 {
@@ -30,6 +41,8 @@ static lips_status run(const lips_args *a)
         LIPS_TRY_GOTO(st, lips_signals_install(), out);
     if (st == LIPS_OK)
         st = lips_sweep_run(&sweep);
+    if ((st == LIPS_OK || st == LIPS_ERR_PARTIAL) && !sweep.dry_run)
+        st = report(e.base.out, st);
 out:
     lips_experiment_free(&e);
     return st;
@@ -38,7 +51,7 @@ out:
 const lips_command lips_command_sweep = {
     .name = "sweep",
     .usage = "CONFIG.yaml [key=value...] [options]",
-    .summary = "trains and measures every cell of a configuration",
+    .summary = "trains and measures every cell of a configuration, then writes the report",
     .details =
         "Killed at any moment, the same command goes on where it was: finished cells are kept,\n"
         "others resume from their last checkpoint with the same results to the bit.\n"

@@ -17,7 +17,7 @@ check 0 -o "lipsweep 0." -- --version
 check 2 -e "no command is given" --
 check 2 -e "unknown command 'swep' (did you mean 'sweep'?)" -- swep
 check 2 -e "unknown command 'zzz'" -- zzz
-for command in sweep train measure status export validate info; do
+for command in sweep train measure report status export validate info; do
     check 0 -o "usage: lipsweep $command" -o "--help" -- $command --help
     check 0 -o "usage: lipsweep $command" -- $command -h
     check 2 -e "$command: unknown option 'no-such-thing-at-all'" -- $command --no-such-thing-at-all
@@ -92,6 +92,7 @@ echo 'width: []' >"$tmp/empty.yaml"
 check 0 -o "0 cells" -- validate "$tmp/empty.yaml"
 
 # Folders and files that are not there.
+check 6 -e "$tmp/nothing" -- report "$tmp/nothing"
 check 6 -e "$tmp/nothing" -- status "$tmp/nothing"
 check 6 -e "$tmp/nothing" -- export "$tmp/nothing" --to "$tmp/x"
 check 6 -e "holds no sweep" -- validate "$tmp"
