@@ -214,7 +214,7 @@ def many_cells_are_listed(folder):
         err = process.stderr.read().decode()
     check(os.waitstatus_to_exitcode(status) == 0, "exit code", err)
     check("1000000" in open(log).read().replace(" ", "").replace(",", ""), "the number of cells", open(log).read()[:500])
-    check("asan" in BUILD or used.ru_maxrss < 512 * 1024, "%d KiB" % used.ru_maxrss)
+    check(SANITIZED or used.ru_maxrss < 512 * 1024, "%d KiB" % used.ru_maxrss)
 
 
 main(damaged_images, missing_sets_name_their_command, damaged_cifar, replaced_between_runs, bad_texts, bad_values,

@@ -93,7 +93,7 @@ def soak(folder):
     fds = [max(s[2] for s in part) for part in (early, late)]
     print("  resident %d, then %d KiB; open files %d, then %d" % (rss[0], rss[1], fds[0], fds[1]))
     # 1 % and a heap's page or two; address sanitizer keeps freed memory, so there only files count.
-    check("asan" in BUILD or rss[1] <= rss[0] * 1.01 + 256, "memory grows", rss)
+    check(SANITIZED or rss[1] <= rss[0] * 1.01 + 256, "memory grows", rss)
     check(fds[1] <= fds[0], "open files grow", fds)
 
 
