@@ -41,7 +41,7 @@ ISA_SRC := $(wildcard src/backend/cpu/isa/*.c)
 OBJ := $(SRC:%.c=$(BUILD)/%.o) $(foreach i,$(ISAS),$(ISA_SRC:src/backend/cpu/isa/%.c=$(BUILD)/isa/%.$(i).o))
 LIB := $(BUILD)/liblipsweep.a
 BIN := $(BUILD)/lipsweep
-TEST_SRC := $(wildcard tests/*/test_*.c)
+TEST_SRC := $(wildcard tests/*/test_*.c) tests/oracle/driver.c
 TEST_BIN := $(TEST_SRC:tests/%.c=$(BUILD)/tests/%)
 TEST_LIB_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/lib/*.c))
 BENCH_SRC := $(filter-out bench/common.c,$(wildcard bench/*.c))
