@@ -1,6 +1,7 @@
 /*
- * Elementwise ops, pooling and batch normalisation on a convnet's first activations (w = 8) and on an
- * mlp's: all are bound by memory traffic, so GB/s against a copy of as many bytes is the row's measure.
+ * Elementwise ops, pooling and batch normalisation on a convnet's first activations (w = 8) and on
+ * an mlp's: all are bound by memory traffic, so GB/s against a copy of as many bytes is the row's
+ * measure.
  */
 #include "common.h"
 
@@ -24,11 +25,22 @@ static void run(void *user)
     lips_backend *be = bench_backend(j->b);
     const lips_ops *o = be->ops;
     lips_relu_args relu = {.y = j->y, .x = j->x, .mask = &j->mask};
-    lips_pool_args pool = {.y = j->half, .x = j->kind == POOL ? j->x : j->y, .k = 2, .mask = &j->mask};
-    lips_bn_args bn = {.y = j->y, .x = j->x, .in = &j->act, .gamma = j->c1, .beta = j->c2,
-                       .mean = j->mean, .var = j->var, .batch_mean = j->batch_mean,
-                       .batch_var = j->batch_var, .training = j->kind != BN_EVAL, .eps = 1e-5,
-                       .momentum = 0.1, .dgamma = j->mean, .dbeta = j->var};
+    lips_pool_args pool = {
+        .y = j->half, .x = j->kind == POOL ? j->x : j->y, .k = 2, .mask = &j->mask};
+    lips_bn_args bn = {.y = j->y,
+                       .x = j->x,
+                       .in = &j->act,
+                       .gamma = j->c1,
+                       .beta = j->c2,
+                       .mean = j->mean,
+                       .var = j->var,
+                       .batch_mean = j->batch_mean,
+                       .batch_var = j->batch_var,
+                       .training = j->kind != BN_EVAL,
+                       .eps = 1e-5,
+                       .momentum = 0.1,
+                       .dgamma = j->mean,
+                       .dbeta = j->var};
     switch (j->kind) {
     case ADD: bench_ok(o->add(be, &j->y, &j->x, &j->y)); break;
     case BIAS: bench_ok(o->bias_forward(be, &(lips_bias_args){.y = j->y, .bias = j->c1})); break;
@@ -38,7 +50,10 @@ static void run(void *user)
     case UNPOOL: bench_ok(o->avgpool_vjp(be, &pool)); break;
     case BN_TRAIN:
     case BN_EVAL: bench_ok(o->bn_forward(be, &bn)); break;
-    case BN_VJP: bn.x = j->y, bn.y = j->x; bench_ok(o->bn_vjp(be, &bn)); break;
+    case BN_VJP:
+        bn.x = j->y, bn.y = j->x;
+        bench_ok(o->bn_vjp(be, &bn));
+        break;
     case BN_GRAD: bench_ok(o->bn_grad(be, &bn)); break;
     }
 }
@@ -69,11 +84,14 @@ typedef struct operands {
     const double *x, *y, *mask, *half, *act;
 } operands;
 
-/* What the op must give at entry (i,c,y,x) of its output's shape, from the operands before the call. */
-static double expected(const job *j, const operands *v, int64_t i, int64_t c, int64_t yy, int64_t xx)
+/* What the op must give at entry (i,c,y,x) of its output's shape, from the operands before the
+ * call. */
+static double expected(const job *j, const operands *v, int64_t i, int64_t c, int64_t yy,
+                       int64_t xx)
 {
     int64_t h = j->x.h, w = j->x.w, at = ((i * j->x.c + c) * h + yy) * w + xx;
-    double gamma = (double)j->c1[c], inv = 1 / sqrt(j->batch_var[c] + 1e-5), d = v->act[at] - j->batch_mean[c];
+    double gamma = (double)j->c1[c], inv = 1 / sqrt(j->batch_var[c] + 1e-5),
+           d = v->act[at] - j->batch_mean[c];
     switch (j->kind) {
     case ADD: return v->x[at] + v->y[at];
     case BIAS: return v->y[at] + (double)j->c1[c];
@@ -84,16 +102,17 @@ static double expected(const job *j, const operands *v, int64_t i, int64_t c, in
         return (p[0] + p[1] + p[w] + p[w + 1]) / 4;
     }
     case UNPOOL:
-        return v->mask[at] > 0 ? v->half[((i * j->x.c + c) * (h / 2) + yy / 2) * (w / 2) + xx / 2] / 4
-                               : 0;
-    case BN_TRAIN:
-        return gamma * inv * (v->x[at] - j->batch_mean[c]) + (double)j->c2[c];
+        return v->mask[at] > 0
+                   ? v->half[((i * j->x.c + c) * (h / 2) + yy / 2) * (w / 2) + xx / 2] / 4
+                   : 0;
+    case BN_TRAIN: return gamma * inv * (v->x[at] - j->batch_mean[c]) + (double)j->c2[c];
     case BN_EVAL:
         return gamma / sqrt((double)j->var[c] + 1e-5) * (v->x[at] - (double)j->mean[c]) +
                (double)j->c2[c];
     case BN_VJP:
-        return gamma * inv * (v->x[at] - average(j, v->x, NULL, 0, c) -
-                              d * inv * inv * average(j, v->x, v->act, j->batch_mean[c], c));
+        return gamma * inv *
+               (v->x[at] - average(j, v->x, NULL, 0, c) -
+                d * inv * inv * average(j, v->x, v->act, j->batch_mean[c], c));
     case BN_GRAD: break;
     }
     return 0;
@@ -125,7 +144,8 @@ static double check_grad(job *j, const operands *v, int64_t *wrong)
 static double check(void *user, int64_t *wrong)
 {
     job *j = user;
-    operands v = {host(j, &j->x), host(j, &j->y), host(j, &j->mask), host(j, &j->half), host(j, &j->act)};
+    operands v = {host(j, &j->x), host(j, &j->y), host(j, &j->mask), host(j, &j->half),
+                  host(j, &j->act)};
     double err;
     if (j->kind == BN_GRAD) {
         err = check_grad(j, &v, wrong);
@@ -158,14 +178,18 @@ static double check(void *user, int64_t *wrong)
 static const struct {
     const char *op;
     double passes;
-} ops[] = {{"add", 3},          {"bias_forward", 2}, {"relu_forward", 2}, {"relu_mask", 3},
-           {"avgpool_forward", 1.25}, {"avgpool_vjp", 2.25}, {"bn_forward", 4}, {"bn_forward", 2},
-           {"bn_vjp", 5},       {"bn_grad", 3}};
+} ops[] = {{"add", 3},        {"bias_forward", 2},       {"relu_forward", 2},
+           {"relu_mask", 3},  {"avgpool_forward", 1.25}, {"avgpool_vjp", 2.25},
+           {"bn_forward", 4}, {"bn_forward", 2},         {"bn_vjp", 5},
+           {"bn_grad", 3}};
 
 static void rows(bench *b, int64_t samples, int64_t c, int64_t h)
 {
     bool spatial = h > 1;
-    job j = {.b = b, .c1 = bench_reals(b, c), .c2 = bench_reals(b, c), .mean = bench_reals(b, c),
+    job j = {.b = b,
+             .c1 = bench_reals(b, c),
+             .c2 = bench_reals(b, c),
+             .mean = bench_reals(b, c),
              .var = bench_reals(b, c)};
     j.batch_mean = calloc((size_t)(2 * c), sizeof *j.batch_mean);
     if (!j.batch_mean)
@@ -177,7 +201,8 @@ static void rows(bench *b, int64_t samples, int64_t c, int64_t h)
     j.act = bench_tensor(b, samples, c, h, h, 1, spatial);
     j.half = bench_tensor(b, samples, c, spatial ? h / 2 : 1, spatial ? h / 2 : 1, 1, spatial);
     char shape[64];
-    snprintf(shape, sizeof shape, "B=%lld,C=%lld,H=W=%lld", (long long)samples, (long long)c, (long long)h);
+    snprintf(shape, sizeof shape, "B=%lld,C=%lld,H=W=%lld", (long long)samples, (long long)c,
+             (long long)h);
     for (int k = ADD; k <= (spatial ? BN_GRAD : MASK); k++) {
         j.kind = (kind)k;
         for (int64_t i = 0; i < c; i++)
@@ -199,7 +224,8 @@ static void rows(bench *b, int64_t samples, int64_t c, int64_t h)
                                    .user = &j,
                                    .check = check});
     }
-    void *done[] = {j.c1, j.c2, j.mean, j.var, j.x.data, j.y.data, j.mask.data, j.act.data, j.half.data};
+    void *done[] = {j.c1,     j.c2,        j.mean,     j.var,      j.x.data,
+                    j.y.data, j.mask.data, j.act.data, j.half.data};
     for (size_t i = 0; i < sizeof done / sizeof *done; i++)
         bench_backend(b)->ops->release(bench_backend(b), done[i]);
     free(j.batch_mean);

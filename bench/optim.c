@@ -18,12 +18,20 @@ static void run(void *user)
     job *j = user;
     lips_backend *be = bench_backend(j->b);
     if (j->adam)
-        bench_ok(be->ops->adam(be, &(lips_adam_args){.p = j->p, .g = j->g, .m = j->m, .v = j->v, .n = j->n,
-                                                     .step = 7, .lr = 1e-3, .beta1 = 0.9, .beta2 = 0.999,
+        bench_ok(be->ops->adam(be, &(lips_adam_args){.p = j->p,
+                                                     .g = j->g,
+                                                     .m = j->m,
+                                                     .v = j->v,
+                                                     .n = j->n,
+                                                     .step = 7,
+                                                     .lr = 1e-3,
+                                                     .beta1 = 0.9,
+                                                     .beta2 = 0.999,
                                                      .eps = 1e-8}));
     else
-        bench_ok(be->ops->sgd(be, &(lips_sgd_args){.p = j->p, .g = j->g, .m = j->m, .n = j->n, .lr = 1e-3,
-                                                   .momentum = 0.9}));
+        bench_ok(be->ops->sgd(
+            be, &(lips_sgd_args){
+                    .p = j->p, .g = j->g, .m = j->m, .n = j->n, .lr = 1e-3, .momentum = 0.9}));
 }
 
 static double expected(const job *j, int64_t i)
@@ -53,8 +61,12 @@ static double check(void *user, int64_t *wrong)
 static void optimiser_rows(bench *b, int64_t w)
 {
     int64_t n = 784 * w + w + 10 * w + 10;
-    job j = {.b = b, .p = bench_reals(b, n), .g = bench_reals(b, n), .m = bench_reals(b, n),
-             .v = bench_reals(b, n), .n = n};
+    job j = {.b = b,
+             .p = bench_reals(b, n),
+             .g = bench_reals(b, n),
+             .m = bench_reals(b, n),
+             .v = bench_reals(b, n),
+             .n = n};
     for (int64_t i = 0; i < n; i++)
         j.v[i] = fabsf(j.v[i]) + 0.1f;
     char shape[64];
@@ -85,10 +97,13 @@ typedef struct loss_job {
 static void run_loss(void *user)
 {
     loss_job *j = user;
-    bench_ok(bench_backend(j->b)->ops->loss(
-        bench_backend(j->b), &(lips_loss_args){.kind = LIPS_LOSS_CROSS_ENTROPY, .z = j->z,
-                                               .labels = j->labels, .loss = j->loss, .dz = &j->dz,
-                                               .scale = 1}));
+    bench_ok(bench_backend(j->b)->ops->loss(bench_backend(j->b),
+                                            &(lips_loss_args){.kind = LIPS_LOSS_CROSS_ENTROPY,
+                                                              .z = j->z,
+                                                              .labels = j->labels,
+                                                              .loss = j->loss,
+                                                              .dz = &j->dz,
+                                                              .scale = 1}));
 }
 
 static double check_loss(void *user, int64_t *wrong)
@@ -114,12 +129,14 @@ static double check_loss(void *user, int64_t *wrong)
 
 static void loss_row(bench *b, int64_t classes, bool spatial)
 {
-    loss_job j = {.b = b, .z = bench_tensor(b, 128, classes, 1, 1, 1, spatial),
+    loss_job j = {.b = b,
+                  .z = bench_tensor(b, 128, classes, 1, 1, 1, spatial),
                   .dz = bench_tensor(b, 128, classes, 1, 1, 1, spatial)};
     for (int64_t i = 0; i < 128; i++)
         j.labels[i] = i % classes;
     char shape[64];
-    snprintf(shape, sizeof shape, "B=128,K=%lld,lanes=%lld", (long long)classes, (long long)j.z.lanes);
+    snprintf(shape, sizeof shape, "B=128,K=%lld,lanes=%lld", (long long)classes,
+             (long long)j.z.lanes);
     bench_row(b, &(bench_case){.op = "cross_entropy",
                                .variant = "loss+dz",
                                .dtype = "f64",

@@ -1,7 +1,7 @@
 /*
- * Gathering a batch of rows by index into lanes, as every training step does, beside a plain memcpy of the
- * same rows (which leaves them untransposed). 4000 samples, drawn anew for each call: mostly out of the
- * second-level cache, as in training.
+ * Gathering a batch of rows by index into lanes, as every training step does, beside a plain memcpy
+ * of the same rows (which leaves them untransposed). 4000 samples, drawn anew for each call: mostly
+ * out of the second-level cache, as in training.
  */
 #include "common.h"
 

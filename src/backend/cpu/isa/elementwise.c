@@ -16,6 +16,11 @@ void LIPS_ISA_FN(lips_cpu_relu)(float *y, const float *x, int64_t n)
 void LIPS_ISA_FN(lips_cpu_mask)(float *y, const float *x, const float *mask, int64_t rows,
                                 int64_t t, int64_t lanes)
 {
+    if (t == 1) { /* one long row */
+        for (int64_t i = 0; i < rows * lanes; i += VF_LANES)
+            vf_store(y + i, vf_where_pos(vf_load(mask + i), vf_load(x + i)));
+        return;
+    }
     for (int64_t r = 0; r < rows; r++)
         for (int64_t l = 0; l < lanes; l += VF_LANES) {
             vf m = vf_load(mask + r * lanes + l);
@@ -39,19 +44,21 @@ void LIPS_ISA_FN(lips_cpu_bias)(float *y, const float *bias, bool relu, int64_t 
     }
 }
 
-/* Rows of the window are summed apart, so that an 8 x 8 mean rounds 16 times, not 64. */
-void LIPS_ISA_FN(lips_cpu_pool)(float *y, const float *x, const lips_cpu_pool *p)
+/* kh, kw are constants where this is inlined. Rows of the window are summed apart, so that an 8 x 8
+ * mean rounds 16 times, not 64. */
+VF_INLINE void pool(float *restrict y, const float *restrict x, const lips_cpu_pool *p, int64_t kh,
+                    int64_t kw)
 {
-    int64_t inner = p->t * p->lanes, row = p->ow * p->kw * inner;
-    vf scale = vf_set1((float)(1.0 / (double)(p->kh * p->kw)));
-    for (int64_t cy = 0; cy < p->c * p->oh; cy++)
+    int64_t inner = p->t * p->lanes, row = p->ow * kw * inner;
+    vf scale = vf_set1((float)(1.0 / (double)(kh * kw)));
+    for (int64_t cy = 0; cy < p->c * p->oh; cy++, x += kh * row)
         for (int64_t ox = 0; ox < p->ow; ox++)
             for (int64_t i = 0; i < inner; i += VF_LANES) {
-                const float *from = x + cy * p->kh * row + ox * p->kw * inner + i;
+                const float *from = x + ox * kw * inner + i;
                 vf sum = vf_zero();
-                for (int64_t ky = 0; ky < p->kh; ky++) {
+                for (int64_t ky = 0; ky < kh; ky++) {
                     vf part = vf_load(from + ky * row);
-                    for (int64_t kx = 1; kx < p->kw; kx++)
+                    for (int64_t kx = 1; kx < kw; kx++)
                         part = vf_add(part, vf_load(from + ky * row + kx * inner));
                     sum = vf_add(sum, part);
                 }
@@ -59,21 +66,43 @@ void LIPS_ISA_FN(lips_cpu_pool)(float *y, const float *x, const lips_cpu_pool *p
             }
 }
 
+void LIPS_ISA_FN(lips_cpu_pool)(float *y, const float *x, const lips_cpu_pool *p)
+{
+    if (p->kh == 2 && p->kw == 2)
+        pool(y, x, p, 2, 2);
+    else
+        pool(y, x, p, p->kh, p->kw);
+}
+
+/* One row of the image, window by window. */
+VF_INLINE void unpool_row(float *restrict dx, const float *restrict dy, const float *restrict mask,
+                          const lips_cpu_pool *p, int64_t kw, vf scale)
+{
+    int64_t t = p->t, lanes = p->lanes;
+    for (int64_t ox = 0; ox < p->ow; ox++, dy += t * lanes, dx += kw * t * lanes)
+        for (int64_t i = 0; i < t; i++)
+            for (int64_t l = 0; l < lanes; l += VF_LANES) {
+                vf v = vf_mul(vf_load(dy + i * lanes + l), scale);
+                for (int64_t kx = 0; kx < kw; kx++) {
+                    int64_t at = (ox * kw + kx) * lanes + l;
+                    vf_store(dx + (kx * t + i) * lanes + l,
+                             mask ? vf_where_pos(vf_load(mask + at), v) : v);
+                }
+            }
+}
+
 void LIPS_ISA_FN(lips_cpu_unpool)(float *dx, const float *dy, const float *mask,
                                   const lips_cpu_pool *p)
 {
-    int64_t inner = p->t * p->lanes, w = p->ow * p->kw, rows = p->c * p->oh * p->kh;
+    int64_t w = p->ow * p->kw;
     vf scale = vf_set1((float)(1.0 / (double)(p->kh * p->kw)));
-    for (int64_t r = 0; r < rows; r++)
-        for (int64_t x = 0; x < w; x++) {
-            const float *from = dy + (r / p->kh * p->ow + x / p->kw) * inner;
-            const float *m = mask ? mask + (r * w + x) * p->lanes : NULL;
-            float *to = dx + (r * w + x) * inner;
-            for (int64_t i = 0; i < p->t; i++)
-                for (int64_t l = 0; l < p->lanes; l += VF_LANES) {
-                    vf v = vf_mul(vf_load(from + i * p->lanes + l), scale);
-                    vf_store(to + i * p->lanes + l, m ? vf_where_pos(vf_load(m + l), v) : v);
-                }
+    for (int64_t cy = 0; cy < p->c * p->oh; cy++, dy += p->ow * p->t * p->lanes)
+        for (int64_t ky = 0; ky < p->kh; ky++, dx += w * p->t * p->lanes) {
+            if (p->kw == 2 && mask)
+                unpool_row(dx, dy, mask, p, 2, scale);
+            else
+                unpool_row(dx, dy, mask, p, p->kw, scale);
+            mask += mask ? w * p->lanes : 0;
         }
 }
 
