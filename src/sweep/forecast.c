@@ -76,6 +76,20 @@ int64_t lips_sweep_jobs(const lips_config *cfg)
     return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
 }
 
+double lips_memory_available(void)
+{
+    char line[128];
+    double kilobytes = 0, value;
+    FILE *f = fopen("/proc/meminfo", "re");
+    while (f && fgets(line, sizeof line, f))
+        if (sscanf(line, "MemAvailable: %lf kB", &value) == 1 ||
+            sscanf(line, "SwapFree: %lf kB", &value) == 1)
+            kilobytes += value;
+    if (f)
+        fclose(f);
+    return kilobytes > 0 ? kilobytes * 1024 : 1e300;
+}
+
 static void number_classes(lips_forecast *p)
 {
     const lips_option *rows;
@@ -247,8 +261,8 @@ static lips_status fill_class(planner *w, const lips_net *net, const lips_datase
     k->params = lips_net_params(net);
     k->n_train = d->train.n;
     k->n_test = d->test.n;
-    /* The trainer stays while its network is measured. */
-    k->bytes = training + measuring;
+    /* The trainer stays while its network is measured; weights are copied out in f64 for it. */
+    k->bytes = training + measuring + 3 * (size_t)k->params * sizeof(double);
     k->disk = n_save * k->params * 4 + RECORD_BYTES * (9 * n_eval + 40 * n_measure);
     k->state = 2 * (2 + adam) * k->params * real;
     const lips_cell_work work = {.epochs = c->epochs,
@@ -295,16 +309,18 @@ static int by_flops(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Times the smallest, the largest and two sizes between, a third of the ranks apart. */
+/* Times the smallest, the largest and two sizes between, a third of the ranks apart; of those that
+ * fit into memory. */
 static lips_status measure_group(planner *w, int number, sized *members)
 {
     group *g = &w->groups[number];
     int64_t n = 0;
+    double memory = lips_memory_available();
     for (int64_t i = 0; i < w->plan->n_classes; i++)
-        if (w->plan->classes[i].group == number)
+        if (w->plan->classes[i].group == number && (double)w->plan->classes[i].bytes < memory)
             members[n++] = (sized){w->plan->classes[i].flops, i};
     qsort(members, (size_t)n, sizeof *members, by_flops);
-    for (int a = 0; a < ANCHORS_MAX; a++) {
+    for (int a = 0; a < ANCHORS_MAX && n > 0; a++) {
         const sized *m = &members[(n - 1) * a / (ANCHORS_MAX - 1)];
         if (g->n_rates > 0 && g->rate[g->n_rates - 1].flops >= m->flops)
             continue;

@@ -48,20 +48,6 @@ struct pool {
     char fatal_text[1024];
 };
 
-/* Bytes that can be had without swapping; all there are if the system does not say. */
-static double memory_available(void)
-{
-    char line[128];
-    double kilobytes = 0;
-    FILE *f = fopen("/proc/meminfo", "re");
-    while (f && fgets(line, sizeof line, f))
-        if (sscanf(line, "MemAvailable: %lf kB", &kilobytes) == 1)
-            break;
-    if (f)
-        fclose(f);
-    return kilobytes > 0 ? kilobytes * 1024 : 1e300;
-}
-
 /* The next cell, once there is memory for it beside those that run; NULL: no more. */
 static const lips_work_cell *take(pool *p, worker *w)
 {
@@ -120,6 +106,17 @@ static void account(pool *p, worker *w, lips_status st, bool fatal)
     pthread_mutex_unlock(&p->lock);
 }
 
+/* Beyond what the machine has, allocation may well succeed and the kernel then kill the process
+ * with all its cells: such a cell is not begun. */
+static lips_status check_memory(const pool *p, int64_t cell)
+{
+    double bytes = (double)lips_forecast_class(p->args->plan, cell)->bytes;
+    if (bytes <= p->memory)
+        return LIPS_OK;
+    return lips_fail(LIPS_ERR_MEMORY, "out of memory: needs about %.3g GiB, %.3g GiB are there",
+                     bytes / 0x1p30, p->memory / 0x1p30);
+}
+
 /* *fatal: the error concerns all cells. */
 static lips_status run_cell(worker *w, int64_t cell, bool *fatal)
 {
@@ -136,7 +133,9 @@ static lips_status run_cell(worker *w, int64_t cell, bool *fatal)
     pthread_mutex_unlock(&w->pool->lock);
     if (lips_cell_state_read(dir) == LIPS_CELL_FAILED)
         LIPS_TRY(lips_cell_reset(dir));
-    lips_status st = lips_datasets_get(w->pool->args->sets, &w->cfg, &data);
+    lips_status st = check_memory(w->pool, cell);
+    if (st == LIPS_OK)
+        st = lips_datasets_get(w->pool->args->sets, &w->cfg, &data);
     if (st == LIPS_ERR_MEMORY) {
         char why[1024];
         snprintf(why, sizeof why, "%s", lips_error());
@@ -269,7 +268,7 @@ static int by_seconds_down(const void *a, const void *b)
 
 lips_status lips_workers_run(lips_workers_result *out, lips_workers_args *a)
 {
-    pool p = {.args = a, .memory = MEMORY_SHARE * memory_available()};
+    pool p = {.args = a, .memory = MEMORY_SHARE * lips_memory_available()};
     p.result.done = a->done;
     p.result.failed = a->failed;
     *out = p.result;

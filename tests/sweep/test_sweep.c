@@ -421,6 +421,27 @@ static void test_a_failed_cell_lets_the_others_go_on(void **state)
     assert_int_equal(failed, 2);
 }
 
+static void count_oom(const char *out, const char *cell, void *user)
+{
+    if (!exists("%s/cells/%s/failed", out, cell))
+        return;
+    ++*(int *)user;
+    char *text = cell_text(out, cell, "failed", NULL);
+    assert_non_null(strstr(text, "\"reason\":\"oom\""));
+    free(text);
+}
+
+/* 3e10 weights: half a terabyte. */
+static void test_a_cell_too_large_for_the_machine(void **state)
+{
+    (void)state;
+    int oom = 0;
+    assert_int_equal(run("large", "width=2,100000 depth=4 seed=0"), LIPS_ERR_PARTIAL);
+    assert_error_has("out of memory");
+    assert_int_equal(each_cell("large", count_oom, &oom), 2);
+    assert_int_equal(oom, 1);
+}
+
 static void test_locked_folder(void **state)
 {
     (void)state;
@@ -604,6 +625,7 @@ int main(void)
         cmocka_unit_test(test_kill_and_resume),
         cmocka_unit_test(test_signals_checkpoint),
         cmocka_unit_test(test_a_failed_cell_lets_the_others_go_on),
+        cmocka_unit_test(test_a_cell_too_large_for_the_machine),
         cmocka_unit_test(test_locked_folder),
         cmocka_unit_test(test_changed_data_is_refused),
         cmocka_unit_test(test_output_errors_are_not_the_cells),
