@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-enum { LEFT = 86, PANEL_W = 580, PANEL_H = 270, BELOW = 62, ABOVE = 14, GAP = 20, LABEL_AT = 16 };
+enum { LEFT = 86, PANEL_W = 580, PANEL_H = 270, BELOW = 62, ABOVE = 14, GAP = 20, LABEL_AT = 22 };
 /* Legend, right of the panels: least width, its sample lines, and a character of its text. */
 enum { LEGEND_LEAST = 200, LEGEND_SAMPLE = 64, LEGEND_LETTER = 8 };
 

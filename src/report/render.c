@@ -32,7 +32,7 @@ static void write_terminals(FILE *s, const lips_figure *f)
             "if (t eq 'svg') { set terminal svg size %d,%d dynamic enhanced name '%s' "
             "font 'DejaVu Sans,Helvetica,Arial,sans-serif,13' background 'white' }\n"
             "if (t eq 'pdf') { set terminal pdfcairo size %.3fin,%.3fin enhanced "
-            "font 'DejaVu Sans,9.75' fontscale 1 linewidth 1 }\n"
+            "font 'DejaVu Sans,9.75' fontscale 0.75 linewidth 1.5 }\n"
             "if (t eq 'png') { set terminal pngcairo size %d,%d enhanced "
             "font 'DejaVu Sans,9.75' fontscale 2 linewidth 2 pointscale 2 background 'white' }\n"
             "set output '%s.'.t.suffix\n",

@@ -21,11 +21,15 @@ enum {
     PANEL_H = 165,
     LEFT = 62,
     RIGHT = 14,
-    ABOVE = 66,
+    ABOVE = 58,
     BELOW = 54,
     GAP_X = 14,
     GAP_Y = 34
 };
+
+#define OBSERVED "pt 7 ps 0.35 lc rgb '#808080'"
+#define TRUTH "lw 1.4 dt (7,5) lc rgb '#000000'"
+#define PREDICTED "lw 2 lc rgb '#d55e00'"
 
 /* A grid in the data's units, and a network's outputs there. */
 typedef struct fit {
@@ -138,7 +142,7 @@ typedef struct sine_panel {
 } sine_panel;
 
 static lips_status add_panel(lips_figure *f, const lips_report *r, int64_t i, sine_panel *p,
-                             double *top)
+                             double *top, double *highest)
 {
     lips_config cfg;
     lips_dataset *d = NULL;
@@ -166,6 +170,7 @@ static lips_status add_panel(lips_figure *f, const lips_report *r, int64_t i, si
     p->predicted = lips_block_begin(f);
     for (int k = 0; k < GRID; k++) {
         fprintf(f->data, "%.8g %.8g\n", grid.x[k], grid.y[k]);
+        *highest = fmax(*highest, fabs(grid.y[k]));
         csv_row(f->csv, place, "predicted", grid.x[k], grid.y[k]);
         csv_row(f->csv, place, "truth", grid.x[k], sin(grid.x[k]));
     }
@@ -173,6 +178,13 @@ static lips_status add_panel(lips_figure *f, const lips_report *r, int64_t i, si
 out:
     lips_dataset_free(d);
     return st;
+}
+
+/* About three tics, at multiples of 1, 2 or 5 times a power of ten. */
+static double tic_step(double range)
+{
+    double rough = range / 3, power = pow(10, floor(log10(rough))), share = rough / power;
+    return power * (share < 1.5 ? 1 : share < 3.5 ? 2 : share < 7.5 ? 5 : 10);
 }
 
 static void draw_panel(lips_figure *f, const lips_report *r, const sine_panel *p, int k, int n,
@@ -185,37 +197,45 @@ static void draw_panel(lips_figure *f, const lips_report *r, const sine_panel *p
                     1 - y / f->height};
     lips_plot_panel(f, &box);
     fprintf(b, "set xrange [%.8g:%.8g]\nset yrange [%.6g:%.6g]\n", cfg->sine_min, cfg->sine_max,
-            -1.15 * top, 1.15 * top);
-    fprintf(b, "set samples %d\n", GRID);
+            -1.1 * top, 1.1 * top);
+    fprintf(b, "set samples %d\nset xtics %.6g\nunset key\n", GRID,
+            tic_step(cfg->sine_max - cfg->sine_min));
     if (k + COLUMNS >= n)
         fputs("set xlabel 'x'\n", b);
     else
         fputs("set format x ''\n", b);
     if (k % COLUMNS == 0)
-        fputs("set ylabel 'y'\n", b);
+        fputs("set ylabel 'y' offset 1,0\n", b);
     else
         fputs("set format y ''\n", b);
     fputs("set title ", b);
     lips_plot_quote(b, p->title);
-    fputs(" noenhanced offset 0,-0.7\n", b);
-    if (k == 0) /* one legend, above all panels */
-        fprintf(b,
-                "set key at screen 0.5,screen %.4f center top horizontal maxrows 1 noreverse "
-                "samplen 2.5\n",
-                1 - 8.0 / f->height);
     fprintf(b,
-            "plot $b%d using 1:2 with points pt 7 ps 0.35 lc rgb '#808080' title '%s', \\\n"
-            "  sin(x) with lines lw 1.4 dt 2 lc rgb '#000000' title '%s', \\\n"
-            "  $b%d using 1:2 with lines lw 2 lc rgb '#d55e00' title '%s'\n",
-            p->observed, k ? "" : "observations", k ? "" : "ground truth sin x", p->predicted,
-            k ? "" : "prediction");
+            " noenhanced offset 0,-0.7\n"
+            "plot $b%d using 1:2 with points " OBSERVED ", sin(x) with lines " TRUTH
+            ", $b%d using 1:2 with lines " PREDICTED "\n",
+            p->observed, p->predicted);
+}
+
+/* One legend above all panels: entries of an empty plot as wide as the page. */
+static void draw_legend(lips_figure *f)
+{
+    const lips_box page = {0, 1, 0, 1};
+    lips_plot_panel(f, &page);
+    fprintf(f->body,
+            "unset border\nunset tics\nset xrange [0:1]\nset yrange [0:1]\n"
+            "set key at screen 0.5,screen %.4f center top horizontal samplen 2.5 width 2\n"
+            "plot -1 notitle, keyentry with points " OBSERVED " title 'observations', \\\n"
+            "  keyentry with lines " TRUTH " title 'ground truth sin x', \\\n"
+            "  keyentry with lines " PREDICTED " title 'prediction'\n",
+            1 - 6.0 / f->height);
 }
 
 lips_status lips_make_sine_fits(lips_figure *f, const lips_report *r, const void *spec)
 {
     int64_t shown[SHOWN];
     sine_panel panel[SHOWN];
-    double top = 1;
+    double top = 1, highest = 0;
     (void)spec;
     if (r->experiment.base.data != LIPS_DATA_SINE)
         return LIPS_OK;
@@ -224,7 +244,9 @@ lips_status lips_make_sine_fits(lips_figure *f, const lips_report *r, const void
         return LIPS_OK;
     fprintf(f->csv, "%s,what,x,y\n", r->x_name);
     for (int k = 0; k < n; k++)
-        LIPS_TRY(add_panel(f, r, shown[k], &panel[k], &top));
+        LIPS_TRY(add_panel(f, r, shown[k], &panel[k], &top, &highest));
+    /* Predictions are shown whole, unless one runs far away from all data. */
+    top = fmax(top, fmin(highest, 1.5 * top));
     int columns = n < COLUMNS ? n : COLUMNS, rows = (n + COLUMNS - 1) / COLUMNS;
     f->drawn = true;
     f->width = LEFT + columns * PANEL_W + (columns - 1) * GAP_X + RIGHT;
@@ -233,5 +255,6 @@ lips_status lips_make_sine_fits(lips_figure *f, const lips_report *r, const void
     f->height = ABOVE + rows * PANEL_H + (rows - 1) * GAP_Y + BELOW;
     for (int k = 0; k < n; k++)
         draw_panel(f, r, &panel[k], k, n, top);
+    draw_legend(f);
     return LIPS_OK;
 }

@@ -1,36 +1,531 @@
-/* report/: what is made of an output folder. `test_report DIR` leaves synthetic sweeps and their
- * reports there, to be looked at. */
+/*
+ * report/: what is made of an output folder, whole or damaged.
+ *
+ * `test_report DIR` leaves synthetic sweeps and their reports there instead, to be looked at.
+ */
 #include "report/report.h"
-#include "synthetic.h"
 #include "../lib/tempdir.h"
+#include "base/safetensors.h"
+#include "report/stats.h"
+#include "synthetic.h"
 
-static const char fashion[] = "name: One hidden layer, 20 % noise\nwidth: logspace(2,512,20)\n"
-                              "seed: 0..2\nlabel_noise: 0.2\nepochs: 300\neval_epochs: log:20\n"
-                              "measure_epochs: log:10\noptimizer: adam\n";
-static const char variants[] = "name: \"<b>'quoted' & _odd_</b>\"\nmodel: convnet\ndata: cifar10\n"
-                               "width: range(1,64)\nlabel_noise: [0, 0.2]\naugment: [false, true]\n"
-                               "epochs: 200\neval_epochs: log:20\n";
-static const char single[] = "width: 16\nepochs: 3\neval_epochs: end\n";
+#include <fcntl.h>
+#include <signal.h>
+#include <sqlite3.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
-static void look(const char *base, const char *name, const char *yaml)
+static char base[256];
+
+static const char small[] = "name: small\nwidth: [64, 4, 16, 256]\nseed: 0..2\nlabel_noise: 0.2\n"
+                            "epochs: 10\neval_epochs: log:4\nmeasure_epochs: \"0,end\"\n";
+
+/* A new folder below base. */
+static const char *out_dir(void)
 {
-    char out[300], page[4096];
-    lips_experiment e;
-    snprintf(out, sizeof out, "%s/%s", base, name);
-    make_sweep(out, yaml, &e);
-    lips_experiment_free(&e);
+    static char path[300];
+    static int number; /* each test has its own */
+    snprintf(path, sizeof path, "%s/out%d", base, number++);
+    return path;
+}
+
+static char *read_file(const char *out, const char *name)
+{
+    char path[4096], *text = NULL;
+    size_t size = 0;
+    lips_path(path, sizeof path, "%s/%s", out, name);
+    if (lips_file_read(&text, &size, path, (size_t)1 << 28) != LIPS_OK)
+        fail_msg("%s", lips_error());
+    return text;
+}
+
+static int count_text(const char *text, const char *what)
+{
+    int n = 0;
+    for (const char *p = strstr(text, what); p; p = strstr(p + 1, what))
+        n++;
+    return n;
+}
+
+static void build_ok(const char *out)
+{
+    char page[4096];
     if (lips_report_build(out, page) != LIPS_OK)
-        printf("%s\n", lips_error());
-    printf("%s\n", page);
+        fail_msg("%s", lips_error());
+    assert_non_null(strstr(page, "/report/index.html"));
+    assert_true(lips_file_exists(page));
+}
+
+static bool has_warning(const lips_report *r, const char *text)
+{
+    for (int i = 0; i < r->warnings.n; i++)
+        if (strstr(r->warnings.text[i], text))
+            return true;
+    return false;
+}
+
+static void cells_find_their_places(void **state)
+{
+    (void)state;
+    lips_experiment e;
+    lips_report r;
+    const char *out = out_dir();
+    make_sweep(out, small, &e);
+    assert_int_equal(lips_report_collect(&r, out), LIPS_OK);
+    assert_int_equal(r.n_cells, 12);
+    assert_int_equal(r.n_x, 4);
+    static const double widths[] = {4, 16, 64, 256};
+    for (int i = 0; i < 4; i++)
+        assert_true(r.x[i] == widths[i]); /* in order, whatever the list's */
+    assert_string_equal(r.x_name, "width");
+    assert_int_equal(r.n_variants, 1);
+    assert_string_equal(r.variants[0].label, "");
+    assert_int_equal(r.replicates, 3);
+    for (int64_t i = 0; i < r.n_cells; i++) {
+        lips_config c;
+        assert_int_equal(lips_experiment_cell(&e, i, &c), LIPS_OK);
+        assert_true(r.x[r.cells[i].x] == (double)c.width);
+        assert_int_equal(r.cells[i].state, LIPS_CELL_DONE);
+        assert_int_equal(r.cells[i].epoch, 10);
+    }
+    double from = 0, to = 0;
+    assert_true(lips_report_threshold(&r, 0, &from, &to));
+    assert_true(from == 16 && to == 64); /* beyond() is above 0 from 64 on, below up to 16 */
+    assert_int_equal(lips_report_layers(&r, "distance.layer", 0), 2);
+    assert_string_equal(lips_report_layer_name(&r, "distance.layer", 0, 2), "2");
+    lips_report_free(&r);
+    lips_experiment_free(&e);
+}
+
+static void other_axes_are_variants(void **state)
+{
+    (void)state;
+    lips_experiment e;
+    lips_report r;
+    const char *out = out_dir();
+    make_sweep(out, "width: [4, 8]\nlabel_noise: [0, 0.2]\noptimizer: [sgd, adam]\nepochs: 1\n", &e);
+    assert_int_equal(lips_report_collect(&r, out), LIPS_OK);
+    assert_int_equal(r.n_variants, 4);
+    for (int64_t i = 0; i < r.n_cells; i++) {
+        lips_config c;
+        char want[64];
+        assert_int_equal(lips_experiment_cell(&e, i, &c), LIPS_OK);
+        snprintf(want, sizeof want, "label_noise %g, optimizer %s", c.label_noise,
+                 c.optimizer == LIPS_OPT_ADAM ? "adam" : "sgd");
+        assert_string_equal(r.variants[r.cells[i].variant].label, want);
+    }
+    lips_report_free(&r);
+    lips_experiment_free(&e);
+    out = out_dir();
+    make_sweep(out, "label_noise: [0.4, 0, 0.2]\nseed: 0..1\nepochs: 1\n", &e);
+    assert_int_equal(lips_report_collect(&r, out), LIPS_OK);
+    assert_string_equal(r.x_name, "label_noise"); /* no width is swept */
+    assert_true(r.n_x == 3 && r.x[0] == 0 && r.x[2] == 0.4 && !r.x_log);
+    lips_report_free(&r);
+    lips_experiment_free(&e);
+    build_ok(out);
+}
+
+static void spreads_are_over_finished_replicates(void **state)
+{
+    (void)state;
+    lips_experiment e;
+    lips_report r;
+    lips_config c;
+    char dir[4096];
+    const char *out = out_dir();
+    static const double v[] = {1, 4, NAN, 7, 100};
+    make_sweep(out, "width: [2, 3]\nseed: 0..4\nepochs: 1\n", &e);
+    for (int64_t i = 0; i < 5; i++) { /* width 2 */
+        char line[200];
+        lips_record rec = lips_record_init("q");
+        rec.epoch = 1;
+        rec.value = v[i];
+        cell_dir(dir, out, &e, i, &c);
+        lips_record_json(&rec, line, sizeof line - 1);
+        strcat(line, "\n");
+        write_text(dir, "metrics.jsonl", line);
+    }
+    char path[4200];
+    lips_path(path, sizeof path, "%s/done", dir);
+    assert_int_equal(unlink(path), 0); /* the cell with 100 runs on */
+    assert_int_equal(lips_report_collect(&r, out), LIPS_OK);
+    const lips_pick p = {.quantity = "q", .epoch = LIPS_LATEST};
+    lips_spread s = lips_report_spread(&r, &p, 0, 0);
+    assert_int_equal(s.n, 3);
+    assert_int_equal(s.left_out, 1);
+    assert_true(s.mean == 4 && s.min == 1 && s.max == 7);
+    assert_true(fabs(s.sd - 3) < 1e-14);
+    s = lips_report_spread(&r, &p, 0, 1);
+    assert_true(s.n == 0 && isnan(s.mean) && isnan(s.sd) && isnan(s.min));
+    const lips_pick other = {.quantity = "q", .norm = "op", .epoch = LIPS_LATEST};
+    assert_null(lips_report_find(&r, &r.cells[0], &other));
+    assert_true(lips_report_has(&r, &p, 0));
+    assert_false(lips_report_has(&r, &other, -1));
+    assert_int_equal(lips_report_add_warnings(&r), LIPS_OK);
+    assert_true(has_warning(&r, "unfinished: 1 of 10 cells"));
+    assert_true(has_warning(&r, "1 records of 1 cells are not finite (the first: q, epoch 1"));
+    lips_report_free(&r);
+    lips_experiment_free(&e);
+}
+
+static void damage_is_named_and_left_out(void **state)
+{
+    (void)state;
+    lips_experiment e;
+    lips_report r;
+    lips_config c;
+    char dir[4096], path[4200], *text;
+    const char *out = out_dir();
+    make_sweep(out, small, &e);
+    /* Cell 0 is torn at its end, as by a kill; cell 1 is damaged within; cell 2 diverged. */
+    cell_dir(dir, out, &e, 0, &c);
+    text = read_file(dir, "metrics.jsonl");
+    int64_t whole = count_text(text, "\n");
+    text[strlen(text) - 20] = '\0';
+    write_text(dir, "metrics.jsonl", text);
+    free(text);
+    cell_dir(dir, out, &e, 1, &c);
+    text = read_file(dir, "metrics.jsonl");
+    *strchr(text, ':') = ';';
+    write_text(dir, "metrics.jsonl", text);
+    free(text);
+    cell_dir(dir, out, &e, 2, &c);
+    lips_path(path, sizeof path, "%s/done", dir);
+    assert_int_equal(unlink(path), 0);
+    write_text(dir, "failed", "{\"reason\":\"diverged\",\"epoch\":3,\"message\":\"loss <nan>\"}\n");
+    assert_int_equal(lips_report_collect(&r, out), LIPS_OK);
+    assert_int_equal(r.cells[0].count, whole - 1);
+    assert_false(r.cells[0].damaged);
+    assert_true(r.cells[1].damaged && r.cells[1].count == 0);
+    assert_int_equal(r.cells[2].state, LIPS_CELL_FAILED);
+    assert_int_equal(r.cells[2].epoch, 3);
+    assert_int_equal(lips_report_add_warnings(&r), LIPS_OK);
+    assert_true(has_warning(&r, "metrics.jsonl is damaged: line 1: record: not JSON"));
+    assert_true(has_warning(&r, "failed, diverged: loss <nan>"));
+    lips_report_free(&r);
+    lips_experiment_free(&e);
+    build_ok(out);
+    text = read_file(out, "report/index.html");
+    const char *warned = strstr(text, "failed, diverged: loss &lt;nan&gt;"); /* escaped */
+    assert_non_null(warned);
+    assert_true(warned < strstr(text, "<svg")); /* warnings come first */
+    free(text);
+}
+
+static void what_holds_no_sweep_is_refused(void **state)
+{
+    (void)state;
+    char page[4096];
+    const char *out = out_dir();
+    assert_int_equal(lips_report_build(out, page), LIPS_ERR_DATA);
+    assert_non_null(strstr(lips_error(), "holds no sweep"));
+    assert_int_equal(lips_dir_create(out), LIPS_OK);
+    write_text(out, "sweep.yaml", "width: nine\n");
+    assert_int_equal(lips_report_build(out, page), LIPS_ERR_DATA);
+    assert_non_null(strstr(lips_error(), "sweep.yaml is damaged: "));
+}
+
+static void tables_hold_every_record(void **state)
+{
+    (void)state;
+    lips_experiment e;
+    lips_report r;
+    const char *out = out_dir();
+    make_sweep(out, small, &e);
+    build_ok(out);
+    assert_int_equal(lips_report_collect(&r, out), LIPS_OK);
+    char *csv = read_file(out, "results.csv"), line[4096], path[4096];
+    assert_int_equal(count_text(csv, "\n"), r.n_records + 1);
+    snprintf(line, sizeof line, "\n%s,done,mlp,64,0.2,0,loss,,,,,train,0,4000,%.17g,", r.cells[0].name,
+             r.records[0].value);
+    assert_non_null(strstr(csv, line));
+    sqlite3 *db = NULL;
+    sqlite3_stmt *s = NULL;
+    lips_path(path, sizeof path, "%s/results.sqlite", out);
+    assert_int_equal(sqlite3_open_v2(path, &db, SQLITE_OPEN_READONLY, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_prepare_v2(db, "SELECT count(*), sum(c.width = 64), typeof(c.width), "
+                                            "max(r.value) FROM records r JOIN cells c USING (cell) "
+                                            "WHERE quantity = 'interpolation_epoch'",
+                                        -1, &s, NULL),
+                     SQLITE_OK);
+    assert_int_equal(sqlite3_step(s), SQLITE_ROW);
+    assert_int_equal(sqlite3_column_int(s, 0), 12);
+    assert_int_equal(sqlite3_column_int(s, 1), 3);
+    assert_string_equal((const char *)sqlite3_column_text(s, 2), "integer");
+    sqlite3_finalize(s);
+    sqlite3_close(db);
+    build_ok(out); /* again, over what is there: the same */
+    char *again = read_file(out, "results.csv");
+    assert_string_equal(csv, again);
+    free(again);
+    free(csv);
+    lips_report_free(&r);
+    lips_experiment_free(&e);
+}
+
+static void an_empty_sweep_has_an_empty_table(void **state)
+{
+    (void)state;
+    lips_experiment e;
+    const char *out = out_dir();
+    make_sweep(out, "width: []\n", &e);
+    assert_int_equal(lips_experiment_cells(&e), 0);
+    build_ok(out);
+    char *csv = read_file(out, "results.csv"), *page = read_file(out, "report/index.html");
+    assert_int_equal(count_text(csv, "\n"), 1);
+    assert_non_null(strstr(page, "The sweep has no cells"));
+    free(page);
+    free(csv);
+    lips_experiment_free(&e);
+}
+
+/* Has the figure all its files, and is each of its kind? */
+static void expect_figure(const char *out, const char *id)
+{
+    static const struct {
+        const char *ending, *begins;
+    } kinds[] = {{"svg", "<?xml"}, {"pdf", "%PDF"}, {"png", "\x89PNG"}, {"gp", "# lipsweep"},
+                 {"csv", ""}};
+    for (size_t k = 0; k < sizeof kinds / sizeof kinds[0]; k++) {
+        char name[200];
+        snprintf(name, sizeof name, "report/%s.%s", id, kinds[k].ending);
+        char *text = read_file(out, name);
+        assert_true(strlen(text) > 3 && strncmp(text, kinds[k].begins, strlen(kinds[k].begins)) == 0);
+        free(text);
+    }
+}
+
+static void figures_have_all_their_files(void **state)
+{
+    (void)state;
+    static const char *const ids[] = {"double-descent", "losses", "interpolation", "memorization",
+                                      "jacobian-norms", "jacobian-outputs", "distance",
+                                      "distance-layers", "curves"};
+    lips_experiment e;
+    const char *out = out_dir();
+    make_sweep(out, small, &e);
+    lips_experiment_free(&e);
+    build_ok(out);
+    for (size_t i = 0; i < sizeof ids / sizeof ids[0]; i++)
+        expect_figure(out, ids[i]);
+    char *page = read_file(out, "report/index.html");
+    assert_int_equal(count_text(page, "<svg"), count_text(page, "<figure>"));
+    assert_true(count_text(page, "<svg") >= 9);
+    assert_null(strstr(page, "gnuplot on ")); /* not a word of complaint */
+    /* Nothing is fetched: no scripts, no images, no style sheets, links to neighbours only. */
+    assert_null(strstr(page, "<script"));
+    assert_null(strstr(page, "<img"));
+    assert_null(strstr(page, "<link"));
+    assert_null(strstr(page, "href=\"http"));
+    assert_null(strstr(page, base));
+    char *csv = read_file(out, "report/interpolation.csv");
+    assert_non_null(strstr(csv, "panel,curve,variant,width,n,left_out,mean,sd,min,max\n"));
+    assert_null(strstr(csv, ",4,"));     /* width 4 never interpolated: no row, nothing made up */
+    assert_non_null(strstr(csv, ",64,3,0,"));
+    free(csv);
+    free(page);
+}
+
+static void odd_names_are_harmless(void **state)
+{
+    (void)state;
+    lips_experiment e;
+    const char *out = out_dir();
+    make_sweep(out, "name: \"<i>it's</i> `date` _{x} \\\\ %s\"\nwidth: [2, 4]\ninit: [he, glorot]\nepochs: 1\n",
+               &e);
+    lips_experiment_free(&e);
+    build_ok(out);
+    char *page = read_file(out, "report/index.html");
+    assert_non_null(strstr(page, "<h1>&lt;i&gt;it's&lt;/i&gt; `date` _{x} \\ %s</h1>"));
+    assert_null(strstr(page, "gnuplot on "));
+    free(page);
+}
+
+/* stderr of a report without gnuplot in the search path. */
+static void a_missing_gnuplot_is_said_once(void **state)
+{
+    (void)state;
+    lips_experiment e;
+    const char *out = out_dir();
+    make_sweep(out, small, &e);
+    lips_experiment_free(&e);
+    char *path = strdup(getenv("PATH")), text[2000];
+    FILE *log = tmpfile();
+    assert_true(path && log);
+    int keep = dup(STDERR_FILENO);
+    fflush(stderr);
+    dup2(fileno(log), STDERR_FILENO);
+    setenv("PATH", "/nonexistent", 1);
+    build_ok(out);
+    setenv("PATH", path, 1);
+    fflush(stderr);
+    dup2(keep, STDERR_FILENO);
+    close(keep);
+    rewind(log);
+    text[fread(text, 1, sizeof text - 1, log)] = '\0';
+    fclose(log);
+    free(path);
+    assert_int_equal(count_text(text, "\n"), 1);
+    assert_non_null(strstr(text, "warning: gnuplot is not installed"));
+    char *page = read_file(out, "report/index.html"), *csv = read_file(out, "report/losses.csv");
+    assert_non_null(strstr(page, "gnuplot is not installed"));
+    assert_int_equal(count_text(page, "<svg"), 0);
+    assert_true(count_text(csv, "\n") > 4);
+    free(csv);
+    free(page);
+}
+
+static void one_cell_has_a_report(void **state)
+{
+    (void)state;
+    lips_experiment e;
+    const char *out = out_dir();
+    make_sweep(out, "width: 16\nepochs: 5\neval_epochs: \"0,1,end\"\n", &e);
+    lips_experiment_free(&e);
+    build_ok(out);
+    expect_figure(out, "curves");
+    char *page = read_file(out, "report/index.html");
+    assert_non_null(strstr(page, "1 cells: 1 done"));
+    assert_null(strstr(page, "gnuplot on "));
+    free(page);
+}
+
+/* A network of two hidden units whose outputs are known: y = 2 relu(x') - 3 relu(-x' + 1/2) + 1/4. */
+static void write_weights(const char *dir, int64_t epoch)
+{
+    static const float w1[] = {1, -1}, b1[] = {0, 0.5F}, w2[] = {2, -3}, b2[] = {0.25F};
+    const lips_st_out_tensor t[] = {
+        {.name = "0.weight", .dtype = LIPS_F32, .ndim = 2, .shape = {2, 1}, .data = w1},
+        {.name = "0.bias", .dtype = LIPS_F32, .ndim = 1, .shape = {2}, .data = b1},
+        {.name = "2.weight", .dtype = LIPS_F32, .ndim = 2, .shape = {1, 2}, .data = w2},
+        {.name = "2.bias", .dtype = LIPS_F32, .ndim = 1, .shape = {1}, .data = b2}};
+    char path[4200];
+    lips_path(path, sizeof path, "%s/epoch-%04lld.safetensors", dir, (long long)epoch);
+    assert_int_equal(lips_st_write(path, t, 4, NULL, 0), LIPS_OK);
+}
+
+static void sine_predictions_come_from_the_weights(void **state)
+{
+    (void)state;
+    lips_experiment e;
+    lips_config c;
+    lips_dataset *d = NULL;
+    char dir[4096];
+    const char *out = out_dir();
+    make_sweep(out, "data: sine\nloss: mse\nn_train: 20\nbatch: 20\nwidth: [2, 3]\nepochs: 4\n"
+                    "eval_epochs: \"0,1,2,end\"\nmeasure_epochs: \"0,1,2,end\"\n",
+               &e);
+    cell_dir(dir, out, &e, 0, &c);
+    write_weights(dir, 4);
+    lips_data_spec spec = lips_config_data(&c);
+    assert_int_equal(lips_dataset_load(&d, &spec), LIPS_OK);
+    build_ok(out);
+    expect_figure(out, "sine-fits");
+    expect_figure(out, "trajectories");
+    char *csv = read_file(out, "report/sine-fits.csv");
+    int predicted = 0;
+    for (char *p = strstr(csv, "2,predicted,"); p; p = strstr(p + 1, "2,predicted,")) {
+        double x, y;
+        assert_int_equal(sscanf(p, "2,predicted,%lf,%lf", &x, &y), 2);
+        double in = (x - (double)d->mean[0]) / (double)d->std[0];
+        double want = 2 * fmax(in, 0) - 3 * fmax(0.5 - in, 0) + 0.25;
+        assert_true(fabs(y - want) <= 1e-14 * (1 + fabs(want)));
+        predicted++;
+    }
+    assert_int_equal(predicted, 400);
+    assert_int_equal(count_text(csv, "2,observed,"), 20);
+    free(csv);
+    /* Damaged weights take away that figure, with a warning, and nothing else. */
+    char name[4300], *bytes;
+    lips_path(name, sizeof name, "%s/epoch-0004.safetensors", dir);
+    size_t size = 0;
+    assert_int_equal(lips_file_read(&bytes, &size, name, 1 << 20), LIPS_OK);
+    bytes[size - 1] ^= 1;
+    assert_int_equal(lips_file_write(name, bytes, size), LIPS_OK);
+    free(bytes);
+    build_ok(out);
+    char *page = read_file(out, "report/index.html");
+    assert_non_null(strstr(page, "the checksum does not hold"));
+    assert_non_null(strstr(page, "id=\"trajectories\""));
+    assert_null(strstr(page, "id=\"sine-fits\""));
+    free(page);
+    lips_dataset_free(d);
+    lips_experiment_free(&e);
+}
+
+static void a_full_disk_leaves_the_old_report(void **state)
+{
+    (void)state;
+    lips_experiment e;
+    const char *out = out_dir();
+    make_sweep(out, small, &e);
+    lips_experiment_free(&e);
+    build_ok(out);
+    char *before = read_file(out, "results.csv"), *page = read_file(out, "report/index.html");
+    pid_t child = fork();
+    if (child == 0) {
+        char path[4096];
+        signal(SIGXFSZ, SIG_IGN);
+        setrlimit(RLIMIT_FSIZE, &(struct rlimit){10000, 10000});
+        lips_status st = lips_report_build(out, path);
+        _exit(st == LIPS_ERR_RUNTIME && strstr(lips_error(), "cannot write") ? 0 : 1);
+    }
+    int how = -1;
+    waitpid(child, &how, 0);
+    assert_int_equal(how, 0);
+    char *after = read_file(out, "results.csv"), *page_after = read_file(out, "report/index.html");
+    assert_string_equal(before, after);
+    assert_string_equal(page, page_after);
+    assert_int_equal(tempdir_count(out), 5); /* cells report results.csv results.sqlite sweep.yaml */
+    free(page_after);
+    free(after);
+    free(page);
+    free(before);
+}
+
+static int look(const char *dir)
+{
+    static const char *const yaml[] = {
+        "name: One hidden layer, 20 % noise\nwidth: logspace(2,512,20)\nseed: 0..2\n"
+        "label_noise: 0.2\nepochs: 300\neval_epochs: log:20\nmeasure_epochs: log:10\noptimizer: adam\n",
+        "name: Variants\nmodel: convnet\ndata: cifar10\nwidth: range(1,64)\nlabel_noise: [0, 0.2]\n"
+        "augment: [false, true]\nepochs: 200\neval_epochs: log:20\n",
+        "width: 16\nepochs: 3\neval_epochs: end\n"};
+    for (int i = 0; i < 3; i++) {
+        char out[4096], page[4096];
+        lips_experiment e;
+        lips_path(out, sizeof out, "%s/%d", dir, i);
+        make_sweep(out, yaml[i], &e);
+        lips_experiment_free(&e);
+        printf("%s\n", lips_report_build(out, page) == LIPS_OK ? page : lips_error());
+    }
+    return 0;
 }
 
 int main(int argc, char **argv)
 {
-    if (argc > 1) {
-        look(argv[1], "fashion", fashion);
-        look(argv[1], "variants", variants);
-        look(argv[1], "single", single);
-        return 0;
-    }
-    return 0;
+    if (argc > 1)
+        return look(argv[1]);
+    tempdir_make(base, sizeof base);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(cells_find_their_places),
+        cmocka_unit_test(other_axes_are_variants),
+        cmocka_unit_test(spreads_are_over_finished_replicates),
+        cmocka_unit_test(damage_is_named_and_left_out),
+        cmocka_unit_test(what_holds_no_sweep_is_refused),
+        cmocka_unit_test(tables_hold_every_record),
+        cmocka_unit_test(an_empty_sweep_has_an_empty_table),
+        cmocka_unit_test(figures_have_all_their_files),
+        cmocka_unit_test(odd_names_are_harmless),
+        cmocka_unit_test(a_missing_gnuplot_is_said_once),
+        cmocka_unit_test(one_cell_has_a_report),
+        cmocka_unit_test(sine_predictions_come_from_the_weights),
+        cmocka_unit_test(a_full_disk_leaves_the_old_report),
+    };
+    int failed = cmocka_run_group_tests_name("report", tests, NULL, NULL);
+    tempdir_remove(base);
+    return failed;
 }
