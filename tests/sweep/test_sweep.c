@@ -366,7 +366,7 @@ static void stops_by(int sig, lips_status want)
         /* The signals are caught before the lock is taken. */
         while (!lips_file_exists(lock))
             wait_milliseconds(5);
-        wait_milliseconds(30 + i * 10);
+        wait_milliseconds(i * 4);
         kill(pid, sig);
         st = end(pid);
         stopped += st == (int)want;
