@@ -36,8 +36,8 @@ typedef struct lips_backend lips_backend;
  */
 typedef struct lips_tensor {
     void *data;
-    int64_t cap;   /* samples that the memory is laid out for */
-    int64_t b;     /* samples in use, 1 <= b <= cap */
+    int64_t cap; /* samples that the memory is laid out for */
+    int64_t b;   /* samples in use, 1 <= b <= cap */
     int64_t c, h, w;
     int64_t t;     /* stacked values per sample, >= 1; 1 for activations */
     int64_t lanes; /* samples side by side in the innermost dimension (layout, from plan_lanes) */
@@ -55,32 +55,34 @@ static inline int64_t lips_conv_out(int64_t n, const lips_conv_geom *g)
     return (n + 2 * g->pad - g->r) / g->stride + 1;
 }
 
-/* Weights are in PyTorch's order: linear (O,C) row-major, convolution (O,C,R,R), in the parameter buffer. */
+/* Weights are in PyTorch's order: linear (O,C) row-major, convolution (O,C,R,R), in the parameter
+ * buffer. */
 
 typedef struct lips_linear_args {
-    lips_tensor y;     /* forward: overwritten. vjp: the cotangent dy. grad, gram: dy */
-    lips_tensor x;     /* forward: input. vjp: dx, overwritten. grad, gram: the input (t = 1) */
-    const void *w;     /* (O,C) real; unused by grad, gram */
-    const void *bias;  /* forward: (O) real or NULL (as in jvp) */
-    bool relu;         /* forward: y = max(0, y) after the bias; only with t = 1 */
+    lips_tensor y;    /* forward: overwritten. vjp: the cotangent dy. grad, gram: dy */
+    lips_tensor x;    /* forward: input. vjp: dx, overwritten. grad, gram: the input (t = 1) */
+    const void *w;    /* (O,C) real; unused by grad, gram */
+    const void *bias; /* forward: (O) real or NULL (as in jvp) */
+    bool relu;        /* forward: y = max(0, y) after the bias; only with t = 1 */
     const lips_tensor *mask; /* vjp: NULL, or tensor (t = 1) of x's shape: dx *= (mask > 0) */
-    void *dw;          /* grad: (O,C) real, added to. NULL: not wanted */
-    void *db;          /* grad: (O) real, added to. NULL: not wanted */
-    double *theta;     /* gram: (B,T,T) f64, added to: weight part, <dy_t,dy_t'> <x,x> */
+    void *dw;                /* grad: (O,C) real, added to. NULL: not wanted */
+    void *db;                /* grad: (O) real, added to. NULL: not wanted */
+    double *theta;           /* gram: (B,T,T) f64, added to: weight part, <dy_t,dy_t'> <x,x> */
 } lips_linear_args;
 
 typedef struct lips_conv_args {
-    lips_tensor y;     /* as in lips_linear_args */
+    lips_tensor y; /* as in lips_linear_args */
     lips_tensor x;
     lips_conv_geom geom;
-    const void *w;     /* (O,C,R,R) real */
+    const void *w; /* (O,C,R,R) real */
     const void *bias;
     bool relu;
     const lips_tensor *mask;
-    void *dw;          /* (O,C,R,R) */
+    void *dw; /* (O,C,R,R) */
     void *db;
-    double *theta;     /* gram: (B,T,T) f64, added to: sum_{p,p'} <dy_{t,p},dy_{t',p'}><patch_p,patch_p'> */
-    void *work;        /* workspace(), 64-byte aligned */
+    double *
+        theta; /* gram: (B,T,T) f64, added to: sum_{p,p'} <dy_{t,p},dy_{t',p'}><patch_p,patch_p'> */
+    void *work; /* workspace(), 64-byte aligned */
 } lips_conv_args;
 
 typedef struct lips_pool_args {
@@ -91,7 +93,7 @@ typedef struct lips_pool_args {
 } lips_pool_args;
 
 typedef struct lips_relu_args {
-    lips_tensor y;    /* overwritten; may be x (in place). forward: max(0,x). mask: x * (mask > 0) */
+    lips_tensor y; /* overwritten; may be x (in place). forward: max(0,x). mask: x * (mask > 0) */
     lips_tensor x;
     const lips_tensor *mask; /* mask form only; t = 1, shared by the T stacked values */
 } lips_relu_args;
@@ -99,18 +101,19 @@ typedef struct lips_relu_args {
 /* Batch normalisation over (B,H,W) per channel (Ioffe & Szegedy 2015; PyTorch's BatchNorm2d):
  * xhat = (x - mean) / sqrt(var + eps), y = gamma xhat + beta; biased variance in training. */
 typedef struct lips_bn_args {
-    lips_tensor y;          /* forward, jvp: overwritten. vjp, grad, gram: the cotangent */
-    lips_tensor x;          /* forward, grad, gram: the input. jvp: tangent in. vjp: overwritten */
-    const lips_tensor *in;  /* jvp, vjp in training mode: the primal input (t = 1); else NULL */
+    lips_tensor y;         /* forward, jvp: overwritten. vjp, grad, gram: the cotangent */
+    lips_tensor x;         /* forward, grad, gram: the input. jvp: tangent in. vjp: overwritten */
+    const lips_tensor *in; /* jvp, vjp in training mode: the primal input (t = 1); else NULL */
     const void *gamma, *beta; /* (C) real */
-    void *mean, *var;       /* (C) real: running statistics; updated by forward in training mode with
-                             * the unbiased variance, read in evaluation mode */
-    void *tracked;          /* (1) real: num_batches_tracked, += 1 by forward in training mode; or NULL */
-    double *batch_mean, *batch_var; /* (C) f64, training mode: written by forward, read by the others */
+    void *mean, *var; /* (C) real: running statistics; updated by forward in training mode with
+                       * the unbiased variance, read in evaluation mode */
+    void *tracked;    /* (1) real: num_batches_tracked, += 1 by forward in training mode; or NULL */
+    double *batch_mean,
+        *batch_var; /* (C) f64, training mode: written by forward, read by the others */
     bool training;
-    double eps, momentum;   /* PyTorch: 1e-5, 0.1 (running = (1-m) running + m batch) */
-    void *dgamma, *dbeta;   /* grad: (C) real, added to */
-    double *theta;          /* gram, evaluation mode: (B,T,T) f64, added to: gamma and beta part */
+    double eps, momentum; /* PyTorch: 1e-5, 0.1 (running = (1-m) running + m batch) */
+    void *dgamma, *dbeta; /* grad: (C) real, added to */
+    double *theta;        /* gram, evaluation mode: (B,T,T) f64, added to: gamma and beta part */
 } lips_bn_args;
 
 /* Bias alone: y += bias (forward); db += sum over samples and positions (grad); theta +=
@@ -127,20 +130,23 @@ typedef enum lips_loss_kind { LIPS_LOSS_CROSS_ENTROPY, LIPS_LOSS_MSE } lips_loss
 /* Per-sample loss of logits z (K,1,1): cross-entropy log sum exp z - z_y, or 1/2 |z - y|^2. */
 typedef struct lips_loss_args {
     lips_loss_kind kind;
-    lips_tensor z;          /* logits, t = 1 */
-    const int64_t *labels;  /* (B) class numbers, host; cross-entropy, or mse against one-hot; or NULL */
-    const float *targets;   /* (B,K) host: mse against given targets; or NULL */
-    double *loss;           /* (B) f64, overwritten, host-visible after sync(); NULL: not wanted */
-    int64_t *pred;          /* (B) argmax z (lowest index wins), overwritten; NULL: not wanted */
-    const lips_tensor *dz;  /* d(scale * sum of losses)/dz, overwritten, 0 beyond b; NULL: not wanted */
-    double scale;           /* usually 1/B */
+    lips_tensor z; /* logits, t = 1 */
+    const int64_t
+        *labels; /* (B) class numbers, host; cross-entropy, or mse against one-hot; or NULL */
+    const float *targets; /* (B,K) host: mse against given targets; or NULL */
+    double *loss;         /* (B) f64, overwritten, host-visible after sync(); NULL: not wanted */
+    int64_t *pred;        /* (B) argmax z (lowest index wins), overwritten; NULL: not wanted */
+    const lips_tensor
+        *dz;      /* d(scale * sum of losses)/dz, overwritten, 0 beyond b; NULL: not wanted */
+    double scale; /* usually 1/B */
 } lips_loss_args;
 
-/* In place on n reals. SGD as in PyTorch: g += wd p; m = mu m + g (first step: m = g); p -= lr m. */
+/* In place on n reals. SGD as in PyTorch: g += wd p; m = mu m + g (first step: m = g); p -= lr m.
+ */
 typedef struct lips_sgd_args {
-    void *p;         /* parameters */
-    const void *g;   /* gradient */
-    void *m;         /* momentum buffer, zero before the first step */
+    void *p;       /* parameters */
+    const void *g; /* gradient */
+    void *m;       /* momentum buffer, zero before the first step */
     int64_t n;
     double lr, momentum, weight_decay;
 } lips_sgd_args;
@@ -155,8 +161,8 @@ typedef struct lips_adam_args {
 } lips_adam_args;
 
 typedef struct lips_gram_args {
-    lips_tensor x;  /* stacked, T values per sample */
-    double *g;      /* (B,T,T) f64, added to: g[b][t][t'] = sum_i x[b,i,t] x[b,i,t'], symmetric */
+    lips_tensor x; /* stacked, T values per sample */
+    double *g;     /* (B,T,T) f64, added to: g[b][t][t'] = sum_i x[b,i,t] x[b,i,t'], symmetric */
 } lips_gram_args;
 
 typedef lips_status (*lips_linear_fn)(lips_backend *, const lips_linear_args *);
@@ -176,38 +182,44 @@ typedef struct lips_ops {
     /* Memory: 64-byte aligned, zeroed; LIPS_ERR_MEMORY names the bytes asked. */
     lips_status (*alloc)(lips_backend *, void **out, size_t bytes);
     void (*release)(lips_backend *, void *);
-    lips_status (*sync)(lips_backend *); /* all earlier ops are done, host-visible outputs are valid */
+    lips_status (*sync)(
+        lips_backend *); /* all earlier ops are done, host-visible outputs are valid */
 
     /* Vectors of reals in the parameter order; host side in double. off and n count reals. */
     lips_status (*write)(lips_backend *, void *dst, int64_t off, const double *src, int64_t n);
     lips_status (*read)(lips_backend *, double *dst, const void *src, int64_t off, int64_t n);
     lips_status (*zero)(lips_backend *, void *dst, size_t bytes);
     lips_status (*copy)(lips_backend *, void *dst, const void *src, size_t bytes);
-    /* *out = sum_i (a_i - b_i)^2 in f64, fixed order; b NULL counts as 0. Host-visible at return. */
+    /* *out = sum_i (a_i - b_i)^2 in f64, fixed order; b NULL counts as 0. Host-visible at return.
+     */
     lips_status (*diff_sumsq)(lips_backend *, double *out, const void *a, const void *b, int64_t n);
 
     /* Tensors. plan_lanes: the layout parameter for all tensors of one plan; spatial says whether
      * any tensor has H*W > 1. tensor_bytes: memory for t->cap, c, h, w, t, lanes. */
     int64_t (*plan_lanes)(lips_backend *, int64_t cap, bool spatial);
     size_t (*tensor_bytes)(lips_backend *, const lips_tensor *t);
-    /* dst (b samples, t = 1) = rows of src: sample i is src[(idx ? idx[i] : i) * C*H*W ...] in (C,H,W)
-     * order, host f32. Places beyond b become 0. */
-    lips_status (*upload)(lips_backend *, const lips_tensor *dst, const float *src, const int64_t *idx);
+    /* dst (b samples, t = 1) = rows of src: sample i is src[(idx ? idx[i] : i) * C*H*W ...] in
+     * (C,H,W) order, host f32. Places beyond b become 0. */
+    lips_status (*upload)(lips_backend *, const lips_tensor *dst, const float *src,
+                          const int64_t *idx);
     /* The same in f64 with stacked values, src (B,T,C,H,W) host; ref keeps all digits. */
     lips_status (*upload_f64)(lips_backend *, const lips_tensor *dst, const double *src);
-    lips_status (*download)(lips_backend *, double *dst /* (B,T,C,H,W) host */, const lips_tensor *src);
+    lips_status (*download)(lips_backend *, double *dst /* (B,T,C,H,W) host */,
+                            const lips_tensor *src);
     lips_status (*fill)(lips_backend *, const lips_tensor *dst, double value);
-    /* dst = one-hot stack: dst[b,k,t] = (k == t) * scale; needs t == c, h = w = 1. Seeds the K vjps. */
+    /* dst = one-hot stack: dst[b,k,t] = (k == t) * scale; needs t == c, h = w = 1. Seeds the K
+     * vjps. */
     lips_status (*eye)(lips_backend *, const lips_tensor *dst, double scale);
     /* y = a + b elementwise (same shape; y may be a or b). */
-    lips_status (*add)(lips_backend *, const lips_tensor *y, const lips_tensor *a, const lips_tensor *b);
+    lips_status (*add)(lips_backend *, const lips_tensor *y, const lips_tensor *a,
+                       const lips_tensor *b);
 
     lips_linear_fn linear_forward, linear_vjp, linear_grad, linear_gram;
     /* Scratch bytes that conv_* need for these args (data pointers may be NULL). */
     size_t (*conv_workspace)(lips_backend *, const lips_conv_args *);
     lips_conv_fn conv_forward, conv_vjp, conv_grad, conv_gram;
     lips_bias_fn bias_forward, bias_grad, bias_gram;
-    lips_relu_fn relu_forward, relu_mask;    /* relu_mask is both the jvp and the vjp */
+    lips_relu_fn relu_forward, relu_mask;      /* relu_mask is both the jvp and the vjp */
     lips_pool_fn avgpool_forward, avgpool_vjp; /* forward of stacked tensors is the jvp */
     lips_bn_fn bn_forward, bn_jvp, bn_vjp, bn_grad, bn_gram;
 
@@ -234,8 +246,8 @@ static inline void *lips_real_at(const lips_backend *be, const void *base, int64
     return (char *)(size_t)base + (size_t)off * be->ops->real_bytes;
 }
 
-/* Number of floats/doubles from one stacked value's channel to the next is layout; this is the plain
- * element count of one sample, C*H*W. */
+/* Number of floats/doubles from one stacked value's channel to the next is layout; this is the
+ * plain element count of one sample, C*H*W. */
 static inline int64_t lips_tensor_features(const lips_tensor *t)
 {
     return t->c * t->h * t->w;

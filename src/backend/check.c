@@ -21,15 +21,16 @@ static op_name name_of(const char *family, lips_pass pass)
 static lips_status need_range(const char *op, const char *name, int64_t v, int64_t lo, int64_t hi)
 {
     if (v < lo || v > hi)
-        return lips_fail(LIPS_ERR_USAGE, "%s: %s is %" PRId64 ", must be in %" PRId64 "..%" PRId64, op,
-                         name, v, lo, hi);
+        return lips_fail(LIPS_ERR_USAGE, "%s: %s is %" PRId64 ", must be in %" PRId64 "..%" PRId64,
+                         op, name, v, lo, hi);
     return LIPS_OK;
 }
 
 static lips_status need_equal(const char *op, const char *name, int64_t v, int64_t want)
 {
     if (v != want)
-        return lips_fail(LIPS_ERR_USAGE, "%s: %s is %" PRId64 ", must be %" PRId64, op, name, v, want);
+        return lips_fail(LIPS_ERR_USAGE, "%s: %s is %" PRId64 ", must be %" PRId64, op, name, v,
+                         want);
     return LIPS_OK;
 }
 
@@ -54,9 +55,8 @@ lips_status lips_check_extents(const char *op, const char *name, const lips_tens
     int64_t total = 1;
     for (int i = 0; i < 6; i++) {
         if (v[i] < 1 || v[i] > LIPS_REALS_MAX / total)
-            return lips_fail(LIPS_ERR_USAGE,
-                             "%s: %s.%s is %" PRId64 ", must be in 1..%" PRId64, op, name, label[i],
-                             v[i], LIPS_REALS_MAX / total);
+            return lips_fail(LIPS_ERR_USAGE, "%s: %s.%s is %" PRId64 ", must be in 1..%" PRId64, op,
+                             name, label[i], v[i], LIPS_REALS_MAX / total);
         total *= v[i];
     }
     return LIPS_OK;
@@ -68,8 +68,8 @@ lips_status lips_check_tensor(const char *op, const char *name, const lips_tenso
     LIPS_TRY(need_set(op, name, t->data));
     LIPS_TRY(lips_check_extents(op, name, t));
     if (t->b < 1 || t->b > t->cap)
-        return lips_fail(LIPS_ERR_USAGE, "%s: %s.b is %" PRId64 ", must be in 1..%" PRId64, op, name,
-                         t->b, t->cap);
+        return lips_fail(LIPS_ERR_USAGE, "%s: %s.b is %" PRId64 ", must be in 1..%" PRId64, op,
+                         name, t->b, t->cap);
     return LIPS_OK;
 }
 
@@ -78,8 +78,8 @@ static lips_status need_same_batch(const char *op, const lips_tensor *a, const l
 {
     if (a->b != b->b || a->lanes != b->lanes)
         return lips_fail(LIPS_ERR_USAGE,
-                         "%s: tensors of %" PRId64 " and %" PRId64 " samples, %" PRId64 " and %" PRId64
-                         " lanes in one op",
+                         "%s: tensors of %" PRId64 " and %" PRId64 " samples, %" PRId64
+                         " and %" PRId64 " lanes in one op",
                          op, a->b, b->b, a->lanes, b->lanes);
     return LIPS_OK;
 }
@@ -91,8 +91,8 @@ static lips_status need_same_image(const char *op, const char *name, const lips_
     LIPS_TRY(need_same_batch(op, t, want));
     if (t->c != want->c || t->h != want->h || t->w != want->w)
         return lips_fail(LIPS_ERR_USAGE,
-                         "%s: %s is (%" PRId64 ",%" PRId64 ",%" PRId64 "), must be (%" PRId64 ",%" PRId64
-                         ",%" PRId64 ")",
+                         "%s: %s is (%" PRId64 ",%" PRId64 ",%" PRId64 "), must be (%" PRId64
+                         ",%" PRId64 ",%" PRId64 ")",
                          op, name, t->c, t->h, t->w, want->c, want->h, want->w);
     return LIPS_OK;
 }
@@ -147,8 +147,15 @@ lips_status lips_check_linear(lips_pass pass, const lips_linear_args *a)
 {
     op_name op = name_of("linear", pass);
     LIPS_TRY(check_affine(op.text, pass,
-                          &(affine){.y = &a->y, .x = &a->x, .mask = a->mask, .w = a->w, .bias = a->bias,
-                                    .dw = a->dw, .db = a->db, .theta = a->theta, .relu = a->relu}));
+                          &(affine){.y = &a->y,
+                                    .x = &a->x,
+                                    .mask = a->mask,
+                                    .w = a->w,
+                                    .bias = a->bias,
+                                    .dw = a->dw,
+                                    .db = a->db,
+                                    .theta = a->theta,
+                                    .relu = a->relu}));
     LIPS_TRY(need_equal(op.text, "y.h * y.w", a->y.h * a->y.w, 1));
     return need_equal(op.text, "x.h * x.w", a->x.h * a->x.w, 1);
 }
@@ -176,8 +183,15 @@ lips_status lips_check_conv(lips_pass pass, const lips_conv_args *a)
 {
     op_name op = name_of("conv", pass);
     LIPS_TRY(check_affine(op.text, pass,
-                          &(affine){.y = &a->y, .x = &a->x, .mask = a->mask, .w = a->w, .bias = a->bias,
-                                    .dw = a->dw, .db = a->db, .theta = a->theta, .relu = a->relu}));
+                          &(affine){.y = &a->y,
+                                    .x = &a->x,
+                                    .mask = a->mask,
+                                    .w = a->w,
+                                    .bias = a->bias,
+                                    .dw = a->dw,
+                                    .db = a->db,
+                                    .theta = a->theta,
+                                    .relu = a->relu}));
     return check_conv_sizes(op.text, a);
 }
 
@@ -217,7 +231,8 @@ lips_status lips_check_avgpool(lips_pass pass, const lips_pool_args *a)
     LIPS_TRY(need_equal(op.text, "y.c", a->y.c, a->x.c));
     int64_t kh = a->k ? a->k : a->x.h, kw = a->k ? a->k : a->x.w;
     if (a->x.h % kh || a->x.w % kw)
-        return lips_fail(LIPS_ERR_USAGE, "%s: image %" PRId64 "x%" PRId64 " is not divisible by k = %" PRId64,
+        return lips_fail(LIPS_ERR_USAGE,
+                         "%s: image %" PRId64 "x%" PRId64 " is not divisible by k = %" PRId64,
                          op.text, a->x.h, a->x.w, a->k);
     LIPS_TRY(need_equal(op.text, "y.h", a->y.h, a->x.h / kh));
     LIPS_TRY(need_equal(op.text, "y.w", a->y.w, a->x.w / kw));
@@ -237,7 +252,8 @@ static lips_status check_bn_statistics(const char *op, lips_pass pass, const lip
     int64_t n = a->x.b * a->x.h * a->x.w;
     if (n < 2)
         return lips_fail(LIPS_ERR_USAGE,
-                         "%s: %" PRId64 " value per channel, batch statistics need at least 2", op, n);
+                         "%s: %" PRId64 " value per channel, batch statistics need at least 2", op,
+                         n);
     return LIPS_OK;
 }
 
@@ -270,7 +286,8 @@ lips_status lips_check_bn(lips_pass pass, const lips_bn_args *a)
     if (pass == LIPS_GRAM) {
         if (a->training)
             return lips_fail(LIPS_ERR_UNSUPPORTED,
-                             "%s: batch statistics mix samples, there is no Gram per sample", op.text);
+                             "%s: batch statistics mix samples, there is no Gram per sample",
+                             op.text);
         return need_set(op.text, "theta", a->theta);
     }
     return LIPS_OK;
@@ -292,11 +309,14 @@ lips_status lips_check_loss(const lips_loss_args *a)
         return LIPS_OK; /* predictions only: no label is read */
     if (a->kind == LIPS_LOSS_MSE && a->targets)
         return LIPS_OK;
-    LIPS_TRY(need_set("loss", a->kind == LIPS_LOSS_MSE ? "labels and targets" : "labels", a->labels));
+    LIPS_TRY(
+        need_set("loss", a->kind == LIPS_LOSS_MSE ? "labels and targets" : "labels", a->labels));
     for (int64_t i = 0; i < a->z.b; i++)
         if (a->labels[i] < 0 || a->labels[i] >= a->z.c)
-            return lips_fail(LIPS_ERR_USAGE, "loss: label of sample %" PRId64 " is %" PRId64
-                             ", must be in 0..%" PRId64, i, a->labels[i], a->z.c - 1);
+            return lips_fail(LIPS_ERR_USAGE,
+                             "loss: label of sample %" PRId64 " is %" PRId64
+                             ", must be in 0..%" PRId64,
+                             i, a->labels[i], a->z.c - 1);
     return LIPS_OK;
 }
 
@@ -323,7 +343,8 @@ lips_status lips_check_adam(const lips_adam_args *a)
     for (int i = 0; i < 3; i++)
         LIPS_TRY(need_finite("adam", label[i], v[i]));
     if (!(a->beta1 >= 0 && a->beta1 < 1 && a->beta2 >= 0 && a->beta2 < 1))
-        return lips_fail(LIPS_ERR_USAGE, "adam: beta1 %g, beta2 %g, must be in [0,1)", a->beta1, a->beta2);
+        return lips_fail(LIPS_ERR_USAGE, "adam: beta1 %g, beta2 %g, must be in [0,1)", a->beta1,
+                         a->beta2);
     return LIPS_OK;
 }
 

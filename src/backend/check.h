@@ -1,9 +1,10 @@
 /*
- * backend/check.h - the argument checks of the operations, shared by all backends: the first line of
- * every op. Errors: LIPS_ERR_USAGE with op, argument, value and what was expected.
+ * backend/check.h - the argument checks of the operations, shared by all backends: the first line
+ * of every op. Errors: LIPS_ERR_USAGE with op, argument, value and what was expected.
  *
  * All tensors of one op have the same b and lanes; a mask has the shape of the tensor it masks and
- * t = 1. Memory layout itself (which lanes a backend accepts) and scratch are the backend's to check.
+ * t = 1. Memory layout itself (which lanes a backend accepts) and scratch are the backend's to
+ * check.
  */
 #ifndef LIPS_BACKEND_CHECK_H
 #define LIPS_BACKEND_CHECK_H
@@ -12,7 +13,8 @@
 
 typedef enum lips_pass { LIPS_FORWARD, LIPS_JVP, LIPS_VJP, LIPS_GRAD, LIPS_GRAM } lips_pass;
 
-/* Largest number of reals in one tensor or vector: sizes in bytes and in indices cannot overflow. */
+/* Largest number of reals in one tensor or vector: sizes in bytes and in indices cannot overflow.
+ */
 #define LIPS_REALS_MAX (INT64_C(1) << 48)
 
 /* data set, 1 <= b <= cap, every extent >= 1, no more than LIPS_REALS_MAX reals. */

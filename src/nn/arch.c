@@ -14,8 +14,8 @@ enum { WIDTH_MAX = 1 << 20, DEPTH_MAX = 10000, EXTENT_MAX = 1 << 16 };
 static lips_status need_range(const char *key, int64_t v, int64_t lo, int64_t hi)
 {
     if (v < lo || v > hi)
-        return lips_fail(LIPS_ERR_USAGE, "%s: %" PRId64 " is out of range %" PRId64 "..%" PRId64, key, v,
-                         lo, hi);
+        return lips_fail(LIPS_ERR_USAGE, "%s: %" PRId64 " is out of range %" PRId64 "..%" PRId64,
+                         key, v, lo, hi);
     return LIPS_OK;
 }
 
@@ -30,7 +30,8 @@ static lips_status find(const lips_arch **out, const char *name)
         size_t n = strlen(known);
         snprintf(known + n, sizeof known - n, "%s%s", i ? ", " : "", archs[i]->name);
     }
-    return lips_fail(LIPS_ERR_USAGE, "model: unknown '%s', must be one of %s", name ? name : "", known);
+    return lips_fail(LIPS_ERR_USAGE, "model: unknown '%s', must be one of %s", name ? name : "",
+                     known);
 }
 
 lips_status lips_net_create(lips_net **out, const lips_model_spec *spec)
@@ -47,7 +48,8 @@ lips_status lips_net_create(lips_net **out, const lips_model_spec *spec)
     LIPS_TRY(need_range("input height", spec->h, 1, EXTENT_MAX));
     LIPS_TRY(need_range("input width", spec->w, 1, EXTENT_MAX));
     if (spec->batch_norm && !arch->batch_norm)
-        return lips_fail(LIPS_ERR_UNSUPPORTED, "batch_norm: model %s has no such option", arch->name);
+        return lips_fail(LIPS_ERR_UNSUPPORTED, "batch_norm: model %s has no such option",
+                         arch->name);
     lips_model_spec own = *spec;
     own.kind = arch->name; /* outlives the caller's string */
     int output = 0;

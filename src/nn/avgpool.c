@@ -5,13 +5,15 @@
 
 #include <inttypes.h>
 
-static lips_status setup(lips_net *net, lips_node *node, const lips_node_spec *spec, lips_value *out)
+static lips_status setup(lips_net *net, lips_node *node, const lips_node_spec *spec,
+                         lips_value *out)
 {
     const lips_value *x = &net->values[node->in[0]];
     int64_t kh = spec->k ? spec->k : x->h, kw = spec->k ? spec->k : x->w;
     if (x->h % kh || x->w % kw)
-        return lips_fail(LIPS_ERR_USAGE, "network: image %" PRId64 "x%" PRId64
-                         " cannot be pooled by %" PRId64, x->h, x->w, spec->k);
+        return lips_fail(LIPS_ERR_USAGE,
+                         "network: image %" PRId64 "x%" PRId64 " cannot be pooled by %" PRId64,
+                         x->h, x->w, spec->k);
     out->c = x->c;
     out->h = x->h / kh;
     out->w = x->w / kw;
@@ -43,5 +45,10 @@ static lips_status vjp(const lips_call *c, int which, const lips_tensor *dy, con
 }
 
 const lips_kind lips_kind_avgpool = {
-    .name = "avgpool", .n_in = 1, .setup = setup, .forward = forward, .jvp = jvp, .vjp = vjp,
+    .name = "avgpool",
+    .n_in = 1,
+    .setup = setup,
+    .forward = forward,
+    .jvp = jvp,
+    .vjp = vjp,
 };

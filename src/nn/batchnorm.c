@@ -10,7 +10,8 @@ enum { MEAN, VAR, TRACKED };
 /* PyTorch's defaults. */
 static const double EPS = 1e-5, MOMENTUM = 0.1;
 
-static lips_status setup(lips_net *net, lips_node *node, const lips_node_spec *spec, lips_value *out)
+static lips_status setup(lips_net *net, lips_node *node, const lips_node_spec *spec,
+                         lips_value *out)
 {
     const lips_value *x = &net->values[node->in[0]];
     int64_t channels = x->c;
@@ -41,10 +42,19 @@ static lips_bn_args args(const lips_call *c, const lips_tensor *y, const lips_te
 {
     double *state = c->state;
     return (lips_bn_args){
-        .y = *y, .x = *x, .in = &c->x[0], .gamma = c->param[WEIGHT], .beta = c->param[BIAS],
-        .mean = c->buffer[MEAN], .var = c->buffer[VAR], .tracked = c->buffer[TRACKED],
-        .batch_mean = state, .batch_var = state ? state + c->y.c : NULL,
-        .training = c->training, .eps = EPS, .momentum = MOMENTUM,
+        .y = *y,
+        .x = *x,
+        .in = &c->x[0],
+        .gamma = c->param[WEIGHT],
+        .beta = c->param[BIAS],
+        .mean = c->buffer[MEAN],
+        .var = c->buffer[VAR],
+        .tracked = c->buffer[TRACKED],
+        .batch_mean = state,
+        .batch_var = state ? state + c->y.c : NULL,
+        .training = c->training,
+        .eps = EPS,
+        .momentum = MOMENTUM,
     };
 }
 
@@ -92,6 +102,14 @@ static lips_status gram(const lips_call *c, const lips_tensor *dy, double *theta
 }
 
 const lips_kind lips_kind_batchnorm = {
-    .name = "batchnorm", .n_in = 1, .keeps_input = true, .setup = setup, .state_bytes = state_bytes,
-    .forward = forward, .jvp = jvp, .vjp = vjp, .grad = grad, .gram = gram,
+    .name = "batchnorm",
+    .n_in = 1,
+    .keeps_input = true,
+    .setup = setup,
+    .state_bytes = state_bytes,
+    .forward = forward,
+    .jvp = jvp,
+    .vjp = vjp,
+    .grad = grad,
+    .gram = gram,
 };

@@ -5,13 +5,15 @@
 
 #include <inttypes.h>
 
-static lips_status setup(lips_net *net, lips_node *node, const lips_node_spec *spec, lips_value *out)
+static lips_status setup(lips_net *net, lips_node *node, const lips_node_spec *spec,
+                         lips_value *out)
 {
     const lips_value x = net->values[node->in[0]];
     const lips_conv_geom *g = &spec->geom;
     if (x.h + 2 * g->pad < g->r || x.w + 2 * g->pad < g->r)
-        return lips_fail(LIPS_ERR_USAGE, "network: %s: image %" PRId64 "x%" PRId64
-                         " is smaller than the %" PRId64 "x%" PRId64 " kernel",
+        return lips_fail(LIPS_ERR_USAGE,
+                         "network: %s: image %" PRId64 "x%" PRId64 " is smaller than the %" PRId64
+                         "x%" PRId64 " kernel",
                          spec->name, x.h, x.w, g->r, g->r);
     out->c = spec->units;
     out->h = lips_conv_out(x.h, g);
@@ -24,8 +26,14 @@ static lips_status setup(lips_net *net, lips_node *node, const lips_node_spec *s
     node->flops = 2 * (double)(out->c * out->h * out->w) * (double)(x.c * g->r * g->r);
     net->spatial = true;
     return lips_net_layer_add(net, node, spec->name,
-                              (lips_layer_info){.conv = true, .geom = *g, .c = x.c, .h = x.h, .w = x.w,
-                                                .o = out->c, .oh = out->h, .ow = out->w});
+                              (lips_layer_info){.conv = true,
+                                                .geom = *g,
+                                                .c = x.c,
+                                                .h = x.h,
+                                                .w = x.w,
+                                                .o = out->c,
+                                                .oh = out->h,
+                                                .ow = out->w});
 }
 
 static lips_tensor stacked(lips_tensor x, int64_t t)
@@ -53,16 +61,21 @@ static size_t workspace(const lips_call *c, int64_t t)
 
 static lips_status forward(const lips_call *c)
 {
-    return c->be->ops->conv_forward(
-        c->be, &(lips_conv_args){.y = c->y, .x = c->x[0], .geom = c->node->geom, .w = c->param[0],
-                                 .bias = c->param[1], .relu = c->node->relu, .work = c->work});
+    return c->be->ops->conv_forward(c->be, &(lips_conv_args){.y = c->y,
+                                                             .x = c->x[0],
+                                                             .geom = c->node->geom,
+                                                             .w = c->param[0],
+                                                             .bias = c->param[1],
+                                                             .relu = c->node->relu,
+                                                             .work = c->work});
 }
 
 static lips_status jvp(const lips_call *c, const lips_tensor *xdot, const lips_tensor *ydot)
 {
     LIPS_TRY(c->be->ops->conv_forward(
-        c->be, &(lips_conv_args){.y = *ydot, .x = xdot[0], .geom = c->node->geom, .w = c->param[0],
-                                 .work = c->work}));
+        c->be,
+        &(lips_conv_args){
+            .y = *ydot, .x = xdot[0], .geom = c->node->geom, .w = c->param[0], .work = c->work}));
     return lips_mask_tangent(c, ydot);
 }
 
@@ -70,31 +83,47 @@ static lips_status vjp(const lips_call *c, int which, const lips_tensor *dy, con
                        const lips_tensor *mask)
 {
     (void)which;
-    return c->be->ops->conv_vjp(
-        c->be, &(lips_conv_args){.y = *dy, .x = *dx, .geom = c->node->geom, .w = c->param[0],
-                                 .mask = mask, .work = c->work});
+    return c->be->ops->conv_vjp(c->be, &(lips_conv_args){.y = *dy,
+                                                         .x = *dx,
+                                                         .geom = c->node->geom,
+                                                         .w = c->param[0],
+                                                         .mask = mask,
+                                                         .work = c->work});
 }
 
 static lips_status grad(const lips_call *c, const lips_tensor *dy)
 {
-    return c->be->ops->conv_grad(
-        c->be, &(lips_conv_args){.y = *dy, .x = c->x[0], .geom = c->node->geom, .dw = c->grad[0],
-                                 .db = c->grad[1], .work = c->work});
+    return c->be->ops->conv_grad(c->be, &(lips_conv_args){.y = *dy,
+                                                          .x = c->x[0],
+                                                          .geom = c->node->geom,
+                                                          .dw = c->grad[0],
+                                                          .db = c->grad[1],
+                                                          .work = c->work});
 }
 
 static lips_status gram(const lips_call *c, const lips_tensor *dy, double *theta_weight,
                         double *theta_bias)
 {
     if (theta_weight)
-        LIPS_TRY(c->be->ops->conv_gram(
-            c->be, &(lips_conv_args){.y = *dy, .x = c->x[0], .geom = c->node->geom,
-                                     .theta = theta_weight, .work = c->work}));
+        LIPS_TRY(c->be->ops->conv_gram(c->be, &(lips_conv_args){.y = *dy,
+                                                                .x = c->x[0],
+                                                                .geom = c->node->geom,
+                                                                .theta = theta_weight,
+                                                                .work = c->work}));
     if (theta_bias && c->param[1])
         LIPS_TRY(c->be->ops->bias_gram(c->be, &(lips_bias_args){.y = *dy, .theta = theta_bias}));
     return LIPS_OK;
 }
 
 const lips_kind lips_kind_conv = {
-    .name = "conv", .n_in = 1, .keeps_input = true, .setup = setup, .workspace = workspace,
-    .forward = forward, .jvp = jvp, .vjp = vjp, .grad = grad, .gram = gram,
+    .name = "conv",
+    .n_in = 1,
+    .keeps_input = true,
+    .setup = setup,
+    .workspace = workspace,
+    .forward = forward,
+    .jvp = jvp,
+    .vjp = vjp,
+    .grad = grad,
+    .gram = gram,
 };

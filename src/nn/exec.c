@@ -9,8 +9,8 @@
 static lips_tensor shape_of(const lips_net *net, int v, int64_t cap, int64_t lanes, int64_t t)
 {
     const lips_value *val = &net->values[v];
-    return (lips_tensor){.cap = cap, .b = cap, .c = val->c, .h = val->h, .w = val->w, .t = t,
-                         .lanes = lanes};
+    return (lips_tensor){
+        .cap = cap, .b = cap, .c = val->c, .h = val->h, .w = val->w, .t = t, .lanes = lanes};
 }
 
 static size_t bytes_of(lips_backend *be, lips_tensor t)
@@ -18,28 +18,29 @@ static size_t bytes_of(lips_backend *be, lips_tensor t)
     return be->ops->tensor_bytes(be, &t);
 }
 
-/* The node that computes value v; -1 for the input. Values are numbered in the order of their nodes. */
+/* The node that computes value v; -1 for the input. Values are numbered in the order of their
+ * nodes. */
 static int producer(int v)
 {
     return v - 1;
 }
 
-/* Lifetimes, in steps = nodes. With a backward pass to follow all values stay: each is the input of a
- * layer's gradient or the mask of a ReLU. Without, a value dies with its last reader. */
+/* Lifetimes, in steps = nodes. With a backward pass to follow all values stay: each is the input of
+ * a layer's gradient or the mask of a ReLU. Without, a value dies with its last reader. */
 static size_t place_values(const lips_net *net, lips_backend *be, const lips_exec_spec *spec,
                            lips_layout *at, lips_span *spans)
 {
     int n = net->n_values + net->n_nodes;
     for (int v = 0; v < net->n_values; v++) {
         bool stays = at->t || v == 0 || v == net->output;
-        spans[v] = (lips_span){
-            .bytes = bytes_of(be, shape_of(net, v, spec->cap, at->lanes, 1)),
-            .from = v == 0 ? -1 : producer(v), .to = stays ? net->n_nodes : net->values[v].last};
+        spans[v] = (lips_span){.bytes = bytes_of(be, shape_of(net, v, spec->cap, at->lanes, 1)),
+                               .from = v == 0 ? -1 : producer(v),
+                               .to = stays ? net->n_nodes : net->values[v].last};
     }
     for (int i = 0; i < net->n_nodes; i++) {
         const lips_node *node = &net->nodes[i];
-        size_t bytes = spec->training && node->kind->state_bytes
-                           ? node->kind->state_bytes(net, node) : 0;
+        size_t bytes =
+            spec->training && node->kind->state_bytes ? node->kind->state_bytes(net, node) : 0;
         spans[net->n_values + i] = (lips_span){.bytes = bytes, .from = i, .to = net->n_nodes};
     }
     size_t total = lips_plan_place(spans, n);
@@ -48,15 +49,17 @@ static size_t place_values(const lips_net *net, lips_backend *be, const lips_exe
     return total;
 }
 
-/* Steps count down: at step i node i's vjp runs. A cotangent lives from its value's last reader to its
- * value's node; the input's stays for the caller, the output's was filled by the caller before. */
+/* Steps count down: at step i node i's vjp runs. A cotangent lives from its value's last reader to
+ * its value's node; the input's stays for the caller, the output's was filled by the caller before.
+ */
 static size_t place_cotangents(const lips_net *net, lips_backend *be, const lips_exec_spec *spec,
                                lips_layout *at, lips_span *spans)
 {
     size_t addend = 0;
     for (int v = 0; v < net->n_values; v++) {
         size_t bytes = bytes_of(be, shape_of(net, v, spec->cap, at->lanes, at->t));
-        spans[v] = (lips_span){.bytes = bytes, .from = producer(v),
+        spans[v] = (lips_span){.bytes = bytes,
+                               .from = producer(v),
                                .to = v == net->output ? net->n_nodes : net->values[v].last};
     }
     for (int i = 0; i < net->n_nodes; i++)
@@ -93,7 +96,8 @@ static size_t largest_workspace(const lips_net *net, lips_backend *be, const lip
     size_t most = 0;
     for (int i = 0; i < net->n_nodes; i++) {
         const lips_node *node = &net->nodes[i];
-        lips_call c = {.be = be, .node = node, .y = shape_of(net, node->out, spec->cap, at->lanes, 1)};
+        lips_call c = {
+            .be = be, .node = node, .y = shape_of(net, node->out, spec->cap, at->lanes, 1)};
         for (int k = 0; k < node->n_in; k++)
             c.x[k] = shape_of(net, node->in[k], spec->cap, at->lanes, 1);
         size_t bytes = node->kind->workspace ? node->kind->workspace(&c, at->t) : 0;
@@ -111,7 +115,8 @@ static void shift(size_t *offsets, int n, size_t by)
 static lips_status check_spec(const lips_net *net, lips_backend *be, const lips_exec_spec *spec)
 {
     if (spec->cap < 1 || spec->t < 0)
-        return lips_fail(LIPS_ERR_USAGE, "exec: cap %" PRId64 ", t %" PRId64 ", must be at least 1 and 0",
+        return lips_fail(LIPS_ERR_USAGE,
+                         "exec: cap %" PRId64 ", t %" PRId64 ", must be at least 1 and 0",
                          spec->cap, spec->t);
     int64_t lanes = be->ops->plan_lanes(be, spec->cap, net->spatial);
     for (int v = 0; v < net->n_values; v++) {
@@ -139,7 +144,9 @@ static lips_status layout_make(lips_layout *at, const lips_net *net, lips_backen
         free(tables);
         return lips_fail(LIPS_ERR_MEMORY, "exec: out of memory (plan of %zu values)", nv);
     }
-    *at = (lips_layout){.value = tables, .cotangent = tables + nv, .tangent = tables + 2 * nv,
+    *at = (lips_layout){.value = tables,
+                        .cotangent = tables + nv,
+                        .tangent = tables + 2 * nv,
                         .state = tables + 3 * nv,
                         .lanes = be->ops->plan_lanes(be, spec->cap, net->spatial),
                         .t = spec->t ? spec->t : spec->training};
@@ -241,8 +248,11 @@ lips_call lips_exec_call(const lips_exec *ex, int n, void *grads)
 {
     const lips_net *net = ex->net;
     const lips_node *node = &net->nodes[n];
-    lips_call c = {.be = ex->be, .node = node, .y = lips_exec_value(ex, node->out),
-                   .training = ex->training, .work = ex->block + ex->at.work};
+    lips_call c = {.be = ex->be,
+                   .node = node,
+                   .y = lips_exec_value(ex, node->out),
+                   .training = ex->training,
+                   .work = ex->block + ex->at.work};
     for (int i = 0; i < node->n_in; i++)
         c.x[i] = lips_exec_value(ex, node->in[i]);
     for (int i = 0; i < LIPS_NODE_PARAMS; i++)
@@ -253,8 +263,8 @@ lips_call lips_exec_call(const lips_exec *ex, int n, void *grads)
         }
     for (int i = 0; i < LIPS_NODE_BUFFERS; i++)
         if (node->buffers[i] >= 0)
-            c.buffer[i] = lips_real_at(ex->be, ex->buffers,
-                                       net->buffer_segments[node->buffers[i]].offset);
+            c.buffer[i] =
+                lips_real_at(ex->be, ex->buffers, net->buffer_segments[node->buffers[i]].offset);
     if (ex->spec.training && node->kind->state_bytes)
         c.state = ex->block + ex->at.state[n];
     return c;

@@ -13,7 +13,7 @@
 typedef struct lips_layout {
     size_t *value, *cotangent, *tangent; /* (n_values) */
     size_t *state;                       /* (n_nodes) */
-    size_t addend;  /* cotangent of one more reader of a value, before it is added */
+    size_t addend; /* cotangent of one more reader of a value, before it is added */
     size_t work;
     size_t bytes;
     int64_t lanes, t;

@@ -39,8 +39,13 @@ lips_status lips_net_begin(lips_net **out, const lips_model_spec *spec)
 
 lips_status lips_net_add(lips_net *net, const lips_node_spec *spec, int *value)
 {
-    lips_node node = {.kind = spec->kind, .n_in = spec->kind->n_in, .relu = spec->relu,
-                      .geom = spec->geom, .k = spec->k, .params = {-1, -1}, .buffers = {-1, -1, -1}};
+    lips_node node = {.kind = spec->kind,
+                      .n_in = spec->kind->n_in,
+                      .relu = spec->relu,
+                      .geom = spec->geom,
+                      .k = spec->k,
+                      .params = {-1, -1},
+                      .buffers = {-1, -1, -1}};
     lips_value out = {.relu = spec->relu, .last = -1};
     for (int i = 0; i < node.n_in; i++) {
         if (spec->in[i] < 0 || spec->in[i] >= net->n_values)
@@ -68,8 +73,8 @@ lips_status lips_net_finish(lips_net *net, int output)
     const lips_value *v = &net->values[output];
     if (output == 0 || v->last >= 0 || v->relu || v->c != net->spec.classes || v->h * v->w != 1)
         return lips_fail(LIPS_ERR_USAGE,
-                         "network: output is (%" PRId64 ",%" PRId64 ",%" PRId64 "), must be (%" PRId64
-                         ",1,1), without ReLU and not read again",
+                         "network: output is (%" PRId64 ",%" PRId64 ",%" PRId64
+                         "), must be (%" PRId64 ",1,1), without ReLU and not read again",
                          v->c, v->h, v->w, net->spec.classes);
     for (int i = 0; i < net->n_values; i++)
         if (i != output && net->values[i].last < 0)
@@ -82,8 +87,8 @@ lips_status lips_net_segment(lips_net *net, lips_role role, const char *name, co
                              int ndim, const int64_t *shape, int *index)
 {
     bool buffer = role >= LIPS_ROLE_RUNNING_MEAN;
-    lips_segment s = {.role = role, .ndim = ndim, .count = 1,
-                      .offset = buffer ? net->n_buffers : net->n_params};
+    lips_segment s = {
+        .role = role, .ndim = ndim, .count = 1, .offset = buffer ? net->n_buffers : net->n_params};
     if (snprintf(s.name, sizeof s.name, "%s.%s", name, suffix) >= (int)sizeof s.name)
         return lips_fail(LIPS_ERR_USAGE, "network: name %s.%s is too long", name, suffix);
     for (int i = 0; i < ndim; i++) {
@@ -190,6 +195,5 @@ lips_status lips_mask_tangent(const lips_call *c, const lips_tensor *ydot)
 {
     if (!c->node->relu)
         return LIPS_OK;
-    return c->be->ops->relu_mask(c->be,
-                                 &(lips_relu_args){.y = *ydot, .x = *ydot, .mask = &c->y});
+    return c->be->ops->relu_mask(c->be, &(lips_relu_args){.y = *ydot, .x = *ydot, .mask = &c->y});
 }

@@ -20,7 +20,8 @@ enum { LIPS_NODE_IN = 2, LIPS_NODE_PARAMS = 2, LIPS_NODE_BUFFERS = 3 };
 typedef struct lips_value {
     int64_t c, h, w;
     bool relu;   /* output of a ReLU */
-    bool needed; /* some parameter influences it: its cotangent is part of every parameter gradient */
+    bool needed; /* some parameter influences it: its cotangent is part of every parameter gradient
+                  */
     int last;    /* the last node that reads it, -1 if none */
 } lips_value;
 
@@ -31,20 +32,20 @@ typedef struct lips_node {
     int in[LIPS_NODE_IN], n_in; /* values */
     int out;
     bool relu;
-    lips_conv_geom geom;        /* convolution */
-    int64_t k;                  /* pooling: window, 0: global */
+    lips_conv_geom geom;            /* convolution */
+    int64_t k;                      /* pooling: window, 0: global */
     int params[LIPS_NODE_PARAMS];   /* parameter segments, -1: none; weight, bias */
     int buffers[LIPS_NODE_BUFFERS]; /* buffer segments */
-    int layer;                  /* 1..L, or 0 */
-    double flops;               /* 2 x multiply-adds of one sample, forward */
+    int layer;                      /* 1..L, or 0 */
+    double flops;                   /* 2 x multiply-adds of one sample, forward */
 } lips_node;
 
 /* A node to be added. Zero fields mean "none". */
 typedef struct lips_node_spec {
     const lips_kind *kind;
-    const char *name;           /* prefix of its segments' names */
+    const char *name; /* prefix of its segments' names */
     int in[LIPS_NODE_IN];
-    int64_t units;              /* linear, convolution: outputs or output channels */
+    int64_t units; /* linear, convolution: outputs or output channels */
     lips_conv_geom geom;
     int64_t k;
     bool bias, relu;
@@ -57,9 +58,9 @@ typedef struct lips_call {
     lips_tensor x[LIPS_NODE_IN], y; /* the last forward's values, t = 1 */
     const void *param[LIPS_NODE_PARAMS];
     void *buffer[LIPS_NODE_BUFFERS];
-    void *grad[LIPS_NODE_PARAMS];   /* set in a gradient pass only */
-    void *state;                    /* state_bytes(), kept from a forward in training mode */
-    void *work;                     /* workspace() */
+    void *grad[LIPS_NODE_PARAMS]; /* set in a gradient pass only */
+    void *state;                  /* state_bytes(), kept from a forward in training mode */
+    void *work;                   /* workspace() */
     bool training;
 } lips_call;
 
@@ -68,7 +69,8 @@ struct lips_kind {
     int n_in;
     bool keeps_input; /* jvp, vjp, grad or gram read the primal input */
     /* Checks the inputs, sets the node's output shape (*out) and flops, declares its segments. */
-    lips_status (*setup)(lips_net *net, lips_node *node, const lips_node_spec *spec, lips_value *out);
+    lips_status (*setup)(lips_net *net, lips_node *node, const lips_node_spec *spec,
+                         lips_value *out);
     /* Bytes of state for training; NULL: none. */
     size_t (*state_bytes)(const lips_net *net, const lips_node *node);
     /* Scratch for values of x.cap samples with t stacked values; NULL: none. */
@@ -105,8 +107,8 @@ lips_status lips_net_begin(lips_net **out, const lips_model_spec *spec);
 lips_status lips_net_add(lips_net *net, const lips_node_spec *spec, int *value);
 lips_status lips_net_finish(lips_net *net, int output);
 
-/* For setup functions: declare a parameter or buffer segment "<name>.<suffix>", returning its number
- * in *index; declare the node as parameterised linear layer (after its segments). */
+/* For setup functions: declare a parameter or buffer segment "<name>.<suffix>", returning its
+ * number in *index; declare the node as parameterised linear layer (after its segments). */
 lips_status lips_net_segment(lips_net *net, lips_role role, const char *name, const char *suffix,
                              int ndim, const int64_t *shape, int *index);
 lips_status lips_net_layer_add(lips_net *net, lips_node *node, const char *name,

@@ -1,6 +1,6 @@
 /*
- * nn: initial parameters. Value i of parameter tensor s is a function of (seed, s, i) alone, rounded
- * to f32, so every backend starts from the same numbers.
+ * nn: initial parameters. Value i of parameter tensor s is a function of (seed, s, i) alone,
+ * rounded to f32, so every backend starts from the same numbers.
  *
  *   pytorch  weight and bias U(-b, b), b = 1/sqrt(fan_in)          (Linear's and Conv2d's defaults)
  *   he       weight N(0, 2/fan_out), bias 0
@@ -26,7 +26,8 @@ static fan fan_of(const lips_net *net, int layer)
     return (fan){.in = (double)w->shape[1] * area, .out = (double)w->shape[0] * area};
 }
 
-/* Half-width of the uniform (positive) or minus the deviation of the normal distribution; 0: zeros. */
+/* Half-width of the uniform (positive) or minus the deviation of the normal distribution; 0: zeros.
+ */
 static double spread(const lips_net *net, lips_init init, const lips_segment *s)
 {
     fan f = fan_of(net, s->layer);

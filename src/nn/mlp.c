@@ -16,9 +16,12 @@ static lips_status build(lips_net *net, int *output)
         char name[24];
         snprintf(name, sizeof name, "%" PRId64, 2 * i);
         LIPS_TRY(lips_net_add(net,
-                              &(lips_node_spec){.kind = &lips_kind_linear, .name = name, .in = {x},
+                              &(lips_node_spec){.kind = &lips_kind_linear,
+                                                .name = name,
+                                                .in = {x},
                                                 .units = last ? spec->classes : spec->width,
-                                                .bias = true, .relu = !last},
+                                                .bias = true,
+                                                .relu = !last},
                               &x));
     }
     *output = x;

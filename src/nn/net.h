@@ -11,19 +11,31 @@
 
 #include "backend/backend.h"
 
-typedef enum lips_init { LIPS_INIT_PYTORCH, LIPS_INIT_HE, LIPS_INIT_GLOROT, LIPS_INIT_FIXUP } lips_init;
+typedef enum lips_init {
+    LIPS_INIT_PYTORCH,
+    LIPS_INIT_HE,
+    LIPS_INIT_GLOROT,
+    LIPS_INIT_FIXUP
+} lips_init;
 
 typedef struct lips_model_spec {
-    const char *kind;  /* "mlp", "convnet"; a row of the architecture table */
-    int64_t width;     /* >= 1 */
-    int64_t depth;     /* mlp: hidden layers, >= 0; else ignored */
-    int64_t classes;   /* K >= 1 */
-    int64_t c, h, w;   /* input shape */
-    bool batch_norm;   /* convnet */
+    const char *kind; /* "mlp", "convnet"; a row of the architecture table */
+    int64_t width;    /* >= 1 */
+    int64_t depth;    /* mlp: hidden layers, >= 0; else ignored */
+    int64_t classes;  /* K >= 1 */
+    int64_t c, h, w;  /* input shape */
+    bool batch_norm;  /* convnet */
 } lips_model_spec;
 
-typedef enum lips_role { LIPS_ROLE_WEIGHT, LIPS_ROLE_BIAS, LIPS_ROLE_NORM_WEIGHT, LIPS_ROLE_NORM_BIAS,
-    LIPS_ROLE_RUNNING_MEAN, LIPS_ROLE_RUNNING_VAR, LIPS_ROLE_BATCHES_TRACKED } lips_role;
+typedef enum lips_role {
+    LIPS_ROLE_WEIGHT,
+    LIPS_ROLE_BIAS,
+    LIPS_ROLE_NORM_WEIGHT,
+    LIPS_ROLE_NORM_BIAS,
+    LIPS_ROLE_RUNNING_MEAN,
+    LIPS_ROLE_RUNNING_VAR,
+    LIPS_ROLE_BATCHES_TRACKED
+} lips_role;
 
 enum { LIPS_NAME_MAX = 96 };
 
@@ -31,48 +43,51 @@ enum { LIPS_NAME_MAX = 96 };
 typedef struct lips_segment {
     char name[LIPS_NAME_MAX]; /* PyTorch state_dict key */
     lips_role role;
-    int ndim;                 /* 0 for num_batches_tracked */
+    int ndim; /* 0 for num_batches_tracked */
     int64_t shape[4];
-    int64_t offset, count;    /* in reals, into its vector */
-    int layer;                /* 1..L if it belongs to a parameterised linear layer, else 0 */
+    int64_t offset, count; /* in reals, into its vector */
+    int layer;             /* 1..L if it belongs to a parameterised linear layer, else 0 */
 } lips_segment;
 
 typedef struct lips_layer_info {
     char name[LIPS_NAME_MAX]; /* the weight's key without ".weight" */
     bool conv;
-    lips_conv_geom geom;      /* conv only */
-    int64_t c, h, w;          /* input of the layer */
-    int64_t o, oh, ow;        /* output */
-    int weight, bias;         /* segment numbers; bias -1 if none */
+    lips_conv_geom geom; /* conv only */
+    int64_t c, h, w;     /* input of the layer */
+    int64_t o, oh, ow;   /* output */
+    int weight, bias;    /* segment numbers; bias -1 if none */
 } lips_layer_info;
 
 typedef struct lips_net lips_net;
 
 /* Errors: LIPS_ERR_USAGE for an unknown kind or a value out of range, LIPS_ERR_UNSUPPORTED for a
- * combination that the architecture has not (batch_norm on mlp), text names key, value and range. */
+ * combination that the architecture has not (batch_norm on mlp), text names key, value and range.
+ */
 lips_status lips_net_create(lips_net **out, const lips_model_spec *spec);
 void lips_net_free(lips_net *net);
 
 const lips_model_spec *lips_net_spec(const lips_net *net);
-int64_t lips_net_params(const lips_net *net);  /* P */
-int64_t lips_net_buffers(const lips_net *net); /* reals in the buffer vector (0 without batch norm) */
+int64_t lips_net_params(const lips_net *net); /* P */
+int64_t
+lips_net_buffers(const lips_net *net); /* reals in the buffer vector (0 without batch norm) */
 int lips_net_segments(const lips_net *net, const lips_segment **out);
 int lips_net_buffer_segments(const lips_net *net, const lips_segment **out);
-int lips_net_layers(const lips_net *net);      /* L */
+int lips_net_layers(const lips_net *net);                          /* L */
 const lips_layer_info *lips_net_layer(const lips_net *net, int l); /* l = 1..L */
 double lips_net_forward_flops(const lips_net *net); /* F: 2 x multiply-adds of one sample */
 
-/* Initial parameters (definitions in nn/init.c), out (P) host f64 (each value is representable in f32), and buffers (running
- * mean 0, running var 1, batches tracked 0). Same values on every backend. */
+/* Initial parameters (definitions in nn/init.c), out (P) host f64 (each value is representable in
+ * f32), and buffers (running mean 0, running var 1, batches tracked 0). Same values on every
+ * backend. */
 lips_status lips_net_init(const lips_net *net, lips_init init, uint64_t seed, double *params,
                           double *buffers);
 
 typedef struct lips_exec lips_exec;
 
 typedef struct lips_exec_spec {
-    int64_t cap;      /* largest batch */
-    int64_t t;        /* largest number of stacked tangents or cotangents; 0: forward only */
-    bool training;    /* will run lips_exec_forward in training mode and lips_exec_grad */
+    int64_t cap;   /* largest batch */
+    int64_t t;     /* largest number of stacked tangents or cotangents; 0: forward only */
+    bool training; /* will run lips_exec_forward in training mode and lips_exec_grad */
 } lips_exec_spec;
 
 /* Plans and allocates. be stays the caller's and must outlive the exec. */
@@ -98,8 +113,9 @@ lips_status lips_exec_forward(lips_exec *ex, bool training, lips_tensor *logits)
 lips_status lips_exec_seed(lips_exec *ex, int64_t t, lips_tensor *seed);
 
 /* Called once per parameterised linear layer, last layer first, during lips_exec_vjp.
- * delta: cotangent at the layer's output a_l (stacked, ReLU behind it already applied); x: the layer's
- * input x_{l-1} (t = 1); dx: theta_l^T delta_l before any mask, stacked, NULL unless want_dx was set. */
+ * delta: cotangent at the layer's output a_l (stacked, ReLU behind it already applied); x: the
+ * layer's input x_{l-1} (t = 1); dx: theta_l^T delta_l before any mask, stacked, NULL unless
+ * want_dx was set. */
 typedef struct lips_layer_event {
     int layer;
     const lips_layer_info *info;
@@ -116,9 +132,10 @@ typedef struct lips_vjp_args {
     lips_layer_visit visit; /* or NULL */
     bool want_dx;           /* give dx to the visitor */
     void *user;
-    double *theta_norm;     /* or NULL: (B,t,t) f64, host-visible after sync, added to: Gram of the Jacobian with respect
-                             * to every batch norm's gamma and beta (evaluation mode), through bn_gram */
-    bool training;          /* batch norm differentiates its batch statistics: as the last forward ran */
+    double *theta_norm; /* or NULL: (B,t,t) f64, host-visible after sync, added to: Gram of the
+                         * Jacobian with respect to every batch norm's gamma and beta (evaluation
+                         * mode), through bn_gram */
+    bool training; /* batch norm differentiates its batch statistics: as the last forward ran */
 } lips_vjp_args;
 
 /* Stacked VJP of the last forward from the seed. The seed's contents are consumed. */

@@ -1,5 +1,6 @@
 /*
- * nn: the passes over a network - forward, stacked tangents, stacked cotangents, parameter gradient.
+ * nn: the passes over a network - forward, stacked tangents, stacked cotangents, parameter
+ * gradient.
  */
 #include "nn/exec.h"
 
@@ -38,8 +39,8 @@ static lips_status need_forward(const lips_exec *ex, int64_t t)
     if (!ex->ran)
         return lips_fail(LIPS_ERR_USAGE, "exec: no forward has run");
     if (t < 1 || t > ex->at.t)
-        return lips_fail(LIPS_ERR_USAGE, "exec: %" PRId64 " stacked values, must be in 1..%" PRId64, t,
-                         ex->at.t);
+        return lips_fail(LIPS_ERR_USAGE, "exec: %" PRId64 " stacked values, must be in 1..%" PRId64,
+                         t, ex->at.t);
     return LIPS_OK;
 }
 
@@ -80,8 +81,9 @@ typedef struct backward {
 } backward;
 
 /* theta_l^T delta_l before any mask for the visitor, then the mask that the convention wants. */
-static lips_status vjp_and_visit(const lips_call *c, const backward *pass, const lips_layer_event *event,
-                                 const lips_tensor *dx, const lips_tensor *mask)
+static lips_status vjp_and_visit(const lips_call *c, const backward *pass,
+                                 const lips_layer_event *event, const lips_tensor *dx,
+                                 const lips_tensor *mask)
 {
     lips_layer_event full = *event;
     full.dx = dx;
@@ -116,7 +118,8 @@ static lips_status backward_node(lips_exec *ex, int n, const backward *pass)
     const lips_node *node = c.node;
     lips_layer_event event = {.layer = node->layer,
                               .info = lips_net_layer(ex->net, node->layer),
-                              .delta = lips_exec_cotangent(ex, node->out, pass->a->t), .x = c.x[0]};
+                              .delta = lips_exec_cotangent(ex, node->out, pass->a->t),
+                              .x = c.x[0]};
     if (event.info && !event.info->conv)
         event.x = lips_tensor_flat(event.x);
     if (pass->grads && node->kind->grad)

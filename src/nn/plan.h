@@ -1,6 +1,6 @@
 /*
- * nn/plan.h - where each value of a pass lives in memory: spans with a lifetime get offsets such that
- * no two that live at the same time overlap.
+ * nn/plan.h - where each value of a pass lives in memory: spans with a lifetime get offsets such
+ * that no two that live at the same time overlap.
  */
 #ifndef LIPS_NN_PLAN_H
 #define LIPS_NN_PLAN_H

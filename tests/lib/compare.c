@@ -49,7 +49,8 @@ bool cmp_check(const char *what, const double *got, const double *want, int64_t 
     bool pass = cmp_pass(&c, tol);
     if (pass && !cmp_weak(&c))
         return true;
-    fprintf(stderr, "%s %s: index %" PRId64 " of %" PRId64 ", expected %.17g, got %.17g; worst %.3g, rel "
+    fprintf(stderr,
+            "%s %s: index %" PRId64 " of %" PRId64 ", expected %.17g, got %.17g; worst %.3g, rel "
             "L2 %.3g, tolerance %.3g, non-finite %" PRId64 ", zeros %" PRId64 "\n",
             pass ? "WEAK" : "FAIL", what, c.index, n, c.want, c.got, c.worst, c.rel_l2, tol,
             c.nonfinite, c.zeros);

@@ -11,9 +11,9 @@ const netcase_model netcase_models[] = {
     {"mlp depth 1", {.kind = "mlp", .width = 7, .depth = 1, .classes = 3, .c = 2, .h = 3, .w = 3}},
     {"mlp depth 3", {.kind = "mlp", .width = 5, .depth = 3, .classes = 4, .c = 1, .h = 5, .w = 1}},
     {"convnet w1", {.kind = "convnet", .width = 1, .classes = 3, .c = 2, .h = 4, .w = 4}},
-    {"convnet w2", {.kind = "convnet", .width = 2, .classes = 4, .c = 3, .h = 8, .w = 4}},
-    {"convnet w2 bn",
-     {.kind = "convnet", .width = 2, .classes = 3, .c = 3, .h = 8, .w = 8, .batch_norm = true}},
+    {"convnet w2", {.kind = "convnet", .width = 2, .classes = 4, .c = 3, .h = 4, .w = 4}},
+    {"convnet w1 bn",
+     {.kind = "convnet", .width = 1, .classes = 3, .c = 2, .h = 8, .w = 4, .batch_norm = true}},
 };
 const int netcase_n_models = sizeof netcase_models / sizeof netcase_models[0];
 
@@ -48,7 +48,10 @@ static void stir_norms(netcase *c)
 
 void netcase_open_net(netcase *c, const lips_ops *ops, lips_net *net, const lips_exec_spec *exec)
 {
-    *c = (netcase){.ops = ops, .net = net, .n_params = net->n_params, .n_buffers = net->n_buffers,
+    *c = (netcase){.ops = ops,
+                   .net = net,
+                   .n_params = net->n_params,
+                   .n_buffers = net->n_buffers,
                    .classes = net->spec.classes,
                    .features = net->spec.c * net->spec.h * net->spec.w};
     opcase_ok(ops->open(&c->be, 0));
@@ -124,8 +127,9 @@ void netcase_grad(netcase *c, int64_t b, bool training, double *grads)
     netcase_push(c);
     netcase_forward(c, 0, b, training, &z);
     opcase_ok(lips_exec_seed(c->ex, 1, &seed));
-    opcase_ok(c->ops->loss(c->be, &(lips_loss_args){.z = z, .labels = c->labels, .dz = &seed,
-                                                    .scale = 1 / (double)b}));
+    opcase_ok(c->ops->loss(
+        c->be,
+        &(lips_loss_args){.z = z, .labels = c->labels, .dz = &seed, .scale = 1 / (double)b}));
     opcase_ok(lips_exec_grad(c->ex, c->dev_grads));
     opcase_ok(c->ops->sync(c->be));
     opcase_ok(c->ops->read(c->be, grads, c->dev_grads, 0, c->n_params));

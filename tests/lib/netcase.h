@@ -1,6 +1,6 @@
 /*
- * tests/lib/netcase.h - one network with parameters, inputs and labels on one backend, for the tests
- * of whole networks. Values are seeded and representable in f32, the same on every backend.
+ * tests/lib/netcase.h - one network with parameters, inputs and labels on one backend, for the
+ * tests of whole networks. Values are seeded and representable in f32, the same on every backend.
  */
 #ifndef LIPS_TESTS_NETCASE_H
 #define LIPS_TESTS_NETCASE_H
@@ -20,7 +20,8 @@ typedef struct netcase {
     void *dev_params, *dev_buffers, *dev_grads;
 } netcase;
 
-/* Parameters pytorch-initialised, batch norms with parameters and statistics away from the identity. */
+/* Parameters pytorch-initialised, batch norms with parameters and statistics away from the
+ * identity. */
 void netcase_open(netcase *c, const lips_ops *ops, const lips_model_spec *model,
                   const lips_exec_spec *exec);
 /* The same with a network that the test built; takes it over. */

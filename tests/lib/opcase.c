@@ -90,9 +90,11 @@ static bool fence_holds(opcase *c, const opcase_block *k, int64_t from)
         opcase_ok(c->be->ops->read(c->be, v, k->base, from, FENCE));
     for (int i = 0; i < FENCE; i++)
         if (v[i] != FENCE_VALUE) {
-            fprintf(stderr, "FAIL %s seed %" PRIu64 " index %d shape %s: wrote %d"
-                    " places %s a block of %" PRId64 "\n", c->be->ops->name, c->seed, c->index, c->shape,
-                    from ? i + 1 : FENCE - i, from ? "behind" : "before", k->n);
+            fprintf(stderr,
+                    "FAIL %s seed %" PRIu64 " index %d shape %s: wrote %d"
+                    " places %s a block of %" PRId64 "\n",
+                    c->be->ops->name, c->seed, c->index, c->shape, from ? i + 1 : FENCE - i,
+                    from ? "behind" : "before", k->n);
             return false;
         }
     return true;
@@ -185,7 +187,8 @@ double *opcase_doubles(opcase *c, int64_t n, bool poison)
 
 void *opcase_work(opcase *c, size_t bytes)
 {
-    return block_new(c, (int64_t)((bytes + sizeof(double) - 1) / sizeof(double)), true, (double)NAN);
+    return block_new(c, (int64_t)((bytes + sizeof(double) - 1) / sizeof(double)), true,
+                     (double)NAN);
 }
 
 static double *result_new(opcase *c, const char *name, int64_t n)

@@ -14,8 +14,8 @@
 enum { OPCASE_BLOCKS = 32, OPCASE_RESULTS = 16 };
 
 typedef struct opcase_block {
-    char *base;     /* fence, data, fence */
-    int64_t n;      /* reals (or doubles) of data */
+    char *base; /* fence, data, fence */
+    int64_t n;  /* reals (or doubles) of data */
     bool f64;
 } opcase_block;
 
@@ -29,21 +29,21 @@ typedef struct opcase {
     lips_backend *be;
     uint64_t seed, draws; /* values so far */
     int index;
-    char shape[160];      /* for messages */
+    char shape[160]; /* for messages */
     int64_t b, cap, lanes;
     opcase_block block[OPCASE_BLOCKS];
     int n_blocks;
     opcase_result result[OPCASE_RESULTS];
     int n_results;
-    bool integers;        /* values are small integers */
+    bool integers; /* values are small integers */
 } opcase;
 
 /* Any failing call of the backend is a failed assertion of cmocka. */
 void opcase_ok(lips_status st);
 
 void opcase_begin(opcase *c, const lips_ops *ops, uint64_t seed, int index);
-/* Checks the fences, releases all memory; results stay until opcase_drop. Returns false and prints if
- * a fence was written over. */
+/* Checks the fences, releases all memory; results stay until opcase_drop. Returns false and prints
+ * if a fence was written over. */
 bool opcase_end(opcase *c);
 void opcase_drop(opcase *c);
 

@@ -1,7 +1,8 @@
 #include "opcases.h"
 
-const opcase_table *const opcase_tables[] = {&opcases_memory, &opcases_linear, &opcases_conv,
-                                             &opcases_simple, &opcases_bn,     &opcases_train, NULL};
+const opcase_table *const opcase_tables[] = {
+    &opcases_memory, &opcases_linear, &opcases_conv, &opcases_simple,
+    &opcases_bn,     &opcases_train,  NULL};
 
 int64_t pick_batch(opcase *c)
 {

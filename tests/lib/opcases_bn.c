@@ -31,19 +31,25 @@ static lips_bn_args begin(opcase *c, sizes *z, bool training, int64_t t, lips_te
     opcase_batch(c, pick_batch(c), true);
     *z = (sizes){pick_width(c), opcase_pick(c, side, 4), opcase_pick(c, side, 4),
                  t ? t : pick_stack(c)};
-    /* With two values per channel the derivative is 0 but for eps: all digits cancel. Eight are enough
-     * for an ordinary condition; test_ref_derivatives has the small ones. */
+    /* With two values per channel the derivative is 0 but for eps: all digits cancel. Eight are
+     * enough for an ordinary condition; test_ref_derivatives has the small ones. */
     if (training && c->b * z->h * z->w < 8)
         z->h = z->w = 3;
     snprintf(c->shape, sizeof c->shape,
-             "B=%" PRId64 " cap=%" PRId64 " C=%" PRId64 " HxW=%" PRId64 "x%" PRId64 " T=%" PRId64 " %s",
+             "B=%" PRId64 " cap=%" PRId64 " C=%" PRId64 " HxW=%" PRId64 "x%" PRId64 " T=%" PRId64
+             " %s",
              c->b, c->cap, z->c, z->h, z->w, z->t, training ? "training" : "evaluation");
     *in = opcase_input(c, z->c, z->h, z->w, 1);
-    return (lips_bn_args){.in = in, .gamma = opcase_reals(c, z->c), .beta = opcase_reals(c, z->c),
-                          .mean = opcase_reals(c, z->c), .var = variances(c, z->c),
+    return (lips_bn_args){.in = in,
+                          .gamma = opcase_reals(c, z->c),
+                          .beta = opcase_reals(c, z->c),
+                          .mean = opcase_reals(c, z->c),
+                          .var = variances(c, z->c),
                           .batch_mean = opcase_doubles(c, z->c, true),
-                          .batch_var = opcase_doubles(c, z->c, true), .training = training,
-                          .eps = 1e-5, .momentum = 0.1};
+                          .batch_var = opcase_doubles(c, z->c, true),
+                          .training = training,
+                          .eps = 1e-5,
+                          .momentum = 0.1};
 }
 
 static void statistics_of(opcase *c, lips_bn_args *a, const lips_tensor *in)

@@ -4,9 +4,9 @@
 #include <stdio.h>
 
 /* Half of the cases are the geometry that networks use most. */
-static const lips_conv_geom geoms[] = {{3, 1, 1}, {3, 1, 1}, {3, 1, 1}, {3, 1, 1}, {3, 2, 1}, {1, 1, 0},
-                                       {1, 2, 0}, {3, 1, 0}, {5, 1, 2}, {5, 2, 2}, {3, 1, 2}, {2, 2, 1},
-                                       {4, 4, 0}};
+static const lips_conv_geom geoms[] = {{3, 1, 1}, {3, 1, 1}, {3, 1, 1}, {3, 1, 1}, {3, 2, 1},
+                                       {1, 1, 0}, {1, 2, 0}, {3, 1, 0}, {5, 1, 2}, {5, 2, 2},
+                                       {3, 1, 2}, {2, 2, 1}, {4, 4, 0}};
 enum { N_GEOMS = sizeof geoms / sizeof geoms[0] };
 
 typedef struct sizes {
@@ -18,9 +18,10 @@ typedef struct sizes {
 static sizes begin(opcase *c, int64_t t, bool small)
 {
     static const int64_t few[] = {1, 2, 3, 5, 8, 16, 17, 33}, side[] = {4, 5, 6, 7, 8, 9};
-    sizes z = {.g = geoms[opcase_pick(c, (const int64_t[]){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12},
-                                      N_GEOMS)]};
-    opcase_batch(c, small ? opcase_pick(c, (const int64_t[]){1, 3, 16, 17}, 4) : pick_batch(c), true);
+    sizes z = {.g = geoms[opcase_pick(
+                   c, (const int64_t[]){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}, N_GEOMS)]};
+    opcase_batch(c, small ? opcase_pick(c, (const int64_t[]){1, 3, 16, 17}, 4) : pick_batch(c),
+                 true);
     z.c = opcase_pick(c, few, small ? 5 : 8);
     z.o = opcase_pick(c, few, small ? 5 : 8);
     z.h = opcase_pick(c, side, small ? 5 : 6);
@@ -43,7 +44,8 @@ static void set_work(opcase *c, lips_conv_args *a)
 static void forward(opcase *c)
 {
     sizes z = begin(c, 0, false);
-    lips_conv_args a = {.relu = z.t == 1 && pick_bool(c), .geom = z.g,
+    lips_conv_args a = {.relu = z.t == 1 && pick_bool(c),
+                        .geom = z.g,
                         .x = opcase_input(c, z.c, z.h, z.w, z.t),
                         .y = opcase_output(c, z.o, z.oh, z.ow, z.t),
                         .w = opcase_reals(c, z.o * z.c * z.g.r * z.g.r)};
@@ -57,7 +59,8 @@ static void forward(opcase *c)
 static void vjp(opcase *c)
 {
     sizes z = begin(c, 0, false);
-    lips_conv_args a = {.geom = z.g, .y = opcase_input(c, z.o, z.oh, z.ow, z.t),
+    lips_conv_args a = {.geom = z.g,
+                        .y = opcase_input(c, z.o, z.oh, z.ow, z.t),
                         .x = opcase_output(c, z.c, z.h, z.w, z.t),
                         .w = opcase_reals(c, z.o * z.c * z.g.r * z.g.r)};
     lips_tensor mask = opcase_input(c, z.c, z.h, z.w, 1);
@@ -72,7 +75,8 @@ static void grad(opcase *c)
 {
     sizes z = begin(c, 1, false);
     int64_t wanted = opcase_pick(c, (const int64_t[]){1, 2, 3}, 3), n = z.o * z.c * z.g.r * z.g.r;
-    lips_conv_args a = {.geom = z.g, .y = opcase_input(c, z.o, z.oh, z.ow, 1),
+    lips_conv_args a = {.geom = z.g,
+                        .y = opcase_input(c, z.o, z.oh, z.ow, 1),
                         .x = opcase_input(c, z.c, z.h, z.w, 1)};
     a.dw = wanted & 1 ? opcase_reals(c, n) : NULL;
     a.db = wanted & 2 ? opcase_reals(c, z.o) : NULL;
@@ -87,7 +91,8 @@ static void grad(opcase *c)
 static void gram(opcase *c)
 {
     sizes z = begin(c, 0, true);
-    lips_conv_args a = {.geom = z.g, .y = opcase_input(c, z.o, z.oh, z.ow, z.t),
+    lips_conv_args a = {.geom = z.g,
+                        .y = opcase_input(c, z.o, z.oh, z.ow, z.t),
                         .x = opcase_input(c, z.c, z.h, z.w, 1),
                         .theta = opcase_doubles(c, c->b * z.t * z.t, false)};
     set_work(c, &a);
@@ -100,11 +105,11 @@ static void gram(opcase *c)
 static void workspace(opcase *c)
 {
     sizes z = begin(c, 0, false);
-    lips_conv_args a = {.geom = z.g,
-                        .x = {.cap = c->cap, .b = c->b, .c = z.c, .h = z.h, .w = z.w, .t = z.t,
-                              .lanes = c->lanes},
-                        .y = {.cap = c->cap, .b = c->b, .c = z.o, .h = z.oh, .w = z.ow, .t = z.t,
-                              .lanes = c->lanes}};
+    lips_conv_args a = {
+        .geom = z.g,
+        .x = {.cap = c->cap, .b = c->b, .c = z.c, .h = z.h, .w = z.w, .t = z.t, .lanes = c->lanes},
+        .y = {
+            .cap = c->cap, .b = c->b, .c = z.o, .h = z.oh, .w = z.ow, .t = z.t, .lanes = c->lanes}};
     size_t bytes = c->be->ops->conv_workspace(c->be, &a);
     double same = bytes == c->be->ops->conv_workspace(c->be, &a) && bytes < (size_t)1 << 40;
     opcase_emit_doubles(c, "same and sane", &same, 1);

@@ -8,7 +8,7 @@ static int64_t pick_features(opcase *c)
 {
     static const int64_t large[] = {63, 100, 130};
     return opcase_pick(c, (const int64_t[]){0, 1, 2, 3, 4}, 5) ? pick_width(c)
-                                                              : opcase_pick(c, large, 3);
+                                                               : opcase_pick(c, large, 3);
 }
 
 typedef struct sizes {
@@ -19,16 +19,19 @@ static sizes begin(opcase *c, int64_t t)
 {
     opcase_batch(c, pick_batch(c), false);
     sizes z = {pick_features(c), pick_features(c), t ? t : pick_stack(c)};
-    snprintf(c->shape, sizeof c->shape, "B=%" PRId64 " cap=%" PRId64 " C=%" PRId64 " O=%" PRId64
-             " T=%" PRId64, c->b, c->cap, z.c, z.o, z.t);
+    snprintf(c->shape, sizeof c->shape,
+             "B=%" PRId64 " cap=%" PRId64 " C=%" PRId64 " O=%" PRId64 " T=%" PRId64, c->b, c->cap,
+             z.c, z.o, z.t);
     return z;
 }
 
 static void forward(opcase *c)
 {
     sizes z = begin(c, 0);
-    lips_linear_args a = {.relu = z.t == 1 && pick_bool(c), .x = opcase_input(c, z.c, 1, 1, z.t),
-                          .y = opcase_output(c, z.o, 1, 1, z.t), .w = opcase_reals(c, z.c * z.o)};
+    lips_linear_args a = {.relu = z.t == 1 && pick_bool(c),
+                          .x = opcase_input(c, z.c, 1, 1, z.t),
+                          .y = opcase_output(c, z.o, 1, 1, z.t),
+                          .w = opcase_reals(c, z.c * z.o)};
     if (pick_bool(c))
         a.bias = opcase_reals(c, z.o);
     opcase_ok(c->be->ops->linear_forward(c->be, &a));
@@ -38,7 +41,8 @@ static void forward(opcase *c)
 static void vjp(opcase *c)
 {
     sizes z = begin(c, 0);
-    lips_linear_args a = {.y = opcase_input(c, z.o, 1, 1, z.t), .x = opcase_output(c, z.c, 1, 1, z.t),
+    lips_linear_args a = {.y = opcase_input(c, z.o, 1, 1, z.t),
+                          .x = opcase_output(c, z.c, 1, 1, z.t),
                           .w = opcase_reals(c, z.c * z.o)};
     lips_tensor mask = opcase_input(c, z.c, 1, 1, 1);
     if (pick_bool(c))
@@ -64,7 +68,8 @@ static void grad(opcase *c)
 static void gram(opcase *c)
 {
     sizes z = begin(c, 0);
-    lips_linear_args a = {.y = opcase_input(c, z.o, 1, 1, z.t), .x = opcase_input(c, z.c, 1, 1, 1),
+    lips_linear_args a = {.y = opcase_input(c, z.o, 1, 1, z.t),
+                          .x = opcase_input(c, z.c, 1, 1, 1),
                           .theta = opcase_doubles(c, c->b * z.t * z.t, false)};
     opcase_ok(c->be->ops->linear_gram(c->be, &a));
     opcase_emit_doubles(c, "theta", a.theta, c->b * z.t * z.t);

@@ -15,8 +15,8 @@ static lips_tensor pick_tensor(opcase *c, int64_t t, bool spatial)
     int64_t ch = pick_width(c), h = opcase_pick(c, side, 4), w = opcase_pick(c, side, 4);
     t = t ? t : pick_stack(c);
     snprintf(c->shape, sizeof c->shape,
-             "B=%" PRId64 " cap=%" PRId64 " C=%" PRId64 " HxW=%" PRId64 "x%" PRId64 " T=%" PRId64, c->b,
-             c->cap, ch, h, w, t);
+             "B=%" PRId64 " cap=%" PRId64 " C=%" PRId64 " HxW=%" PRId64 "x%" PRId64 " T=%" PRId64,
+             c->b, c->cap, ch, h, w, t);
     return opcase_output(c, ch, h, w, t);
 }
 
@@ -143,7 +143,8 @@ static void eye(opcase *c)
 {
     opcase_batch(c, pick_batch(c), false);
     int64_t k = pick_width(c);
-    snprintf(c->shape, sizeof c->shape, "B=%" PRId64 " cap=%" PRId64 " K=%" PRId64, c->b, c->cap, k);
+    snprintf(c->shape, sizeof c->shape, "B=%" PRId64 " cap=%" PRId64 " K=%" PRId64, c->b, c->cap,
+             k);
     lips_tensor x = opcase_output(c, k, 1, 1, k);
     opcase_ok(c->be->ops->eye(c->be, &x, -2));
     opcase_emit_tensor(c, "tensor", &x);

@@ -15,8 +15,8 @@ static sizes begin(opcase *c, int64_t t)
     z.c = pick_width(c);
     z.t = t ? t : pick_stack(c);
     snprintf(c->shape, sizeof c->shape,
-             "B=%" PRId64 " cap=%" PRId64 " C=%" PRId64 " HxW=%" PRId64 "x%" PRId64 " T=%" PRId64, c->b,
-             c->cap, z.c, z.h, z.w, z.t);
+             "B=%" PRId64 " cap=%" PRId64 " C=%" PRId64 " HxW=%" PRId64 "x%" PRId64 " T=%" PRId64,
+             c->b, c->cap, z.c, z.h, z.w, z.t);
     return z;
 }
 

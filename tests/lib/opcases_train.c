@@ -13,13 +13,17 @@ static void loss(opcase *c)
     int64_t k = pick_width(c), labels[MAX_B], pred[MAX_B];
     float targets[MAX_B * MAX_K];
     bool mse = pick_bool(c), given = mse && pick_bool(c);
-    snprintf(c->shape, sizeof c->shape, "B=%" PRId64 " cap=%" PRId64 " K=%" PRId64 " %s", c->b, c->cap,
-             k, mse ? given ? "mse targets" : "mse labels" : "cross-entropy");
+    snprintf(c->shape, sizeof c->shape, "B=%" PRId64 " cap=%" PRId64 " K=%" PRId64 " %s", c->b,
+             c->cap, k, mse ? given ? "mse targets" : "mse labels" : "cross-entropy");
     lips_tensor dz = opcase_output(c, k, 1, 1, 1);
     lips_loss_args a = {.kind = mse ? LIPS_LOSS_MSE : LIPS_LOSS_CROSS_ENTROPY,
-                        .z = opcase_input(c, k, 1, 1, 1), .labels = given ? NULL : labels,
-                        .targets = given ? targets : NULL, .loss = opcase_doubles(c, c->b, true),
-                        .pred = pred, .dz = &dz, .scale = 1 / (double)c->b};
+                        .z = opcase_input(c, k, 1, 1, 1),
+                        .labels = given ? NULL : labels,
+                        .targets = given ? targets : NULL,
+                        .loss = opcase_doubles(c, c->b, true),
+                        .pred = pred,
+                        .dz = &dz,
+                        .scale = 1 / (double)c->b};
     for (int64_t i = 0; i < MAX_B * MAX_K; i++)
         targets[i] = (float)opcase_value(c);
     for (int64_t i = 0; i < c->b; i++)
@@ -44,7 +48,9 @@ static int64_t vector_size(opcase *c)
 
 static void sgd(opcase *c)
 {
-    lips_sgd_args a = {.n = vector_size(c) + 1, .lr = 0.1, .momentum = pick_bool(c) ? 0.9 : 0,
+    lips_sgd_args a = {.n = vector_size(c) + 1,
+                       .lr = 0.1,
+                       .momentum = pick_bool(c) ? 0.9 : 0,
                        .weight_decay = pick_bool(c) ? 0.01 : 0};
     a.p = opcase_reals(c, a.n);
     a.g = opcase_reals(c, a.n);
@@ -58,7 +64,11 @@ static void sgd(opcase *c)
 
 static void adam(opcase *c)
 {
-    lips_adam_args a = {.n = vector_size(c) + 1, .lr = 1e-2, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8,
+    lips_adam_args a = {.n = vector_size(c) + 1,
+                        .lr = 1e-2,
+                        .beta1 = 0.9,
+                        .beta2 = 0.999,
+                        .eps = 1e-8,
                         .weight_decay = pick_bool(c) ? 0.01 : 0};
     a.p = opcase_reals(c, a.n);
     a.g = opcase_reals(c, a.n);

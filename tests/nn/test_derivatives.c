@@ -20,13 +20,15 @@ static bool is_ref(const lips_ops *ops)
     return ops->real_bytes == 8;
 }
 
-/* Rounding of a network of a few layers: 1e-4 leaves room for masks at the kink to agree, not to flip. */
+/* Rounding of a network of a few layers: 1e-4 leaves room for masks at the kink to agree, not to
+ * flip. */
 static double tolerance(const lips_ops *ops)
 {
     return is_ref(ops) ? 1e-12 : 2e-5;
 }
 
-static void case_name(char *out, size_t size, const char *what, int model, bool training, const char *on)
+static void case_name(char *out, size_t size, const char *what, int model, bool training,
+                      const char *on)
 {
     snprintf(out, size, "%s, %s, %s mode, %s", what, netcase_models[model].name,
              training ? "training" : "evaluation", on);
@@ -77,8 +79,8 @@ static tangents run_both(netcase *c, bool training)
     opcase_ok(lips_exec_jvp(c->ex, T, &ydot));
     r.ydot = netcase_values(c, &ydot);
     netcase_seed(c, T, r.u);
-    opcase_ok(lips_exec_vjp(c->ex, &(lips_vjp_args){.t = T, .want_input = true, .dx = &dx,
-                                                    .training = training}));
+    opcase_ok(lips_exec_vjp(
+        c->ex, &(lips_vjp_args){.t = T, .want_input = true, .dx = &dx, .training = training}));
     r.dx = netcase_values(c, &dx);
     return r;
 }
@@ -96,7 +98,8 @@ static void difference_along(netcase *c, bool training, const double *xdot, int6
     for (int side = 0; side < 2; side++) {
         for (int64_t b = 0; b < B; b++)
             for (int64_t i = 0; i < c->features; i++)
-                moved[b * c->features + i] = x[b * c->features + i] +
+                moved[b * c->features + i] =
+                    x[b * c->features + i] +
                     (side ? -step : step) * xdot[(b * T + t) * c->features + i];
         lips_tensor z;
         c->x = moved;
@@ -118,7 +121,8 @@ static void test_jvp_ref(void **state)
             netcase c;
             netcase_open(&c, lips_backend_find("ref"), &netcase_models[m].spec, &all_passes);
             tangents r = run_both(&c, training);
-            double *want = netcase_random(0, B * c.classes), *got = netcase_random(0, B * c.classes);
+            double *want = netcase_random(0, B * c.classes),
+                   *got = netcase_random(0, B * c.classes);
             char name[200];
             case_name(name, sizeof name, "jvp", m, training, "ref");
             for (int64_t t = 0; t < T; t++) {
@@ -185,7 +189,8 @@ static void test_backends_agree(void **state)
                     grad[k] = netcase_random(0, c[k].n_params);
                     buffers[k] = netcase_random(0, c[k].n_buffers);
                     netcase_grad(&c[k], B, training, grad[k]);
-                    opcase_ok(c[k].ops->read(c[k].be, buffers[k], c[k].dev_buffers, 0, c[k].n_buffers));
+                    opcase_ok(
+                        c[k].ops->read(c[k].be, buffers[k], c[k].dev_buffers, 0, c[k].n_buffers));
                     r[k] = run_both(&c[k], training);
                 }
                 char name[200];
@@ -235,8 +240,8 @@ static double *device_doubles(netcase *c, int64_t n)
     return p;
 }
 
-/* Gram of the T rows J' u over the parameters of one layer (weight, bias or both = all segments with
- * that layer), one sample at a time through the parameter gradient. */
+/* Gram of the T rows J' u over the parameters of one layer (weight, bias or both = all segments
+ * with that layer), one sample at a time through the parameter gradient. */
 static void gram_by_gradients(netcase *c, const double *u, int layer, lips_role role, double *theta)
 {
     double *rows = netcase_random(0, T * c->n_params);
@@ -276,8 +281,9 @@ static void check_grams(netcase *c, int m, bool want_dx)
     lips_tensor z;
     netcase_forward(c, 0, B, false, &z);
     netcase_seed(c, T, u);
-    opcase_ok(lips_exec_vjp(c->ex, &(lips_vjp_args){.t = T, .visit = visit, .user = &v,
-                                                    .want_dx = want_dx, .theta_norm = v.norm}));
+    opcase_ok(lips_exec_vjp(
+        c->ex, &(lips_vjp_args){
+                   .t = T, .visit = visit, .user = &v, .want_dx = want_dx, .theta_norm = v.norm}));
     opcase_ok(c->ops->sync(c->be));
     assert_int_equal(v.seen, layers);
     char name[200];
@@ -335,8 +341,10 @@ static void test_visitor_dx(void **state)
     layer_dx v = {.c = &c};
     netcase_forward(&c, 0, B, false, &z);
     netcase_seed(&c, T, u);
-    opcase_ok(lips_exec_vjp(c.ex, &(lips_vjp_args){.t = T, .visit = keep_dx, .user = &v, .want_dx = true,
-                                                   .want_input = true, .dx = &dx}));
+    opcase_ok(lips_exec_vjp(
+        c.ex,
+        &(lips_vjp_args){
+            .t = T, .visit = keep_dx, .user = &v, .want_dx = true, .want_input = true, .dx = &dx}));
     double *at_input = netcase_values(&c, &dx);
     int64_t d = c.features, w = c.net->spec.width, k = c.classes;
     const double *w1 = c.params, *b1 = w1 + w * d, *w2 = b1 + w;

@@ -1,6 +1,6 @@
 /*
- * Execution: the memory plan, batches smaller than planned, refusals, and graphs in which a value has
- * several readers (with a layer kind that is defined here alone).
+ * Execution: the memory plan, batches smaller than planned, refusals, and graphs in which a value
+ * has several readers (with a layer kind that is defined here alone).
  */
 #include "../lib/cmocka_all.h"
 #include "../lib/compare.h"
@@ -31,8 +31,8 @@ static lips_status counting_alloc(lips_backend *be, void **out, size_t bytes)
 static void test_plan_is_what_is_allocated(void **state)
 {
     (void)state;
-    static const lips_exec_spec specs[] = {{1, 0, false}, {17, 0, false}, {17, 0, true}, {5, 3, false},
-                                           {16, 10, true}};
+    static const lips_exec_spec specs[] = {
+        {1, 0, false}, {17, 0, false}, {17, 0, true}, {5, 3, false}, {16, 10, true}};
     for (int i = 0; lips_backends[i]; i++)
         for (int m = 0; m < netcase_n_models; m++) {
             lips_net *net;
@@ -56,7 +56,8 @@ static void test_plan_is_what_is_allocated(void **state)
                 be->ops = lips_backends[i];
                 be->ops->close(be);
             }
-            assert_true(bytes[1] <= bytes[2]); /* no backward pass: values make room for later ones */
+            assert_true(bytes[1] <=
+                        bytes[2]); /* no backward pass: values make room for later ones */
             if (net->n_values > 4)
                 assert_true(bytes[1] < bytes[2]);
             lips_net_free(net);
@@ -110,8 +111,8 @@ static outcome run_batch(netcase *c, int64_t b, bool training)
     o.z = netcase_values(c, &z);
     double *u = netcase_random(7, b * T * c->classes);
     netcase_seed(c, T, u);
-    opcase_ok(lips_exec_vjp(c->ex, &(lips_vjp_args){.t = T, .want_input = true, .dx = &dx,
-                                                    .training = training}));
+    opcase_ok(lips_exec_vjp(
+        c->ex, &(lips_vjp_args){.t = T, .want_input = true, .dx = &dx, .training = training}));
     o.dx = netcase_values(c, &dx);
     free(u);
     return o;
@@ -132,8 +133,9 @@ static void test_batch_below_cap(void **state)
                 netcase c[3]; /* fresh; used before; another cap */
                 outcome o[3];
                 for (int k = 0; k < 3; k++) {
-                    netcase_open(&c[k], lips_backends[i], &netcase_models[m].spec,
-                                 &(lips_exec_spec){.cap = k == 2 ? b : 19, .t = 2, .training = true});
+                    netcase_open(
+                        &c[k], lips_backends[i], &netcase_models[m].spec,
+                        &(lips_exec_spec){.cap = k == 2 ? b : 19, .t = 2, .training = true});
                     if (k == 1) {
                         /* Large values everywhere, in the places that b leaves unused too. */
                         for (int64_t n = 0; n < 19 * c[k].features; n++)
@@ -152,7 +154,8 @@ static void test_batch_below_cap(void **state)
                 double tol = lips_backends[i]->real_bytes == 8 ? 1e-13 : 1e-5;
                 assert_true(cmp_check("z, other cap", o[2].z, o[0].z, (int64_t)nz, tol));
                 assert_true(cmp_check("dx, other cap", o[2].dx, o[0].dx, (int64_t)nx, tol));
-                assert_true(cmp_check("grads, other cap", o[2].grads, o[0].grads, c[0].n_params, tol));
+                assert_true(
+                    cmp_check("grads, other cap", o[2].grads, o[0].grads, c[0].n_params, tol));
                 for (int k = 0; k < 3; k++) {
                     outcome_free(&o[k]);
                     netcase_close(&c[k]);
@@ -227,7 +230,8 @@ static void test_refusals(void **state)
     lips_tensor z, s;
     size_t bytes;
     const lips_ops *ref = lips_backend_find("ref");
-    netcase_open(&c, ref, &netcase_models[5].spec, &(lips_exec_spec){.cap = 4, .t = 2, .training = true});
+    netcase_open(&c, ref, &netcase_models[5].spec,
+                 &(lips_exec_spec){.cap = 4, .t = 2, .training = true});
     netcase_open(&e, ref, &netcase_models[5].spec, &(lips_exec_spec){.cap = 4});
     refused(lips_exec_seed(c.ex, 1, &s), "no forward");
     refused(lips_exec_grad(c.ex, c.dev_grads), "no forward");
@@ -247,14 +251,17 @@ static void test_refusals(void **state)
     lips_exec_set_params(e.ex, e.dev_params, NULL);
     refused(lips_exec_forward(e.ex, false, &z), "not set");
     refused(lips_exec_plan_bytes(c.net, c.be, &(lips_exec_spec){.cap = 0}, &bytes), "cap 0");
-    refused(lips_exec_plan_bytes(c.net, c.be, &(lips_exec_spec){.cap = 1, .t = -1}, &bytes), "t -1");
-    refused(lips_exec_plan_bytes(c.net, c.be, &(lips_exec_spec){.cap = INT64_C(1) << 46}, &bytes), "must");
+    refused(lips_exec_plan_bytes(c.net, c.be, &(lips_exec_spec){.cap = 1, .t = -1}, &bytes),
+            "t -1");
+    refused(lips_exec_plan_bytes(c.net, c.be, &(lips_exec_spec){.cap = INT64_C(1) << 46}, &bytes),
+            "must");
     netcase_close(&c), netcase_close(&e);
 }
 
 /* ---- values with several readers: y = a + b, a kind of this test's own ---- */
 
-static lips_status sum_setup(lips_net *net, lips_node *node, const lips_node_spec *spec, lips_value *out)
+static lips_status sum_setup(lips_net *net, lips_node *node, const lips_node_spec *spec,
+                             lips_value *out)
 {
     (void)spec;
     const lips_value *x = &net->values[node->in[0]];
@@ -275,8 +282,8 @@ static lips_status sum_jvp(const lips_call *c, const lips_tensor *xdot, const li
 }
 
 /* dx = dy, as 0 + dy: there is no copy of tensors. */
-static lips_status sum_vjp(const lips_call *c, int which, const lips_tensor *dy, const lips_tensor *dx,
-                           const lips_tensor *mask)
+static lips_status sum_vjp(const lips_call *c, int which, const lips_tensor *dy,
+                           const lips_tensor *dx, const lips_tensor *mask)
 {
     (void)which;
     LIPS_TRY(c->be->ops->fill(c->be, dx, 0));
@@ -286,11 +293,15 @@ static lips_status sum_vjp(const lips_call *c, int which, const lips_tensor *dy,
     return c->be->ops->relu_mask(c->be, &(lips_relu_args){.y = *dx, .x = *dx, .mask = mask});
 }
 
-static const lips_kind sum_kind = {.name = "sum", .n_in = 2, .setup = sum_setup, .forward = sum_forward,
-                                   .jvp = sum_jvp, .vjp = sum_vjp};
+static const lips_kind sum_kind = {.name = "sum",
+                                   .n_in = 2,
+                                   .setup = sum_setup,
+                                   .forward = sum_forward,
+                                   .jvp = sum_jvp,
+                                   .vjp = sum_vjp};
 
-/* conv+relu -> a; conv(a) + a, relu -> b; b + b -> c (one value twice); conv+relu(c); c read again by
- * the last sum; global pool; linear. */
+/* conv+relu -> a; conv(a) + a, relu -> b; b + b -> c (one value twice); conv+relu(c); c read again
+ * by the last sum; global pool; linear. */
 static lips_net *branched(void)
 {
     lips_model_spec spec = {.kind = "branched", .width = 3, .classes = 3, .c = 2, .h = 4, .w = 4};
@@ -298,20 +309,25 @@ static lips_net *branched(void)
     lips_net *net;
     int a, b, c, v;
     opcase_ok(lips_net_begin(&net, &spec));
-    lips_node_spec conv = {.kind = &lips_kind_conv, .name = "one", .units = 3, .geom = g, .bias = true,
-                           .relu = true};
+    lips_node_spec conv = {
+        .kind = &lips_kind_conv, .name = "one", .units = 3, .geom = g, .bias = true, .relu = true};
     opcase_ok(lips_net_add(net, &conv, &a));
-    conv = (lips_node_spec){.kind = &lips_kind_conv, .name = "two", .in = {a}, .units = 3, .geom = g};
+    conv =
+        (lips_node_spec){.kind = &lips_kind_conv, .name = "two", .in = {a}, .units = 3, .geom = g};
     opcase_ok(lips_net_add(net, &conv, &v));
-    opcase_ok(lips_net_add(net, &(lips_node_spec){.kind = &sum_kind, .in = {v, a}, .relu = true}, &b));
+    opcase_ok(
+        lips_net_add(net, &(lips_node_spec){.kind = &sum_kind, .in = {v, a}, .relu = true}, &b));
     opcase_ok(lips_net_add(net, &(lips_node_spec){.kind = &sum_kind, .in = {b, b}}, &c));
-    conv = (lips_node_spec){.kind = &lips_kind_conv, .name = "three", .in = {c}, .units = 3, .geom = g,
-                            .relu = true};
+    conv = (lips_node_spec){
+        .kind = &lips_kind_conv, .name = "three", .in = {c}, .units = 3, .geom = g, .relu = true};
     opcase_ok(lips_net_add(net, &conv, &v));
     opcase_ok(lips_net_add(net, &(lips_node_spec){.kind = &sum_kind, .in = {c, v}}, &v));
     opcase_ok(lips_net_add(net, &(lips_node_spec){.kind = &lips_kind_avgpool, .in = {v}}, &v));
-    opcase_ok(lips_net_add(net, &(lips_node_spec){.kind = &lips_kind_linear, .name = "fc", .in = {v},
-                                                  .units = 3, .bias = true}, &v));
+    opcase_ok(lips_net_add(
+        net,
+        &(lips_node_spec){
+            .kind = &lips_kind_linear, .name = "fc", .in = {v}, .units = 3, .bias = true},
+        &v));
     opcase_ok(lips_net_finish(net, v));
     return net;
 }

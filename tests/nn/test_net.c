@@ -25,7 +25,8 @@ static void list(char *out, size_t size, const lips_segment *s, int n)
         size_t k = strlen(out);
         k += (size_t)snprintf(out + k, size - k, "%s%s", i ? " " : "", s[i].name);
         for (int d = 0; d < s[i].ndim; d++)
-            k += (size_t)snprintf(out + k, size - k, "%c%lld", d ? 'x' : ':', (long long)s[i].shape[d]);
+            k += (size_t)snprintf(out + k, size - k, "%c%lld", d ? 'x' : ':',
+                                  (long long)s[i].shape[d]);
     }
 }
 
@@ -61,37 +62,52 @@ static void expect(lips_model_spec spec, const char *params, const char *buffers
 static void test_names(void **state)
 {
     (void)state;
-    expect((lips_model_spec){.kind = "mlp", .width = 7, .depth = 0, .classes = 10, .c = 1, .h = 28, .w = 28},
-           "0.weight:10x784 0.bias:10", "");
-    expect((lips_model_spec){.kind = "mlp", .width = 7, .depth = 2, .classes = 10, .c = 3, .h = 2, .w = 2},
-           "0.weight:7x12 0.bias:7 2.weight:7x7 2.bias:7 4.weight:10x7 4.bias:10", "");
+    expect(
+        (lips_model_spec){
+            .kind = "mlp", .width = 7, .depth = 0, .classes = 10, .c = 1, .h = 28, .w = 28},
+        "0.weight:10x784 0.bias:10", "");
+    expect(
+        (lips_model_spec){
+            .kind = "mlp", .width = 7, .depth = 2, .classes = 10, .c = 3, .h = 2, .w = 2},
+        "0.weight:7x12 0.bias:7 2.weight:7x7 2.bias:7 4.weight:10x7 4.bias:10", "");
     expect((lips_model_spec){.kind = "convnet", .width = 3, .classes = 5, .c = 1, .h = 28, .w = 28},
-           "layer1.conv.weight:3x1x3x3 layer1.conv.bias:3 layer2.conv.weight:6x3x3x3 layer2.conv.bias:6 "
+           "layer1.conv.weight:3x1x3x3 layer1.conv.bias:3 layer2.conv.weight:6x3x3x3 "
+           "layer2.conv.bias:6 "
            "layer3.conv.weight:12x6x3x3 layer3.conv.bias:12 layer4.conv.weight:24x12x3x3 "
-           "layer4.conv.bias:24 fc.weight:5x24 fc.bias:5", "");
-    expect((lips_model_spec){.kind = "convnet", .width = 1, .classes = 5, .c = 3, .h = 32, .w = 32,
-                             .batch_norm = true},
-           "layer1.conv.weight:1x3x3x3 layer1.bn.weight:1 layer1.bn.bias:1 layer2.conv.weight:2x1x3x3 "
-           "layer2.bn.weight:2 layer2.bn.bias:2 layer3.conv.weight:4x2x3x3 layer3.bn.weight:4 "
-           "layer3.bn.bias:4 layer4.conv.weight:8x4x3x3 layer4.bn.weight:8 layer4.bn.bias:8 fc.weight:5x8 "
-           "fc.bias:5",
-           "layer1.bn.running_mean:1 layer1.bn.running_var:1 layer1.bn.num_batches_tracked "
-           "layer2.bn.running_mean:2 layer2.bn.running_var:2 layer2.bn.num_batches_tracked "
-           "layer3.bn.running_mean:4 layer3.bn.running_var:4 layer3.bn.num_batches_tracked "
-           "layer4.bn.running_mean:8 layer4.bn.running_var:8 layer4.bn.num_batches_tracked");
+           "layer4.conv.bias:24 fc.weight:5x24 fc.bias:5",
+           "");
+    expect(
+        (lips_model_spec){.kind = "convnet",
+                          .width = 1,
+                          .classes = 5,
+                          .c = 3,
+                          .h = 32,
+                          .w = 32,
+                          .batch_norm = true},
+        "layer1.conv.weight:1x3x3x3 layer1.bn.weight:1 layer1.bn.bias:1 layer2.conv.weight:2x1x3x3 "
+        "layer2.bn.weight:2 layer2.bn.bias:2 layer3.conv.weight:4x2x3x3 layer3.bn.weight:4 "
+        "layer3.bn.bias:4 layer4.conv.weight:8x4x3x3 layer4.bn.weight:8 layer4.bn.bias:8 "
+        "fc.weight:5x8 "
+        "fc.bias:5",
+        "layer1.bn.running_mean:1 layer1.bn.running_var:1 layer1.bn.num_batches_tracked "
+        "layer2.bn.running_mean:2 layer2.bn.running_var:2 layer2.bn.num_batches_tracked "
+        "layer3.bn.running_mean:4 layer3.bn.running_var:4 layer3.bn.num_batches_tracked "
+        "layer4.bn.running_mean:8 layer4.bn.running_var:8 layer4.bn.num_batches_tracked");
 }
 
 static void test_layers(void **state)
 {
     (void)state;
-    lips_net *net = make((lips_model_spec){.kind = "convnet", .width = 4, .classes = 10, .c = 3, .h = 32,
-                                           .w = 32});
+    lips_net *net = make(
+        (lips_model_spec){.kind = "convnet", .width = 4, .classes = 10, .c = 3, .h = 32, .w = 32});
     static const struct {
         const char *name;
         int64_t c, h, o, oh;
         int layer;
-    } want[] = {{"layer1.conv", 3, 32, 4, 32, 1}, {"layer2.conv", 4, 32, 8, 32, 2},
-                {"layer3.conv", 8, 16, 16, 16, 3}, {"layer4.conv", 16, 8, 32, 8, 4},
+    } want[] = {{"layer1.conv", 3, 32, 4, 32, 1},
+                {"layer2.conv", 4, 32, 8, 32, 2},
+                {"layer3.conv", 8, 16, 16, 16, 3},
+                {"layer4.conv", 16, 8, 32, 8, 4},
                 {"fc", 32, 1, 10, 1, 5}};
     const lips_segment *s;
     lips_net_segments(net, &s);
@@ -115,13 +131,15 @@ static void refused(lips_model_spec spec, lips_status want, const char *text)
     lips_net *net = (lips_net *)1;
     lips_status st = lips_net_create(&net, &spec);
     if (st != want || net || !strstr(lips_error(), text))
-        fail_msg("expected status %d with \"%s\", got %d: %s", (int)want, text, (int)st, lips_error());
+        fail_msg("expected status %d with \"%s\", got %d: %s", (int)want, text, (int)st,
+                 lips_error());
 }
 
 static void test_refusals(void **state)
 {
     (void)state;
-    const lips_model_spec mlp = {.kind = "mlp", .width = 4, .depth = 1, .classes = 3, .c = 1, .h = 4, .w = 4};
+    const lips_model_spec mlp = {
+        .kind = "mlp", .width = 4, .depth = 1, .classes = 3, .c = 1, .h = 4, .w = 4};
     lips_model_spec s = mlp;
     s.kind = "mpl";
     refused(s, LIPS_ERR_USAGE, "mlp, convnet");
@@ -177,7 +195,8 @@ static double *initial(const lips_net *net, lips_init init, uint64_t seed)
     return p;
 }
 
-/* n draws: the variance is right to 5 standard errors (kurtosis at most 3: sqrt(2/n)), the mean too. */
+/* n draws: the variance is right to 5 standard errors (kurtosis at most 3: sqrt(2/n)), the mean
+ * too. */
 static void check_moments(const double *v, int64_t n, double var, double bound)
 {
     moments m = measure(v, n);
@@ -189,11 +208,12 @@ static void check_moments(const double *v, int64_t n, double var, double bound)
 static void test_init_statistics(void **state)
 {
     (void)state;
-    lips_net *net = make((lips_model_spec){.kind = "convnet", .width = 16, .classes = 10, .c = 3, .h = 8,
-                                           .w = 8});
+    lips_net *net = make(
+        (lips_model_spec){.kind = "convnet", .width = 16, .classes = 10, .c = 3, .h = 8, .w = 8});
     const lips_segment *s;
     lips_net_segments(net, &s);
-    const lips_segment *w = &s[lips_net_layer(net, 3)->weight], *b = &s[lips_net_layer(net, 3)->bias];
+    const lips_segment *w = &s[lips_net_layer(net, 3)->weight],
+                       *b = &s[lips_net_layer(net, 3)->bias];
     const lips_segment *fc = &s[lips_net_layer(net, 5)->weight];
     double in = 32 * 9, out = 64 * 9; /* layer 3: 32 -> 64 channels */
     for (int init = LIPS_INIT_PYTORCH; init <= LIPS_INIT_FIXUP; init++) {
@@ -214,10 +234,10 @@ static void test_init_statistics(void **state)
 static void test_init_determinism(void **state)
 {
     (void)state;
-    lips_net *net = make((lips_model_spec){.kind = "mlp", .width = 9, .depth = 2, .classes = 4, .c = 1,
-                                           .h = 3, .w = 3});
-    lips_net *wide = make((lips_model_spec){.kind = "mlp", .width = 9, .depth = 3, .classes = 4, .c = 1,
-                                            .h = 3, .w = 3});
+    lips_net *net = make((lips_model_spec){
+        .kind = "mlp", .width = 9, .depth = 2, .classes = 4, .c = 1, .h = 3, .w = 3});
+    lips_net *wide = make((lips_model_spec){
+        .kind = "mlp", .width = 9, .depth = 3, .classes = 4, .c = 1, .h = 3, .w = 3});
     size_t n = (size_t)lips_net_params(net) * sizeof(double);
     double *a = initial(net, LIPS_INIT_HE, 1), *same = initial(net, LIPS_INIT_HE, 1);
     double *other = initial(net, LIPS_INIT_HE, 2), *deeper = initial(wide, LIPS_INIT_HE, 1);
@@ -234,8 +254,8 @@ static void test_init_determinism(void **state)
 static void test_init_norms(void **state)
 {
     (void)state;
-    lips_net *net = make((lips_model_spec){.kind = "convnet", .width = 2, .classes = 3, .c = 1, .h = 4,
-                                           .w = 4, .batch_norm = true});
+    lips_net *net = make((lips_model_spec){
+        .kind = "convnet", .width = 2, .classes = 3, .c = 1, .h = 4, .w = 4, .batch_norm = true});
     double *p = malloc((size_t)lips_net_params(net) * sizeof *p);
     double *b = malloc((size_t)lips_net_buffers(net) * sizeof *b);
     assert_true(p && b);
@@ -257,9 +277,12 @@ static void test_init_norms(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_names),           cmocka_unit_test(test_layers),
-        cmocka_unit_test(test_refusals),        cmocka_unit_test(test_init_statistics),
-        cmocka_unit_test(test_init_determinism), cmocka_unit_test(test_init_norms),
+        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_layers),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_init_statistics),
+        cmocka_unit_test(test_init_determinism),
+        cmocka_unit_test(test_init_norms),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

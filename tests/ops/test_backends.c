@@ -33,7 +33,8 @@ static uint64_t seed_of(const opcase_row *row)
     return h;
 }
 
-static bool run_once(opcase *c, const lips_ops *ops, const opcase_row *row, int index, bool integers)
+static bool run_once(opcase *c, const lips_ops *ops, const opcase_row *row, int index,
+                     bool integers)
 {
     opcase_begin(c, ops, seed_of(row), index);
     c->integers = integers;
@@ -59,14 +60,14 @@ static bool run_case(const lips_ops *ops, const opcase_row *row, int index, bool
     double tol = integers ? 0 : ops->real_bytes == 8 && row->tol > TOL_F64 ? TOL_F64 : row->tol;
     for (int i = 0; i < want.n_results; i++) {
         char what[400];
-        snprintf(what, sizeof what, "%s on %s: %s (%s) seed %" PRIu64 " index %d", row->name, ops->name,
-                 want.result[i].name, want.shape, want.seed, index);
+        snprintf(what, sizeof what, "%s on %s: %s (%s) seed %" PRIu64 " index %d", row->name,
+                 ops->name, want.result[i].name, want.shape, want.seed, index);
         good &= got.result[i].n == want.result[i].n &&
                 cmp_check(what, got.result[i].v, want.result[i].v, want.result[i].n, tol);
     }
     if (!same_bits(&got, &again)) {
-        fprintf(stderr, "FAIL %s on %s: two runs differ (%s) index %d\n", row->name, ops->name, got.shape,
-                index);
+        fprintf(stderr, "FAIL %s on %s: two runs differ (%s) index %d\n", row->name, ops->name,
+                got.shape, index);
         good = false;
     }
     if (!good)
@@ -141,7 +142,12 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_op_has_a_row),
         cmocka_unit_test(test_integers),
-        FAMILY(memory), FAMILY(linear), FAMILY(conv), FAMILY(simple), FAMILY(bn), FAMILY(train),
+        FAMILY(memory),
+        FAMILY(linear),
+        FAMILY(conv),
+        FAMILY(simple),
+        FAMILY(bn),
+        FAMILY(train),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -28,12 +28,13 @@ static void *put_reals(opcase *c, int64_t n, const double *v)
     return p;
 }
 
-static void equal(const char *what, const lips_ops *ops, const double *got, const double *want, int64_t n)
+static void equal(const char *what, const lips_ops *ops, const double *got, const double *want,
+                  int64_t n)
 {
     for (int64_t i = 0; i < n; i++)
         if (!(got[i] == want[i]))
-            fail_msg("%s on %s: index %lld, expected %.17g, got %.17g", what, ops->name, (long long)i,
-                     want[i], got[i]);
+            fail_msg("%s on %s: index %lld, expected %.17g, got %.17g", what, ops->name,
+                     (long long)i, want[i], got[i]);
 }
 
 static void tensor_equal(opcase *c, const char *what, const lips_tensor *t, const double *want)
@@ -89,13 +90,16 @@ static void linear(opcase *c)
     reals_equal(c, "linear db", a.db, (const double[]){1, -1, 103}, 3);
 }
 
-/* 3x3 image 1..9, kernel [1 0; 0 2] as a 2x2 with pad 0 and stride 1, then 3x3 averages with pad 1. */
+/* 3x3 image 1..9, kernel [1 0; 0 2] as a 2x2 with pad 0 and stride 1, then 3x3 averages with pad 1.
+ */
 static void conv(opcase *c)
 {
     const lips_ops *ops = c->be->ops;
     const double image[] = {1, 2, 3, 4, 5, 6, 7, 8, 9}, ones[] = {1, 1, 1, 1, 1, 1, 1, 1, 1};
-    lips_conv_args a = {.x = put(c, 1, 3, 3, 1, image), .y = opcase_output(c, 1, 2, 2, 1),
-                        .geom = {2, 1, 0}, .w = put_reals(c, 4, (const double[]){1, 0, 0, 2}),
+    lips_conv_args a = {.x = put(c, 1, 3, 3, 1, image),
+                        .y = opcase_output(c, 1, 2, 2, 1),
+                        .geom = {2, 1, 0},
+                        .w = put_reals(c, 4, (const double[]){1, 0, 0, 2}),
                         .bias = put_reals(c, 1, (const double[]){-20})};
     a.work = opcase_work(c, ops->conv_workspace(c->be, &a));
     opcase_ok(ops->conv_forward(c->be, &a));
@@ -121,8 +125,10 @@ static void conv(opcase *c)
     opcase_ok(ops->conv_vjp(c->be, &a));
     tensor_equal(c, "conv dx", &a.x, (const double[]){1, 10, 0, 100, 1002, 20, 0, 200, 2000});
 
-    lips_conv_args p = {.x = put(c, 1, 3, 3, 1, image), .y = opcase_output(c, 1, 3, 3, 1),
-                        .geom = {3, 1, 1}, .w = put_reals(c, 9, ones)};
+    lips_conv_args p = {.x = put(c, 1, 3, 3, 1, image),
+                        .y = opcase_output(c, 1, 3, 3, 1),
+                        .geom = {3, 1, 1},
+                        .w = put_reals(c, 9, ones)};
     p.work = opcase_work(c, ops->conv_workspace(c->be, &p));
     opcase_ok(ops->conv_forward(c->be, &p));
     tensor_equal(c, "padded conv", &p.y, (const double[]){12, 21, 16, 27, 45, 33, 24, 39, 28});
@@ -137,13 +143,17 @@ static void batchnorm(opcase *c)
 {
     const lips_ops *ops = c->be->ops;
     lips_bn_args a = {.x = put(c, 1, 1, 2, 1, (const double[]){-2, 6, 2, 2}),
-                      .y = opcase_output(c, 1, 1, 2, 1), .gamma = put_reals(c, 1, (const double[]){8}),
+                      .y = opcase_output(c, 1, 1, 2, 1),
+                      .gamma = put_reals(c, 1, (const double[]){8}),
                       .beta = put_reals(c, 1, (const double[]){1}),
                       .mean = put_reals(c, 1, (const double[]){6}),
                       .var = put_reals(c, 1, (const double[]){4}),
                       .tracked = put_reals(c, 1, (const double[]){41}),
-                      .batch_mean = opcase_doubles(c, 1, true), .batch_var = opcase_doubles(c, 1, true),
-                      .training = true, .eps = 8, .momentum = 0.25};
+                      .batch_mean = opcase_doubles(c, 1, true),
+                      .batch_var = opcase_doubles(c, 1, true),
+                      .training = true,
+                      .eps = 8,
+                      .momentum = 0.25};
     opcase_ok(ops->bn_forward(c->be, &a));
     tensor_equal(c, "bn y", &a.y, (const double[]){-7, 9, 1, 1});
     equal("bn batch mean", ops, a.batch_mean, (const double[]){2}, 1);
@@ -183,7 +193,10 @@ static void loss(opcase *c)
     int64_t pred[2] = {-1, -1};
     lips_tensor dz = opcase_output(c, 4, 1, 1, 1);
     lips_loss_args a = {.z = put(c, 4, 1, 1, 1, (const double[]){1, 1, 1, 1, 0, 0, 100, 0}),
-                        .labels = labels, .loss = opcase_doubles(c, 2, true), .pred = pred, .dz = &dz,
+                        .labels = labels,
+                        .loss = opcase_doubles(c, 2, true),
+                        .pred = pred,
+                        .dz = &dz,
                         .scale = 8};
     opcase_ok(ops->loss(c->be, &a));
     opcase_ok(ops->sync(c->be));
@@ -212,8 +225,12 @@ static void optimisers(opcase *c)
     const lips_ops *ops = c->be->ops;
     const double zero[2] = {0, 0};
     lips_sgd_args s = {.p = put_reals(c, 2, (const double[]){4, -8}),
-                       .g = put_reals(c, 2, (const double[]){2, 0}), .m = put_reals(c, 2, zero), .n = 2,
-                       .lr = 0.5, .momentum = 0.5, .weight_decay = 0.25};
+                       .g = put_reals(c, 2, (const double[]){2, 0}),
+                       .m = put_reals(c, 2, zero),
+                       .n = 2,
+                       .lr = 0.5,
+                       .momentum = 0.5,
+                       .weight_decay = 0.25};
     /* g + wd p = (3,-2); then m = (1.5,-1) + (2 + .625, -1.75). */
     opcase_ok(ops->sgd(c->be, &s));
     reals_equal(c, "sgd step 1", s.p, (const double[]){2.5, -7}, 2);
@@ -222,9 +239,15 @@ static void optimisers(opcase *c)
     reals_equal(c, "sgd step 2", s.p, (const double[]){0.4375, -5.625}, 2);
     /* The first step of Adam is lr times the sign, up to eps. */
     lips_adam_args a = {.p = put_reals(c, 2, (const double[]){1, 1}),
-                        .g = put_reals(c, 2, (const double[]){4, -0.25}), .m = put_reals(c, 2, zero),
-                        .v = put_reals(c, 2, zero), .n = 2, .step = 1, .lr = 0.5, .beta1 = 0.5,
-                        .beta2 = 0.75, .eps = 0};
+                        .g = put_reals(c, 2, (const double[]){4, -0.25}),
+                        .m = put_reals(c, 2, zero),
+                        .v = put_reals(c, 2, zero),
+                        .n = 2,
+                        .step = 1,
+                        .lr = 0.5,
+                        .beta1 = 0.5,
+                        .beta2 = 0.75,
+                        .eps = 0};
     opcase_ok(ops->adam(c->be, &a));
     reals_equal(c, "adam step 1", a.p, (const double[]){0.5, 1.5}, 2);
     reals_equal(c, "adam m", a.m, (const double[]){2, -0.125}, 2);
@@ -235,13 +258,16 @@ static void optimisers(opcase *c)
 static void nonfinite(opcase *c)
 {
     const lips_ops *ops = c->be->ops;
-    lips_relu_args r = {.x = put(c, 4, 1, 1, 1, (const double[]){(double)NAN, 1, -1, (double)INFINITY}),
-                        .y = opcase_output(c, 4, 1, 1, 1)};
+    lips_relu_args r = {
+        .x = put(c, 4, 1, 1, 1, (const double[]){(double)NAN, 1, -1, (double)INFINITY}),
+        .y = opcase_output(c, 4, 1, 1, 1)};
     opcase_ok(ops->relu_forward(c->be, &r));
     double *v = opcase_values(c, &r.y);
     assert_true(isnan(v[0]) && v[1] == 1 && v[2] == 0 && isinf(v[3]));
     free(v);
-    lips_linear_args l = {.x = r.x, .y = opcase_output(c, 2, 1, 1, 1), .relu = true,
+    lips_linear_args l = {.x = r.x,
+                          .y = opcase_output(c, 2, 1, 1, 1),
+                          .relu = true,
                           .w = put_reals(c, 8, (const double[]){1, 0, 0, 0, 0, 1, 1, 0})};
     opcase_ok(ops->linear_forward(c->be, &l));
     v = opcase_values(c, &l.y);
@@ -264,11 +290,11 @@ static void run(void (*body)(opcase *), int64_t b, bool spatial)
     }
 }
 
-#define CASE(body, b, spatial)                                                 \
-    static void test_##body(void **state)                                      \
-    {                                                                          \
-        (void)state;                                                           \
-        run(body, b, spatial);                                                 \
+#define CASE(body, b, spatial)                                                                     \
+    static void test_##body(void **state)                                                          \
+    {                                                                                              \
+        (void)state;                                                                               \
+        run(body, b, spatial);                                                                     \
     }
 CASE(linear, 2, false)
 CASE(conv, 1, true)

@@ -1,6 +1,6 @@
 /*
- * Bad arguments are refused by every op of every backend, with a message that names op and argument,
- * before anything is written.
+ * Bad arguments are refused by every op of every backend, with a message that names op and
+ * argument, before anything is written.
  */
 #include "../lib/cmocka_all.h"
 #include "../lib/opcase.h"
@@ -14,22 +14,25 @@
 static void refused(opcase *c, lips_status st, const char *op, const char *text)
 {
     if (st == LIPS_OK || !strstr(lips_error(), op) || !strstr(lips_error(), text))
-        fail_msg("%s on %s: wanted a refusal with \"%s\", got status %d: %s", op, c->be->ops->name, text,
-                 (int)st, st ? lips_error() : "accepted");
+        fail_msg("%s on %s: wanted a refusal with \"%s\", got status %d: %s", op, c->be->ops->name,
+                 text, (int)st, st ? lips_error() : "accepted");
 }
 
-#define REFUSE(op, type, good, change, text)                                   \
-    do {                                                                       \
-        type a = good;                                                         \
-        opcase_ok(c->be->ops->op(c->be, &a));                                  \
-        change;                                                                \
-        refused(c, c->be->ops->op(c->be, &a), #op, text);                      \
+#define REFUSE(op, type, good, change, text)                                                       \
+    do {                                                                                           \
+        type a = good;                                                                             \
+        opcase_ok(c->be->ops->op(c->be, &a));                                                      \
+        change;                                                                                    \
+        refused(c, c->be->ops->op(c->be, &a), #op, text);                                          \
     } while (0)
 
 static void refuse_linear(opcase *c)
 {
-    lips_linear_args f = {.x = opcase_input(c, 5, 1, 1, 1), .y = opcase_output(c, 3, 1, 1, 1),
-                          .w = opcase_reals(c, 15), .bias = opcase_reals(c, 3), .relu = true};
+    lips_linear_args f = {.x = opcase_input(c, 5, 1, 1, 1),
+                          .y = opcase_output(c, 3, 1, 1, 1),
+                          .w = opcase_reals(c, 15),
+                          .bias = opcase_reals(c, 3),
+                          .relu = true};
     REFUSE(linear_forward, lips_linear_args, f, a.w = NULL, "w is NULL");
     REFUSE(linear_forward, lips_linear_args, f, a.x.data = NULL, "x is NULL");
     REFUSE(linear_forward, lips_linear_args, f, a.x.b--, "samples");
@@ -41,7 +44,9 @@ static void refuse_linear(opcase *c)
     REFUSE(linear_forward, lips_linear_args, f, a.y.c = 0, "y.c is 0");
     REFUSE(linear_forward, lips_linear_args, f, a.x.c = INT64_MAX, "x.c");
     REFUSE(linear_forward, lips_linear_args, f, a.x.h = 2, "x.h");
-    lips_linear_args g = {.x = f.x, .y = opcase_input(c, 3, 1, 1, 1), .dw = opcase_reals(c, 15),
+    lips_linear_args g = {.x = f.x,
+                          .y = opcase_input(c, 3, 1, 1, 1),
+                          .dw = opcase_reals(c, 15),
                           .theta = opcase_doubles(c, 100, false)};
     REFUSE(linear_grad, lips_linear_args, g, a.dw = NULL, "neither");
     REFUSE(linear_grad, lips_linear_args, g, a.y.t = 2, "y.t is 2");
@@ -58,8 +63,11 @@ static void refuse_linear(opcase *c)
 
 static void refuse_conv(opcase *c)
 {
-    lips_conv_args f = {.x = opcase_input(c, 2, 5, 6, 1), .y = opcase_output(c, 3, 5, 6, 1),
-                        .w = opcase_reals(c, 54), .geom = {3, 1, 1}, .relu = true};
+    lips_conv_args f = {.x = opcase_input(c, 2, 5, 6, 1),
+                        .y = opcase_output(c, 3, 5, 6, 1),
+                        .w = opcase_reals(c, 54),
+                        .geom = {3, 1, 1},
+                        .relu = true};
     f.work = opcase_work(c, c->be->ops->conv_workspace(c->be, &f));
     REFUSE(conv_forward, lips_conv_args, f, a.geom.r = 0, "r is 0");
     REFUSE(conv_forward, lips_conv_args, f, a.geom.stride = 0, "stride is 0");
@@ -87,7 +95,9 @@ static void refuse_simple(opcase *c)
 {
     lips_tensor x = opcase_input(c, 2, 4, 6, 1), y = opcase_output(c, 2, 4, 6, 1);
     lips_tensor half = opcase_output(c, 2, 2, 3, 1), other = opcase_input(c, 3, 4, 6, 1);
-    lips_bias_args b = {.y = x, .bias = opcase_reals(c, 2), .db = opcase_reals(c, 2),
+    lips_bias_args b = {.y = x,
+                        .bias = opcase_reals(c, 2),
+                        .db = opcase_reals(c, 2),
                         .theta = opcase_doubles(c, 100, false)};
     REFUSE(bias_forward, lips_bias_args, b, a.bias = NULL, "bias is NULL");
     REFUSE(bias_grad, lips_bias_args, b, a.db = NULL, "db is NULL");
@@ -114,11 +124,19 @@ static void refuse_simple(opcase *c)
 static void refuse_bn(opcase *c)
 {
     lips_tensor in = opcase_input(c, 2, 3, 3, 1);
-    lips_bn_args f = {.x = in, .y = opcase_output(c, 2, 3, 3, 1), .in = &in, .gamma = opcase_reals(c, 2),
-                      .beta = opcase_reals(c, 2), .mean = opcase_reals(c, 2),
-                      .var = opcase_poisoned(c, 2), .batch_mean = opcase_doubles(c, 2, true),
-                      .batch_var = opcase_doubles(c, 2, true), .training = true, .eps = 1e-5,
-                      .momentum = 0.1, .dgamma = opcase_reals(c, 2),
+    lips_bn_args f = {.x = in,
+                      .y = opcase_output(c, 2, 3, 3, 1),
+                      .in = &in,
+                      .gamma = opcase_reals(c, 2),
+                      .beta = opcase_reals(c, 2),
+                      .mean = opcase_reals(c, 2),
+                      .var = opcase_poisoned(c, 2),
+                      .batch_mean = opcase_doubles(c, 2, true),
+                      .batch_var = opcase_doubles(c, 2, true),
+                      .training = true,
+                      .eps = 1e-5,
+                      .momentum = 0.1,
+                      .dgamma = opcase_reals(c, 2),
                       .theta = opcase_doubles(c, 100, false)};
     opcase_ok(c->be->ops->write(c->be, f.var, 0, (const double[]){1, 2}, 2));
     REFUSE(bn_forward, lips_bn_args, f, a.gamma = NULL, "gamma is NULL");
@@ -143,7 +161,8 @@ static void refuse_training(opcase *c)
     const int64_t good[3] = {0, 1, 2}, bad[3] = {0, 5, 1}, negative[3] = {0, 0, -1};
     lips_tensor z = opcase_input(c, 4, 1, 1, 1), dz = opcase_output(c, 4, 1, 1, 1), small = dz;
     small.c = 3;
-    lips_loss_args l = {.z = z, .labels = good, .loss = opcase_doubles(c, 3, true), .dz = &dz, .scale = 1};
+    lips_loss_args l = {
+        .z = z, .labels = good, .loss = opcase_doubles(c, 3, true), .dz = &dz, .scale = 1};
     REFUSE(loss, lips_loss_args, l, a.labels = bad, "label of sample 1 is 5");
     REFUSE(loss, lips_loss_args, l, a.labels = negative, "sample 2 is -1");
     REFUSE(loss, lips_loss_args, l, a.labels = NULL, "labels is NULL");
@@ -151,14 +170,26 @@ static void refuse_training(opcase *c)
     REFUSE(loss, lips_loss_args, l, a.kind = (lips_loss_kind)7, "kind is 7");
     REFUSE(loss, lips_loss_args, l, a.dz = &small, "dz is (3,1,1)");
     REFUSE(loss, lips_loss_args, l, a.scale = (double)NAN, "scale");
-    lips_sgd_args s = {.p = opcase_reals(c, 9), .g = opcase_reals(c, 9), .m = opcase_reals(c, 9), .n = 9,
-                       .lr = 0.1, .momentum = 0.9};
+    lips_sgd_args s = {.p = opcase_reals(c, 9),
+                       .g = opcase_reals(c, 9),
+                       .m = opcase_reals(c, 9),
+                       .n = 9,
+                       .lr = 0.1,
+                       .momentum = 0.9};
     REFUSE(sgd, lips_sgd_args, s, a.p = NULL, "vector is NULL");
     REFUSE(sgd, lips_sgd_args, s, a.m = NULL, "m is NULL");
     REFUSE(sgd, lips_sgd_args, s, a.n = -1, "n is -1");
     REFUSE(sgd, lips_sgd_args, s, a.lr = (double)INFINITY, "lr is inf");
-    lips_adam_args d = {.p = s.p, .g = s.g, .m = opcase_poisoned(c, 9), .v = opcase_poisoned(c, 9), .n = 9,
-                        .step = 1, .lr = 0.1, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8};
+    lips_adam_args d = {.p = s.p,
+                        .g = s.g,
+                        .m = opcase_poisoned(c, 9),
+                        .v = opcase_poisoned(c, 9),
+                        .n = 9,
+                        .step = 1,
+                        .lr = 0.1,
+                        .beta1 = 0.9,
+                        .beta2 = 0.999,
+                        .eps = 1e-8};
     REFUSE(adam, lips_adam_args, d, a.step = 0, "step is 0");
     REFUSE(adam, lips_adam_args, d, a.v = NULL, "v is NULL");
     REFUSE(adam, lips_adam_args, d, a.beta2 = 1, "beta2 1");
@@ -201,11 +232,11 @@ static void run(family_fn family, bool spatial)
     }
 }
 
-#define FAMILY(family, spatial)                                                \
-    static void test_##family(void **state)                                    \
-    {                                                                          \
-        (void)state;                                                           \
-        run(refuse_##family, spatial);                                         \
+#define FAMILY(family, spatial)                                                                    \
+    static void test_##family(void **state)                                                        \
+    {                                                                                              \
+        (void)state;                                                                               \
+        run(refuse_##family, spatial);                                                             \
     }
 FAMILY(linear, false)
 FAMILY(conv, true)
@@ -217,8 +248,9 @@ FAMILY(transfers, true)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_linear), cmocka_unit_test(test_conv),     cmocka_unit_test(test_simple),
-        cmocka_unit_test(test_bn),     cmocka_unit_test(test_training), cmocka_unit_test(test_transfers),
+        cmocka_unit_test(test_linear),   cmocka_unit_test(test_conv),
+        cmocka_unit_test(test_simple),   cmocka_unit_test(test_bn),
+        cmocka_unit_test(test_training), cmocka_unit_test(test_transfers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,12 +1,12 @@
 /*
- * Runs one network for the comparison with PyTorch (test_network.py) and writes everything it computed
- * in float64.
+ * Runs one network for the comparison with PyTorch (test_network.py) and writes everything it
+ * computed in float64.
  *
  * usage: driver BACKEND WEIGHTS INPUTS OUT model=mlp width=4 depth=1 classes=3 c=1 h=4 w=4
  *        batch_norm=0 loss=0 optimizer=sgd lr=0.1 momentum=0.9 weight_decay=0 steps=3 batch=4
  *
- * OUT: logits, loss, jacobian (N,K,D) and grad (P) in evaluation mode; grad_training; then params and
- * buffers after `steps` steps on consecutive batches. INPUTS: x (N,C,H,W), y (N) I64 or (N,K).
+ * OUT: logits, loss, jacobian (N,K,D) and grad (P) in evaluation mode; grad_training; then params
+ * and buffers after `steps` steps on consecutive batches. INPUTS: x (N,C,H,W), y (N) I64 or (N,K).
  */
 #include "nn/net.h"
 #include "train/weights.h"
@@ -61,9 +61,8 @@ static double *emit(run *r, const char *name, int ndim, int64_t a, int64_t b, in
 {
     int64_t count = a * (ndim > 1 ? b : 1) * (ndim > 2 ? c : 1);
     double *data = must_alloc((size_t)count * sizeof *data);
-    r->out[r->n_out++] =
-        (lips_st_out_tensor){.name = name, .dtype = LIPS_F64, .ndim = ndim, .shape = {a, b, c},
-                             .data = data};
+    r->out[r->n_out++] = (lips_st_out_tensor){
+        .name = name, .dtype = LIPS_F64, .ndim = ndim, .shape = {a, b, c}, .data = data};
     return data;
 }
 
@@ -89,10 +88,14 @@ static lips_status read_inputs(run *r, const char *path)
 
 static lips_status set_up(run *r, char **argv)
 {
-    r->spec = (lips_model_spec){.kind = option(argv, "model"), .width = integer(argv, "width"),
-                                .depth = integer(argv, "depth"), .classes = integer(argv, "classes"),
-                                .c = integer(argv, "c"), .h = integer(argv, "h"),
-                                .w = integer(argv, "w"), .batch_norm = integer(argv, "batch_norm")};
+    r->spec = (lips_model_spec){.kind = option(argv, "model"),
+                                .width = integer(argv, "width"),
+                                .depth = integer(argv, "depth"),
+                                .classes = integer(argv, "classes"),
+                                .c = integer(argv, "c"),
+                                .h = integer(argv, "h"),
+                                .w = integer(argv, "w"),
+                                .batch_norm = integer(argv, "batch_norm")};
     r->loss = (lips_loss_kind)integer(argv, "loss");
     r->adam = !strcmp(option(argv, "optimizer"), "adam");
     r->lr = strtod(option(argv, "lr"), NULL);
@@ -112,8 +115,9 @@ static lips_status set_up(run *r, char **argv)
     lips_st_free(f);
     LIPS_TRY(read_inputs(r, argv[3]));
     LIPS_TRY(r->ops->open(&r->be, 0));
-    LIPS_TRY(lips_exec_create(&r->ex, r->net, r->be,
-                              &(lips_exec_spec){.cap = r->n, .t = r->spec.classes, .training = true}));
+    LIPS_TRY(
+        lips_exec_create(&r->ex, r->net, r->be,
+                         &(lips_exec_spec){.cap = r->n, .t = r->spec.classes, .training = true}));
     void **vectors[] = {&r->params, &r->grads, &r->m, &r->v};
     for (int i = 0; i < 4; i++)
         LIPS_TRY(r->ops->alloc(r->be, vectors[i], (size_t)r->n_params * r->ops->real_bytes));
@@ -141,12 +145,15 @@ static lips_status gradient(run *r, int64_t first, int64_t b, bool training, dou
         LIPS_TRY(r->ops->download(r->be, logits, &z));
     LIPS_TRY(lips_exec_seed(r->ex, 1, &seed));
     LIPS_TRY(r->ops->alloc(r->be, &loss, (size_t)b * sizeof(double)));
-    LIPS_TRY(r->ops->loss(r->be,
-                          &(lips_loss_args){.kind = r->loss, .z = z,
-                                            .labels = r->labels ? r->labels + first : NULL,
-                                            .targets = r->targets
-                                                           ? r->targets + first * r->spec.classes : NULL,
-                                            .loss = loss, .dz = &seed, .scale = 1 / (double)b}));
+    LIPS_TRY(r->ops->loss(
+        r->be,
+        &(lips_loss_args){.kind = r->loss,
+                          .z = z,
+                          .labels = r->labels ? r->labels + first : NULL,
+                          .targets = r->targets ? r->targets + first * r->spec.classes : NULL,
+                          .loss = loss,
+                          .dz = &seed,
+                          .scale = 1 / (double)b}));
     LIPS_TRY(lips_exec_grad(r->ex, r->grads));
     LIPS_TRY(r->ops->sync(r->be));
     if (losses)
@@ -171,19 +178,31 @@ static lips_status step(run *r, int64_t number)
     int64_t first = number * r->batch % (r->n - r->batch + 1);
     LIPS_TRY(gradient(r, first, r->batch, true, NULL, NULL));
     if (r->adam)
-        return r->ops->adam(r->be, &(lips_adam_args){.p = r->params, .g = r->grads, .m = r->m, .v = r->v,
-                                                     .n = r->n_params, .step = number + 1, .lr = r->lr,
-                                                     .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8,
+        return r->ops->adam(r->be, &(lips_adam_args){.p = r->params,
+                                                     .g = r->grads,
+                                                     .m = r->m,
+                                                     .v = r->v,
+                                                     .n = r->n_params,
+                                                     .step = number + 1,
+                                                     .lr = r->lr,
+                                                     .beta1 = 0.9,
+                                                     .beta2 = 0.999,
+                                                     .eps = 1e-8,
                                                      .weight_decay = r->weight_decay});
-    return r->ops->sgd(r->be, &(lips_sgd_args){.p = r->params, .g = r->grads, .m = r->m,
-                                               .n = r->n_params, .lr = r->lr, .momentum = r->momentum,
+    return r->ops->sgd(r->be, &(lips_sgd_args){.p = r->params,
+                                               .g = r->grads,
+                                               .m = r->m,
+                                               .n = r->n_params,
+                                               .lr = r->lr,
+                                               .momentum = r->momentum,
                                                .weight_decay = r->weight_decay});
 }
 
 static lips_status work(run *r)
 {
     LIPS_TRY(push(r));
-    double *loss = emit(r, "loss", 1, r->n, 1, 1), *logits = emit(r, "logits", 2, r->n, r->spec.classes, 1);
+    double *loss = emit(r, "loss", 1, r->n, 1, 1),
+           *logits = emit(r, "logits", 2, r->n, r->spec.classes, 1);
     LIPS_TRY(gradient(r, 0, r->n, false, loss, logits));
     LIPS_TRY(r->ops->read(r->be, emit(r, "grad", 1, r->n_params, 1, 1), r->grads, 0, r->n_params));
     LIPS_TRY(jacobian(r));
@@ -194,7 +213,8 @@ static lips_status work(run *r)
     for (int64_t i = 0; i < r->steps; i++)
         LIPS_TRY(step(r, i));
     LIPS_TRY(r->ops->sync(r->be));
-    LIPS_TRY(r->ops->read(r->be, emit(r, "params", 1, r->n_params, 1, 1), r->params, 0, r->n_params));
+    LIPS_TRY(
+        r->ops->read(r->be, emit(r, "params", 1, r->n_params, 1, 1), r->params, 0, r->n_params));
     if (r->n_buffers)
         LIPS_TRY(r->ops->read(r->be, emit(r, "buffers", 1, r->n_buffers, 1, 1), r->buffers, 0,
                               r->n_buffers));

@@ -67,8 +67,8 @@ lips_status ref_bn_forward(lips_backend *be, const lips_bn_args *a)
 }
 
 /* out = gamma r (in - mean(in) - xhat mean(xhat in)) for one channel and one stacked value. */
-static void differential(const lips_bn_args *a, const lips_tensor *out, const lips_tensor *in, int64_t c,
-                         int64_t t)
+static void differential(const lips_bn_args *a, const lips_tensor *out, const lips_tensor *in,
+                         int64_t c, int64_t t)
 {
     channel st = statistics(a, c);
     double scale = ((const double *)a->gamma)[c] * st.r, mean = 0, along = 0;
@@ -112,8 +112,8 @@ lips_status ref_bn_vjp(lips_backend *be, const lips_bn_args *a)
 }
 
 /* Derivatives of <dy_t, y> with respect to gamma and beta of one channel, for one sample. */
-static void parameter_derivatives(const lips_bn_args *a, int64_t s, int64_t c, int64_t t, double *dgamma,
-                                  double *dbeta)
+static void parameter_derivatives(const lips_bn_args *a, int64_t s, int64_t c, int64_t t,
+                                  double *dgamma, double *dbeta)
 {
     channel st = statistics(a, c);
     *dgamma = *dbeta = 0;

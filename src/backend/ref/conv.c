@@ -8,8 +8,8 @@
 #include "backend/ref/ref.h"
 
 /* Stacked values of x at kernel place (i,j) of output place (p,q); NULL outside the image. */
-static const double *tap(const lips_conv_args *a, int64_t s, int64_t c, int64_t p, int64_t q, int64_t i,
-                         int64_t j)
+static const double *tap(const lips_conv_args *a, int64_t s, int64_t c, int64_t p, int64_t q,
+                         int64_t i, int64_t j)
 {
     int64_t row = p * a->geom.stride + i - a->geom.pad;
     int64_t col = q * a->geom.stride + j - a->geom.pad;
@@ -136,7 +136,8 @@ size_t ref_conv_workspace(lips_backend *be, const lips_conv_args *a)
     return (size_t)a->y.t * sizeof(double);
 }
 
-/* The definition: the Gram of the T rows of the sample's Jacobian, one column (weight) at a time. */
+/* The definition: the Gram of the T rows of the sample's Jacobian, one column (weight) at a time.
+ */
 lips_status ref_conv_gram(lips_backend *be, const lips_conv_args *a)
 {
     (void)be;

@@ -13,8 +13,8 @@ static int64_t argmax(const double *z, int64_t k)
     return best;
 }
 
-/* log sum exp z - z_y. The largest logit is taken out, the others are summed apart: where the label's
- * logit is far ahead the loss is their sum, which 1 + sum would lose. */
+/* log sum exp z - z_y. The largest logit is taken out, the others are summed apart: where the
+ * label's logit is far ahead the loss is their sum, which 1 + sum would lose. */
 static double cross_entropy(const double *z, int64_t k, int64_t y)
 {
     int64_t top = argmax(z, k);

@@ -24,7 +24,8 @@ lips_status ref_adam(lips_backend *be, const lips_adam_args *a)
     LIPS_TRY(lips_check_adam(a));
     double *p = a->p, *m = a->m, *v = a->v;
     const double *grad = a->g;
-    double correct1 = 1 - pow(a->beta1, (double)a->step), correct2 = 1 - pow(a->beta2, (double)a->step);
+    double correct1 = 1 - pow(a->beta1, (double)a->step),
+           correct2 = 1 - pow(a->beta2, (double)a->step);
     for (int64_t i = 0; i < a->n; i++) {
         double g = grad[i] + a->weight_decay * p[i];
         m[i] = a->beta1 * m[i] + (1 - a->beta1) * g;

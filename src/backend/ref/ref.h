@@ -19,7 +19,8 @@ static inline double *ref_at(const lips_tensor *t, int64_t s, int64_t c, int64_t
 static inline lips_status ref_layout(const char *op, const lips_tensor *t)
 {
     if (t->lanes != 1)
-        return lips_fail(LIPS_ERR_USAGE, "%s: lanes is %lld, must be 1 on ref", op, (long long)t->lanes);
+        return lips_fail(LIPS_ERR_USAGE, "%s: lanes is %lld, must be 1 on ref", op,
+                         (long long)t->lanes);
     return LIPS_OK;
 }
 
@@ -36,12 +37,14 @@ lips_status ref_copy(lips_backend *be, void *dst, const void *src, size_t bytes)
 lips_status ref_diff_sumsq(lips_backend *be, double *out, const void *a, const void *b, int64_t n);
 int64_t ref_plan_lanes(lips_backend *be, int64_t cap, bool spatial);
 size_t ref_tensor_bytes(lips_backend *be, const lips_tensor *t);
-lips_status ref_upload(lips_backend *be, const lips_tensor *dst, const float *src, const int64_t *idx);
+lips_status ref_upload(lips_backend *be, const lips_tensor *dst, const float *src,
+                       const int64_t *idx);
 lips_status ref_upload_f64(lips_backend *be, const lips_tensor *dst, const double *src);
 lips_status ref_download(lips_backend *be, double *dst, const lips_tensor *src);
 lips_status ref_fill(lips_backend *be, const lips_tensor *dst, double value);
 lips_status ref_eye(lips_backend *be, const lips_tensor *dst, double scale);
-lips_status ref_add(lips_backend *be, const lips_tensor *y, const lips_tensor *a, const lips_tensor *b);
+lips_status ref_add(lips_backend *be, const lips_tensor *y, const lips_tensor *a,
+                    const lips_tensor *b);
 
 /* linear.c */
 lips_status ref_linear_forward(lips_backend *be, const lips_linear_args *a);

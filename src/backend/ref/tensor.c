@@ -116,7 +116,8 @@ static void clear_unused(const lips_tensor *t)
     memset((double *)t->data + t->b * n, 0, (size_t)((t->cap - t->b) * n) * sizeof(double));
 }
 
-lips_status ref_upload(lips_backend *be, const lips_tensor *dst, const float *src, const int64_t *idx)
+lips_status ref_upload(lips_backend *be, const lips_tensor *dst, const float *src,
+                       const int64_t *idx)
 {
     (void)be;
     LIPS_TRY(lips_check_transfer("upload", dst, src, true));
@@ -186,7 +187,8 @@ lips_status ref_eye(lips_backend *be, const lips_tensor *dst, double scale)
     return LIPS_OK;
 }
 
-lips_status ref_add(lips_backend *be, const lips_tensor *y, const lips_tensor *a, const lips_tensor *b)
+lips_status ref_add(lips_backend *be, const lips_tensor *y, const lips_tensor *a,
+                    const lips_tensor *b)
 {
     (void)be;
     LIPS_TRY(lips_check_add(y, a, b));
