@@ -16,7 +16,8 @@ enum { LOGITS_BATCH = 64 };
 lips_status lips_api_check_samples(const lips_samples *s)
 {
     if (!s->x || s->n < 1)
-        return lips_fail(LIPS_ERR_USAGE, "no samples: x is %s, n = %" PRId64, s->x ? "given" : "NULL", s->n);
+        return lips_fail(LIPS_ERR_USAGE, "no samples: x is %s, n = %" PRId64,
+                         s->x ? "given" : "NULL", s->n);
     return LIPS_OK;
 }
 
@@ -58,7 +59,8 @@ lips_status lips_model_logits(const lips_model *m, double *logits, const lips_sa
     LIPS_TRY_GOTO(st, ops->open(&be, 0), out);
     LIPS_TRY_GOTO(st, put(be, &params, m->params, lips_net_params(m->net)), out);
     LIPS_TRY_GOTO(st, put(be, &buffers, m->buffers, lips_net_buffers(m->net)), out);
-    LIPS_TRY_GOTO(st, lips_exec_create(&ex, m->net, be, &(lips_exec_spec){.cap = LOGITS_BATCH}), out);
+    LIPS_TRY_GOTO(st, lips_exec_create(&ex, m->net, be, &(lips_exec_spec){.cap = LOGITS_BATCH}),
+                  out);
     lips_exec_set_params(ex, params, buffers);
     LIPS_TRY_GOTO(st, run_logits(m, be, ex, logits, in), out);
 out:
@@ -95,12 +97,20 @@ lips_status lips_model_measure(lips_results **out, const lips_model *m, const li
     *out = NULL;
     LIPS_TRY(lips_api_check_samples(&what->inputs));
     lips_measure_args a = {
-        .threads = what->threads > 0 ? what->threads : cores > 0 ? (int)cores : 1,
-        .network = {.net = m->net, .params = m->params, .buffers = m->buffers, .init = m->init,
+        .threads = what->threads > 0 ? what->threads
+                   : cores > 0       ? (int)cores
+                                     : 1,
+        .network = {.net = m->net,
+                    .params = m->params,
+                    .buffers = m->buffers,
+                    .init = m->init,
                     .epoch = m->epoch,
                     .loss = what->squared_loss ? LIPS_LOSS_MSE : LIPS_LOSS_CROSS_ENTROPY},
-        .inputs = {.n = what->inputs.n, .x = what->inputs.x, .label = what->inputs.labels,
-                   .target = what->inputs.targets, .split = what->split},
+        .inputs = {.n = what->inputs.n,
+                   .x = what->inputs.x,
+                   .label = what->inputs.labels,
+                   .target = what->inputs.targets,
+                   .split = what->split},
         .per_sample = what->per_sample};
     LIPS_TRY(lips_api_backend(&a.ops, what->backend));
     LIPS_TRY(lips_metrics_parse(&a.metrics, what->metrics ? what->metrics : ""));
@@ -137,14 +147,23 @@ lips_result lips_results_get(const lips_results *r, int64_t i)
     if (i < 0 || i >= r->m.n_records)
         return (lips_result){.form = LIPS_RESULT_NONE};
     const lips_record *c = &r->m.records[i];
-    return (lips_result){
-        .quantity = c->quantity, .norm = c->norm, .output = c->output, .layer = c->layer,
-        .layer_name = c->layer_name,
-        .form = c->form == LIPS_FORM_VALUE   ? LIPS_RESULT_VALUE
-                : c->form == LIPS_FORM_STATS ? LIPS_RESULT_STATS
-                                             : LIPS_RESULT_NONE,
-        .n = c->n, .value = c->value, .mean = c->mean, .std_err = c->std_err, .min = c->min,
-        .median = c->median, .q90 = c->q90, .max = c->max, .reason = c->reason};
+    return (lips_result){.quantity = c->quantity,
+                         .norm = c->norm,
+                         .output = c->output,
+                         .layer = c->layer,
+                         .layer_name = c->layer_name,
+                         .form = c->form == LIPS_FORM_VALUE   ? LIPS_RESULT_VALUE
+                                 : c->form == LIPS_FORM_STATS ? LIPS_RESULT_STATS
+                                                              : LIPS_RESULT_NONE,
+                         .n = c->n,
+                         .value = c->value,
+                         .mean = c->mean,
+                         .std_err = c->std_err,
+                         .min = c->min,
+                         .median = c->median,
+                         .q90 = c->q90,
+                         .max = c->max,
+                         .reason = c->reason};
 }
 
 const char *lips_results_json(const lips_results *r, int64_t i)

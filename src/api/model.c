@@ -22,7 +22,8 @@ lips_status lips_api_backend(const lips_ops **out, const char *name)
     char known[256] = "";
     for (int i = 0; lips_backends[i]; i++) {
         size_t used = strlen(known);
-        snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "", lips_backends[i]->name);
+        snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "",
+                 lips_backends[i]->name);
     }
     return lips_fail(LIPS_ERR_USAGE, "no backend '%s'; there are %s", name, known);
 }
@@ -45,15 +46,20 @@ static lips_status meta_int(const lips_st_file *f, const char *key, int64_t *out
 static lips_status spec_from_file(lips_model_spec *spec, const lips_st_file *f)
 {
     int used = 0;
-    const char *input = lips_st_meta(f, "lipsweep.input"), *norm = lips_st_meta(f, "lipsweep.batch_norm");
+    const char *input = lips_st_meta(f, "lipsweep.input"),
+               *norm = lips_st_meta(f, "lipsweep.batch_norm");
     spec->kind = lips_st_meta(f, "lipsweep.model");
     if (!spec->kind)
-        return lips_fail(LIPS_ERR_USAGE, "%s does not say what network it holds; give kind, width, depth, "
-                         "classes and input shape", lips_st_label(f));
+        return lips_fail(LIPS_ERR_USAGE,
+                         "%s does not say what network it holds; give kind, width, depth, "
+                         "classes and input shape",
+                         lips_st_label(f));
     LIPS_TRY(meta_int(f, "lipsweep.width", &spec->width));
     LIPS_TRY(meta_int(f, "lipsweep.depth", &spec->depth));
     LIPS_TRY(meta_int(f, "lipsweep.classes", &spec->classes));
-    if (!input || sscanf(input, "%" SCNd64 "x%" SCNd64 "x%" SCNd64 "%n", &spec->c, &spec->h, &spec->w, &used) != 3 ||
+    if (!input ||
+        sscanf(input, "%" SCNd64 "x%" SCNd64 "x%" SCNd64 "%n", &spec->c, &spec->h, &spec->w,
+               &used) != 3 ||
         input[used])
         return lips_fail(LIPS_ERR_DATA, "%s: metadata lipsweep.input is '%s', expected CxHxW",
                          lips_st_label(f), input ? input : "");
@@ -85,15 +91,21 @@ out:
 
 static lips_status load(lips_model *m, const lips_model_args *a, const lips_st_file *f)
 {
-    lips_model_spec spec = {.kind = a->kind, .width = a->width, .depth = a->depth, .classes = a->classes,
-                            .c = a->channels, .h = a->height, .w = a->width_pixels,
+    lips_model_spec spec = {.kind = a->kind,
+                            .width = a->width,
+                            .depth = a->depth,
+                            .classes = a->classes,
+                            .c = a->channels,
+                            .h = a->height,
+                            .w = a->width_pixels,
                             .batch_norm = a->batch_norm};
     m->epoch = -1;
     if (lips_st_meta(f, "lipsweep.epoch"))
         LIPS_TRY(meta_int(f, "lipsweep.epoch", &m->epoch));
     if (!a->kind) {
         if (a->width || a->depth || a->classes || a->channels || a->height || a->width_pixels)
-            return lips_fail(LIPS_ERR_USAGE, "%s: a description without a kind of network", a->path);
+            return lips_fail(LIPS_ERR_USAGE, "%s: a description without a kind of network",
+                             a->path);
         LIPS_TRY(spec_from_file(&spec, f));
     }
     LIPS_TRY(lips_net_create(&m->net, &spec));
@@ -140,10 +152,17 @@ void lips_model_free(lips_model *m)
 lips_model_info lips_model_describe(const lips_model *m)
 {
     const lips_model_spec *s = lips_net_spec(m->net);
-    return (lips_model_info){.kind = s->kind, .width = s->width, .depth = s->depth, .classes = s->classes,
-                             .channels = s->c, .height = s->h, .width_pixels = s->w,
-                             .batch_norm = s->batch_norm, .parameters = lips_net_params(m->net),
-                             .layers = lips_net_layers(m->net), .epoch = m->epoch};
+    return (lips_model_info){.kind = s->kind,
+                             .width = s->width,
+                             .depth = s->depth,
+                             .classes = s->classes,
+                             .channels = s->c,
+                             .height = s->h,
+                             .width_pixels = s->w,
+                             .batch_norm = s->batch_norm,
+                             .parameters = lips_net_params(m->net),
+                             .layers = lips_net_layers(m->net),
+                             .epoch = m->epoch};
 }
 
 const char *lips_model_layer_name(const lips_model *m, int64_t l)

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int parts(const lips_plan *p, int item)
+static int parts(const lips_survey *p, int item)
 {
     return item == LIPS_ITEM_INPUT || item == LIPS_ITEM_NORM ? 1 : p->layers;
 }
@@ -30,7 +30,7 @@ static lips_status take(double **dst, int64_t count, size_t *bytes)
     return LIPS_OK;
 }
 
-static lips_status take_host(lips_block *b, const lips_plan *p, size_t *bytes)
+static lips_status take_host(lips_block *b, const lips_survey *p, size_t *bytes)
 {
     int64_t cap = p->block, k = p->k;
     LIPS_TRY(take(b ? &b->logits : NULL, cap * k, bytes));
@@ -57,14 +57,30 @@ static lips_status take_host(lips_block *b, const lips_plan *p, size_t *bytes)
     return LIPS_OK;
 }
 
-static lips_exec_spec exec_spec(const lips_plan *p)
+static lips_exec_spec exec_spec(const lips_survey *p)
 {
     /* Activation norms come from the visitor, so they need a backward pass of any kind. */
     bool any = p->full || p->one || (p->needs & LIPS_NEED_ACT);
     return (lips_exec_spec){.cap = p->block, .t = p->full ? p->k : any ? 1 : 0};
 }
 
-lips_status lips_block_plan_bytes(const lips_plan *p, size_t *bytes)
+/* The cotangents behind the first layer's factor, shaped as those at its output. */
+static lips_tensor through_factor(const lips_survey *p, lips_backend *be, int64_t t)
+{
+    int64_t o = lips_net_layer(p->net, 1)->o;
+    int64_t lanes = be->ops->plan_lanes(be, p->block, false);
+    return (lips_tensor){
+        .cap = p->block, .b = p->block, .c = o, .h = 1, .w = 1, .t = t, .lanes = lanes};
+}
+
+static size_t factor_bytes(const lips_survey *p, lips_backend *be, int64_t t)
+{
+    int64_t o = lips_net_layer(p->net, 1)->o;
+    lips_tensor x = through_factor(p, be, t);
+    return (size_t)(o * o) * be->ops->real_bytes + be->ops->tensor_bytes(be, &x);
+}
+
+lips_status lips_block_plan_bytes(const lips_survey *p, size_t *bytes)
 {
     const lips_ops *ops = p->args->ops;
     lips_exec_spec spec = exec_spec(p);
@@ -74,6 +90,7 @@ lips_status lips_block_plan_bytes(const lips_plan *p, size_t *bytes)
     LIPS_TRY(take_host(NULL, p, bytes));
     LIPS_TRY(ops->open(&be, p->args->device));
     lips_status st = lips_exec_plan_bytes(p->net, be, &spec, &exec);
+    *bytes += p->triangle ? factor_bytes(p, be, spec.t) : 0;
     ops->close(be);
     *bytes += exec + (size_t)(lips_net_params(p->net) + lips_net_buffers(p->net)) * ops->real_bytes;
     return st;
@@ -89,7 +106,15 @@ static lips_status put(lips_backend *be, void **dst, const double *host, int64_t
     return LIPS_OK;
 }
 
-lips_status lips_block_create(lips_block **out, const lips_plan *p)
+static lips_status take_factor(lips_block *b, int64_t t)
+{
+    int64_t o = lips_net_layer(b->survey->net, 1)->o;
+    lips_tensor x = through_factor(b->survey, b->be, t);
+    LIPS_TRY(put(b->be, &b->factor, b->survey->first_factor, o * o));
+    return b->be->ops->alloc(b->be, &b->through, b->be->ops->tensor_bytes(b->be, &x));
+}
+
+lips_status lips_block_create(lips_block **out, const lips_survey *p)
 {
     const lips_network_view *net = &p->args->network;
     lips_exec_spec spec = exec_spec(p);
@@ -99,7 +124,7 @@ lips_status lips_block_create(lips_block **out, const lips_plan *p)
     lips_block *b = calloc(1, sizeof *b);
     if (!b)
         return lips_fail(LIPS_ERR_MEMORY, "measure: out of memory for a block");
-    b->plan = p;
+    b->survey = p;
     b->cap = p->block;
     b->k = p->k;
     LIPS_TRY_GOTO(st, take_host(b, p, &bytes), out);
@@ -108,6 +133,8 @@ lips_status lips_block_create(lips_block **out, const lips_plan *p)
     LIPS_TRY_GOTO(st, put(b->be, &b->buffers, net->buffers, lips_net_buffers(net->net)), out);
     LIPS_TRY_GOTO(st, lips_exec_create(&b->exec, net->net, b->be, &spec), out);
     lips_exec_set_params(b->exec, b->params, b->buffers);
+    if (p->triangle)
+        LIPS_TRY_GOTO(st, take_factor(b, spec.t), out);
     *out = b;
     b = NULL;
 out:
@@ -121,10 +148,10 @@ void lips_block_free(lips_block *b)
         return;
     lips_exec_free(b->exec);
     if (b->be) {
-        if (b->params)
-            b->be->ops->release(b->be, b->params);
-        if (b->buffers)
-            b->be->ops->release(b->be, b->buffers);
+        void *device[] = {b->params, b->buffers, b->factor, b->through};
+        for (size_t i = 0; i < sizeof device / sizeof *device; i++)
+            if (device[i])
+                b->be->ops->release(b->be, device[i]);
         b->be->ops->close(b->be);
     }
     free(b->logits), free(b->p), free(b->rest), free(b->u), free(b->loss);
@@ -152,7 +179,7 @@ void lips_block_loss_sq(const lips_block *b, int item, int layer, double *out)
 /* Logits to p, loss and dL/dz, in f64. */
 static void head(lips_block *b)
 {
-    const lips_plan *p = b->plan;
+    const lips_survey *p = b->survey;
     const lips_inputs *in = &p->args->inputs;
     bool squared = p->args->network.loss == LIPS_LOSS_MSE;
     for (int64_t i = 0; i < b->b; i++) {
@@ -160,11 +187,12 @@ static void head(lips_block *b)
         lips_softmax(b->p + i * b->k, b->rest + i * b->k, z, b->k);
         if (p->no_loss)
             continue;
-        int64_t y = p->no_class ? -1 : lips_plan_class(p, b->first + i);
+        int64_t y = p->no_class ? -1 : lips_survey_class(p, b->first + i);
         double *u = b->u + i * b->k, loss = 0;
         for (int64_t j = 0; j < b->k; j++) {
-            double target = in->target ? (double)in->target[lips_plan_row(p, b->first + i) * b->k + j]
-                                       : (double)(j == y);
+            double target = in->target
+                                ? (double)in->target[lips_survey_row(p, b->first + i) * b->k + j]
+                                : (double)(j == y);
             if (squared)
                 u[j] = z[j] - target;
             else
@@ -183,6 +211,20 @@ static double *gram_of(lips_block *b, int item, int layer)
     return b->full[item] ? b->full[item] + part * b->cap * b->k * b->k : NULL;
 }
 
+/* G at the input from the cotangents at the first layer's output (triangle.h). */
+static lips_status input_gram(lips_block *b, const lips_tensor *delta)
+{
+    const lips_ops *ops = b->be->ops;
+    double *g = gram_of(b, LIPS_ITEM_INPUT, 0);
+    lips_tensor through = *delta;
+    through.data = b->through;
+    if (!g)
+        return LIPS_OK;
+    LIPS_TRY(
+        ops->linear_vjp(b->be, &(lips_linear_args){.y = *delta, .x = through, .w = b->factor}));
+    return ops->gram(b->be, &(lips_gram_args){.x = through, .g = g});
+}
+
 static lips_status visit(void *user, const lips_layer_event *event)
 {
     lips_block *b = user;
@@ -190,6 +232,8 @@ static lips_status visit(void *user, const lips_layer_event *event)
     double *in = gram_of(b, LIPS_ITEM_IN, event->layer);
     double *weight = gram_of(b, LIPS_ITEM_WEIGHT, event->layer);
     double *bias = gram_of(b, LIPS_ITEM_BIAS, event->layer);
+    if (event->layer == 1 && b->survey->triangle)
+        LIPS_TRY(input_gram(b, &event->delta));
     if (in)
         LIPS_TRY(ops->gram(b->be, &(lips_gram_args){.x = *event->dx, .g = in}));
     if (weight || bias)
@@ -207,30 +251,30 @@ static lips_status backward(lips_block *b, unsigned items, int64_t t, bool loss_
 {
     const lips_ops *ops = b->be->ops;
     unsigned layers = LIPS_NEED_IN | LIPS_NEED_WEIGHT | LIPS_NEED_BIAS;
+    bool triangle = b->survey->triangle && wants(items, LIPS_ITEM_INPUT);
     lips_tensor dx;
     b->in_loss_pass = loss_pass;
     for (int item = 0; item < LIPS_ITEMS; item++)
         if (wants(items, item))
             memset(gram_of(b, item, 0), 0,
-                   (size_t)(parts(b->plan, item) * b->cap * t * t) * sizeof(double));
+                   (size_t)(parts(b->survey, item) * b->cap * t * t) * sizeof(double));
     lips_vjp_args a = {
         .t = t,
-        .want_input = wants(items, LIPS_ITEM_INPUT),
+        .want_input = wants(items, LIPS_ITEM_INPUT) && !triangle,
         .dx = &dx,
-        .visit = (items & layers) || b->act ? visit : NULL,
+        .visit = (items & layers) || triangle || b->act ? visit : NULL,
         .want_dx = wants(items, LIPS_ITEM_IN),
         .user = b,
         .theta_norm = wants(items, LIPS_ITEM_NORM) ? gram_of(b, LIPS_ITEM_NORM, 0) : NULL,
     };
     LIPS_TRY(lips_exec_vjp(b->exec, &a));
     if (a.want_input)
-        LIPS_TRY(ops->gram(b->be,
-                           &(lips_gram_args){.x = dx, .g = gram_of(b, LIPS_ITEM_INPUT, 0)}));
+        LIPS_TRY(ops->gram(b->be, &(lips_gram_args){.x = dx, .g = gram_of(b, LIPS_ITEM_INPUT, 0)}));
     return ops->sync(b->be);
 }
 
-/* The loss's cotangent, scaled to a largest entry of 1: at interpolation dL/dz is far below what a float's
- * products can hold. */
+/* The loss's cotangent, scaled to a largest entry of 1: at interpolation dL/dz is far below what a
+ * float's products can hold. */
 static lips_status loss_pass(lips_block *b)
 {
     lips_tensor seed;
@@ -245,9 +289,9 @@ static lips_status loss_pass(lips_block *b)
     }
     LIPS_TRY(lips_exec_seed(b->exec, 1, &seed));
     LIPS_TRY(b->be->ops->upload_f64(b->be, &seed, b->seed));
-    LIPS_TRY(backward(b, b->plan->one, 1, true));
+    LIPS_TRY(backward(b, b->survey->one, 1, true));
     for (int item = 0; item < LIPS_ITEMS; item++)
-        for (int part = 0; b->one[item] && part < parts(b->plan, item); part++)
+        for (int part = 0; b->one[item] && part < parts(b->survey, item); part++)
             for (int64_t i = 0; i < b->b; i++)
                 b->one[item][part * b->cap + i] *= b->unit[i] * b->unit[i];
     return LIPS_OK;
@@ -255,7 +299,7 @@ static lips_status loss_pass(lips_block *b)
 
 static lips_status passes(lips_block *b)
 {
-    const lips_plan *p = b->plan;
+    const lips_survey *p = b->survey;
     const lips_ops *ops = b->be->ops;
     lips_tensor logits, seed;
     lips_tensor *input = lips_exec_input(b->exec);
@@ -279,16 +323,35 @@ static lips_status passes(lips_block *b)
     return LIPS_OK;
 }
 
-/* Has sample i a non-finite input or logit? ReLU and its mask may swallow a NaN on the way, and what comes out
- * then looks like a number. */
+/* Four floats at a time (what every x86-64 has), by their exponent bits: the narrowest network
+ * passes a sample in 30 us, and a branch for each of its pixels would show. */
+static bool all_finite(const float *x, int64_t n)
+{
+    typedef int32_t bits __attribute__((vector_size(16)));
+    bits bad = {0};
+    int64_t i = 0;
+    for (; i + 4 <= n; i += 4) {
+        bits v;
+        memcpy(&v, x + i, sizeof v);
+        bad |= (v & 0x7f800000) == 0x7f800000;
+    }
+    int any = 0;
+    for (int j = 0; j < 4; j++)
+        any |= bad[j];
+    for (; i < n; i++)
+        any |= !isfinite(x[i]);
+    return !any;
+}
+
+/* Has sample i a non-finite input or logit? ReLU and its mask may swallow a NaN on the way, and
+ * what comes out then looks like a number. */
 static bool broken(const lips_block *b, int64_t i)
 {
-    const lips_plan *p = b->plan;
+    const lips_survey *p = b->survey;
     int64_t features = lips_tensor_features(lips_exec_input(b->exec));
-    const float *x = p->args->inputs.x + lips_plan_row(p, b->first + i) * features;
-    for (int64_t j = 0; j < features; j++)
-        if (!isfinite(x[j]))
-            return true;
+    const float *x = p->args->inputs.x + lips_survey_row(p, b->first + i) * features;
+    if (!all_finite(x, features))
+        return true;
     for (int64_t j = 0; j < b->k; j++)
         if (!isfinite(b->logits[i * b->k + j]))
             return true;
@@ -297,7 +360,7 @@ static bool broken(const lips_block *b, int64_t i)
 
 lips_status lips_block_run(lips_block *b, int64_t first)
 {
-    const lips_plan *p = b->plan;
+    const lips_survey *p = b->survey;
     b->first = first;
     b->b = p->n - first < b->cap ? p->n - first : b->cap;
     LIPS_TRY(passes(b));

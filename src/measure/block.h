@@ -1,41 +1,46 @@
 /*
- * measure/block.h - one block of samples on one backend handle: forward, stacked vjps, Grams; and the host-side
- * results that the series are evaluated from.
+ * measure/block.h - one block of samples on one backend handle: forward, stacked vjps, Grams; and
+ * the host-side results that the series are evaluated from.
  */
 #ifndef LIPS_MEASURE_BLOCK_H
 #define LIPS_MEASURE_BLOCK_H
 
-#include "measure/plan.h"
+#include "measure/survey.h"
 
-/* Everything here belongs to one thread. Per-layer arrays have one part per layer, network-wide ones one. */
+/* Everything here belongs to one thread. Per-layer arrays have one part per layer, network-wide
+ * ones one. */
 struct lips_block {
-    const lips_plan *plan;
-    int64_t first, b;           /* samples first..first+b-1 of the plan */
+    const lips_survey *survey;
+    int64_t first, b; /* samples first..first+b-1 of the survey */
     int64_t cap, k;
-    double *logits, *p, *rest;  /* (cap,K); rest = 1 - p */
-    double *u;                  /* (cap,K) dL/dz; NULL without a loss */
-    double *loss;               /* (cap) */
-    double *full[LIPS_ITEMS];   /* (parts,cap,K,K) Grams of the K cotangents; NULL: not wanted */
-    double *one[LIPS_ITEMS];    /* (parts,cap) of the loss's; NULL: not wanted */
-    double *act;                /* (L,cap) squared norms of the layers' inputs; NULL: not wanted */
-    double *maps;               /* (cap,K,K) */
-    double *work;               /* (2,K,K) */
-    double *eigen;              /* lips_eigen_scratch(K) */
+    double *logits, *p, *rest; /* (cap,K); rest = 1 - p */
+    double *u;                 /* (cap,K) dL/dz; NULL without a loss */
+    double *loss;              /* (cap) */
+    double *full[LIPS_ITEMS];  /* (parts,cap,K,K) Grams of the K cotangents; NULL: not wanted */
+    double *one[LIPS_ITEMS];   /* (parts,cap) of the loss's; NULL: not wanted */
+    double *act;               /* (L,cap) squared norms of the layers' inputs; NULL: not wanted */
+    double *maps;              /* (cap,K,K) */
+    double *work;              /* (2,K,K) */
+    double *eigen;             /* lips_eigen_scratch(K) */
 
     /* device side */
     lips_backend *be;
     lips_exec *exec;
     void *params, *buffers;
-    double *seed, *unit;        /* (cap,K) loss cotangents scaled to a largest entry of 1; (cap) their scales */
-    bool in_loss_pass;               /* the loss pass is running (which of full, one the visitor fills) */
+    void *factor,
+        *through; /* first layer's triangular factor, and the cotangents behind it; or NULL */
+    double *seed,
+        *unit; /* (cap,K) loss cotangents scaled to a largest entry of 1; (cap) their scales */
+    bool in_loss_pass; /* the loss pass is running (which of full, one the visitor fills) */
 };
 
-lips_status lips_block_create(lips_block **out, const lips_plan *plan);
+lips_status lips_block_create(lips_block **out, const lips_survey *survey);
 void lips_block_free(lips_block *b);
 /* Bytes that lips_block_create takes on host and device, without taking them. */
-lips_status lips_block_plan_bytes(const lips_plan *plan, size_t *bytes);
+lips_status lips_block_plan_bytes(const lips_survey *survey, size_t *bytes);
 
-/* Runs samples first..first+b-1 through the passes and fills the series' vectors at their places. */
+/* Runs samples first..first+b-1 through the passes and fills the series' vectors at their places.
+ */
 lips_status lips_block_run(lips_block *b, int64_t first);
 
 /* Part of an item: layer 1..L for per-layer items, 0 otherwise. (b,K,K) and (b). */

@@ -7,7 +7,7 @@
 
 lips_record lips_emit_base(const lips_emit *e, int row, int layer, bool host)
 {
-    const lips_measure_args *a = e->plan->args;
+    const lips_measure_args *a = e->survey->args;
     lips_record r = lips_record_init(lips_quantities[row].name);
     r.layer = layer;
     r.layer_name = layer ? e->names[layer] : NULL;
@@ -16,7 +16,7 @@ lips_record lips_emit_base(const lips_emit *e, int row, int layer, bool host)
     r.precision = host || a->ops->real_bytes == 8 ? "float64" : "float32";
     if (!host) {
         r.split = e->split;
-        r.n = e->plan->n;
+        r.n = e->survey->n;
         r.has_seed = a->inputs.has_seed;
         r.seed = a->inputs.seed;
     }
@@ -52,7 +52,7 @@ static lips_record of_series(const lips_emit *e, const lips_series *s, int v)
 
 static lips_status emit_stats(lips_emit *e, int row)
 {
-    const lips_plan *p = e->plan;
+    const lips_survey *p = e->survey;
     for (int i = 0; i < p->n_series; i++) {
         const lips_series *s = &p->series[i];
         for (int v = 0; s->row == row && v < s->n_v; v++) {
@@ -70,41 +70,42 @@ static lips_status emit_stats(lips_emit *e, int row)
 
 lips_status lips_emit_mean(lips_emit *e, int row)
 {
-    const lips_series *s = lips_plan_find(e->plan, lips_quantities[row].name, 0);
+    const lips_series *s = lips_survey_find(e->survey, lips_quantities[row].name, 0);
     lips_record r = of_series(e, s, 0);
     if (!s->reason) {
         r.form = LIPS_FORM_VALUE;
-        for (int64_t i = 0; i < e->plan->n; i++)
+        for (int64_t i = 0; i < e->survey->n; i++)
             r.value += s->v[0][i];
-        r.value /= (double)e->plan->n;
+        r.value /= (double)e->survey->n;
     }
     return lips_emit_add(e, &r);
 }
 
 lips_status lips_emit_loss_max(lips_emit *e, int row)
 {
-    const lips_series *s = lips_plan_find(e->plan, "loss", 0);
+    const lips_series *s = lips_survey_find(e->survey, "loss", 0);
     lips_record r = lips_emit_base(e, row, 0, false);
     r.form = s->reason ? LIPS_FORM_NULL : LIPS_FORM_VALUE;
     r.reason = s->reason;
     r.value = s->reason ? 0 : s->v[0][0];
-    for (int64_t i = 1; !s->reason && i < e->plan->n; i++)
+    for (int64_t i = 1; !s->reason && i < e->survey->n; i++)
         r.value = s->v[0][i] > r.value || isnan(s->v[0][i]) ? s->v[0][i] : r.value;
     return lips_emit_add(e, &r);
 }
 
-/* Below this a sample's cross-entropy has no curvature in the logits that training could use (QUANTITIES, H). */
+/* Below this a sample's cross-entropy has no curvature in the logits that training could use
+ * (QUANTITIES, H). */
 static const double DEGENERATE = 1e-6;
 
 lips_status lips_emit_degenerate(lips_emit *e, int row)
 {
-    const lips_series *s = lips_plan_find(e->plan, "logit_hessian.max", 0);
+    const lips_series *s = lips_survey_find(e->survey, "logit_hessian.max", 0);
     lips_record r = lips_emit_base(e, row, 0, false);
     r.form = s->reason ? LIPS_FORM_NULL : LIPS_FORM_VALUE;
     r.reason = s->reason;
-    for (int64_t i = 0; !s->reason && i < e->plan->n; i++)
+    for (int64_t i = 0; !s->reason && i < e->survey->n; i++)
         r.value += s->v[0][i] < DEGENERATE;
-    r.value /= (double)e->plan->n;
+    r.value /= (double)e->survey->n;
     return lips_emit_add(e, &r);
 }
 
@@ -118,7 +119,7 @@ static void sample_name(char *buf, size_t size, const lips_record *r)
 
 static lips_status emit_samples(lips_emit *e)
 {
-    const lips_plan *p = e->plan;
+    const lips_survey *p = e->survey;
     lips_measurement *m = e->out;
     size_t vectors = 0;
     for (int i = 0; i < p->n_series; i++)
@@ -146,7 +147,7 @@ static lips_status emit_samples(lips_emit *e)
 /* Names outlive the network and the caller's strings: one block, table of pointers first. */
 static lips_status keep_names(lips_emit *e)
 {
-    const lips_plan *p = e->plan;
+    const lips_survey *p = e->survey;
     const char *split = p->args->inputs.split ? p->args->inputs.split : "inputs";
     size_t table = (size_t)(p->layers + 1) * sizeof(char *);
     size_t bytes = table + (size_t)p->layers * LIPS_NAME_MAX + strlen(split) + 1;
@@ -167,9 +168,9 @@ static lips_status keep_names(lips_emit *e)
     return LIPS_OK;
 }
 
-lips_status lips_emit_all(lips_measurement *out, const lips_plan *p)
+lips_status lips_emit_all(lips_measurement *out, const lips_survey *p)
 {
-    lips_emit e = {.plan = p, .out = out};
+    lips_emit e = {.survey = p, .out = out};
     lips_status st = LIPS_OK;
     out->n = p->n;
     LIPS_TRY_GOTO(st, keep_names(&e), out);

@@ -1,4 +1,5 @@
-/* Records that come from the weights: their norms, the layer inequality, distance from initialisation. */
+/* Records that come from the weights: their norms, the layer inequality, distance from
+ * initialisation. */
 #include "measure/emit.h"
 
 #include <math.h>
@@ -7,8 +8,8 @@
 static const double *weight_of(const lips_emit *e, const double *params, int layer, int64_t *count)
 {
     const lips_segment *segments;
-    lips_net_segments(e->plan->net, &segments);
-    const lips_segment *s = &segments[lips_net_layer(e->plan->net, layer)->weight];
+    lips_net_segments(e->survey->net, &segments);
+    const lips_segment *s = &segments[lips_net_layer(e->survey->net, layer)->weight];
     *count = s->count;
     return params + s->offset;
 }
@@ -38,9 +39,9 @@ static lips_status operator_norm(lips_emit *e, int layer)
 {
     lips_layer_norms *n = &e->norms[layer];
     int64_t count;
-    const double *w = weight_of(e, e->plan->args->network.params, layer, &count);
+    const double *w = weight_of(e, e->survey->args->network.params, layer, &count);
     if (!n->has_op)
-        LIPS_TRY(lips_layer_spectral(&n->op, lips_net_layer(e->plan->net, layer), w));
+        LIPS_TRY(lips_layer_spectral(&n->op, lips_net_layer(e->survey->net, layer), w));
     n->has_op = true;
     return LIPS_OK;
 }
@@ -48,11 +49,11 @@ static lips_status operator_norm(lips_emit *e, int layer)
 lips_status lips_emit_weight_norm(lips_emit *e, int row)
 {
     const char *name = lips_quantities[row].name;
-    for (int l = 1; l <= e->plan->layers; l++) {
-        const lips_layer_info *info = lips_net_layer(e->plan->net, l);
+    for (int l = 1; l <= e->survey->layers; l++) {
+        const lips_layer_info *info = lips_net_layer(e->survey->net, l);
         lips_record r = lips_emit_base(e, row, l, true);
         int64_t count;
-        const double *w = weight_of(e, e->plan->args->network.params, l, &count);
+        const double *w = weight_of(e, e->survey->args->network.params, l, &count);
         lips_spectral s = {.iterations = -1};
         r.form = LIPS_FORM_VALUE;
         if (strcmp(name, "layer.weight_fro") == 0)
@@ -75,11 +76,11 @@ lips_status lips_emit_weight_norm(lips_emit *e, int row)
 
 /* ---- D: E||df/dx|| <= (||theta|| / h) E||df/dtheta||, and per sample ---- */
 
-/* A sample counts as a violation beyond this relative excess: the spectral norm's residual and the rounding of two
- * Grams. Layers of width 1 have equality. */
+/* A sample counts as a violation beyond this relative excess: the spectral norm's residual and the
+ * rounding of two Grams. Layers of width 1 have equality. */
 static double slack(const lips_emit *e, int layer)
 {
-    return e->norms[layer].op.residual + (e->plan->args->ops->real_bytes == 8 ? 1e-9 : 1e-5);
+    return e->norms[layer].op.residual + (e->survey->args->ops->real_bytes == 8 ? 1e-9 : 1e-5);
 }
 
 static lips_status bound_value(lips_emit *e, int row, int layer, const char *what, double value)
@@ -91,7 +92,8 @@ static lips_status bound_value(lips_emit *e, int row, int layer, const char *wha
     return lips_emit_add(e, &r);
 }
 
-static lips_status bound_null(lips_emit *e, int row, int layer, const char *what, const char *reason)
+static lips_status bound_null(lips_emit *e, int row, int layer, const char *what,
+                              const char *reason)
 {
     lips_record r = lips_emit_base(e, row, layer, false);
     r.output = what;
@@ -102,11 +104,11 @@ static lips_status bound_null(lips_emit *e, int row, int layer, const char *what
 
 lips_status lips_emit_bound(lips_emit *e, int row)
 {
-    const lips_plan *p = e->plan;
+    const lips_survey *p = e->survey;
     for (int l = 1; l <= p->layers; l++) {
-        const double *in = lips_plan_find(p, "layer.input_jacobian", l)->v[0];
-        const double *param = lips_plan_find(p, "layer.param_jacobian", l)->v[0];
-        const double *act = lips_plan_find(p, "layer.act_norm", l)->v[0];
+        const double *in = lips_survey_find(p, "layer.input_jacobian", l)->v[0];
+        const double *param = lips_survey_find(p, "layer.param_jacobian", l)->v[0];
+        const double *act = lips_survey_find(p, "layer.act_norm", l)->v[0];
         LIPS_TRY(operator_norm(e, l));
         double theta = e->norms[l].op.value, left = 0, right = 0, h = INFINITY, fails = 0;
         for (int64_t i = 0; i < p->n; i++) {
@@ -119,8 +121,9 @@ lips_status lips_emit_bound(lips_emit *e, int row)
         right = theta / h * (right / (double)p->n);
         LIPS_TRY(bound_value(e, row, l, "left", left));
         /* h = 0: a sample's input to the layer is dead, and the right side is 0/0 or infinite. */
-        LIPS_TRY(h == 0 ? bound_null(e, row, l, "right", "h_l = 0: a sample reaches the layer as zero")
-                        : bound_value(e, row, l, "right", right));
+        LIPS_TRY(h == 0
+                     ? bound_null(e, row, l, "right", "h_l = 0: a sample reaches the layer as zero")
+                     : bound_value(e, row, l, "right", right));
         if (h == 0)
             LIPS_TRY(bound_null(e, row, l, "ratio", "h_l = 0: a sample reaches the layer as zero"));
         else if (right == 0)
@@ -151,17 +154,18 @@ static lips_status distance(lips_emit *e, int row, int layer, const double *now,
 
 lips_status lips_emit_distance_layer(lips_emit *e, int row)
 {
-    const lips_network_view *net = &e->plan->args->network;
-    for (int l = 1; l <= e->plan->layers; l++) {
+    const lips_network_view *net = &e->survey->args->network;
+    for (int l = 1; l <= e->survey->layers; l++) {
         int64_t count;
         const double *now = weight_of(e, net->params, l, &count);
-        LIPS_TRY(distance(e, row, l, now, net->init ? weight_of(e, net->init, l, &count) : NULL, count));
+        LIPS_TRY(
+            distance(e, row, l, now, net->init ? weight_of(e, net->init, l, &count) : NULL, count));
     }
     return LIPS_OK;
 }
 
 lips_status lips_emit_distance_total(lips_emit *e, int row)
 {
-    const lips_network_view *net = &e->plan->args->network;
+    const lips_network_view *net = &e->survey->args->network;
     return distance(e, row, 0, net->params, net->init, lips_net_params(net->net));
 }

@@ -36,42 +36,36 @@ double lips_cross_entropy(const double *z, int64_t k, int64_t y)
     return log(others) + (top - z[y]);
 }
 
-/* c = a b (k,k) */
-static void multiply(double *restrict c, const double *restrict a, const double *restrict b, int64_t k)
-{
-    for (int64_t i = 0; i < k; i++) {
-        for (int64_t j = 0; j < k; j++)
-            c[i * k + j] = a[i * k] * b[j];
-        for (int64_t m = 1; m < k; m++)
-            for (int64_t j = 0; j < k; j++)
-                c[i * k + j] += a[i * k + m] * b[m * k + j];
-    }
-}
-
-void lips_map_softmax(double *out, const double *g, const double *p, const double *rest, int64_t k,
-                      double *work)
-{
-    double *s = work, *sg = work + k * k;
-    for (int64_t i = 0; i < k; i++)
-        for (int64_t j = 0; j < k; j++)
-            s[i * k + j] = i == j ? p[i] * rest[i] : -p[i] * p[j];
-    multiply(sg, s, g, k);
-    multiply(out, sg, s, k);
-}
-
 void lips_map_log_softmax(double *out, const double *g, const double *p, int64_t k, double *work)
 {
-    double both = 0; /* p'Gp */
+    int64_t r = 0;
+    double both = 0; /* p' G' p */
+    for (int64_t i = 1; i < k; i++)
+        r = p[i] > p[r] ? i : r;
+    /* A does not see a common shift of J's rows: with J_r taken off, row r of G' is 0 and what is
+     * left of it below is of the size of 1 - p_r, to full relative precision. */
     for (int64_t i = 0; i < k; i++) {
         double s = 0;
-        for (int64_t j = 0; j < k; j++)
-            s += g[i * k + j] * p[j];
+        for (int64_t j = 0; j < k; j++) {
+            double shifted = (g[i * k + j] - g[i * k + r]) - (g[r * k + j] - g[r * k + r]);
+            out[i * k + j] = shifted;
+            s += shifted * p[j];
+        }
         work[i] = s;
         both += s * p[i];
     }
     for (int64_t i = 0; i < k; i++)
         for (int64_t j = 0; j < k; j++)
-            out[i * k + j] = (g[i * k + j] - work[i]) - (work[j] - both);
+            out[i * k + j] = out[i * k + j] - (work[i] + work[j] - both);
+}
+
+void lips_map_softmax(double *out, const double *g, const double *p, int64_t k, double *work)
+{
+    /* S = diag(p) A and S = S', so S G S = diag(p) (A G A') diag(p). */
+    lips_map_log_softmax(out, g, p, k, work);
+    for (int64_t i = 0; i < k; i++)
+        for (int64_t j = 0; j < k; j++)
+            out[i * k + j] *= p[i] * p[j];
 }
 
 double lips_trace_of(const double *g, int64_t k)
@@ -100,8 +94,8 @@ static int ascending(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* The root in (sorted[i], sorted[i+1]) of the secular function, which rises from -inf to inf there. The unknown is the
- * distance from the left end, so that close probabilities lose nothing. */
+/* The root in (sorted[i], sorted[i+1]) of the secular function, which rises from -inf to inf there.
+ * The unknown is the distance from the left end, so that close probabilities lose nothing. */
 static double secular_root(const double *sorted, int64_t k, int64_t i)
 {
     double base = sorted[i], lo = 0, hi = sorted[i + 1] - base;
@@ -119,7 +113,8 @@ static double secular_root(const double *sorted, int64_t k, int64_t i)
     return base + lo;
 }
 
-lips_logit_hessian lips_logit_hessian_of(const double *p, const double *rest, int64_t k, double *work)
+lips_logit_hessian lips_logit_hessian_of(const double *p, const double *rest, int64_t k,
+                                         double *work)
 {
     lips_logit_hessian h = {.min_nonzero = NAN};
     for (int64_t i = 0; i < k; i++) {

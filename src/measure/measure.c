@@ -14,9 +14,10 @@
 
 enum { THREADS_MAX = 1024 };
 
-/* What the threads of one measurement share. Which thread takes which block has no influence on the results. */
+/* What the threads of one measurement share. Which thread takes which block has no influence on the
+ * results. */
 typedef struct lips_job {
-    const lips_plan *plan;
+    const lips_survey *survey;
     pthread_mutex_t lock; /* guards the rest */
     int64_t next;         /* first sample of the next block */
     int64_t done;         /* samples finished, for progress */
@@ -43,12 +44,12 @@ static int64_t next_block(lips_job *job, int64_t done)
     pthread_mutex_lock(&job->lock);
     job->done += done;
     if (done && job->progress) {
-        snprintf(note, sizeof note, "%" PRId64 "/%" PRId64 " samples", job->done, job->plan->n);
+        snprintf(note, sizeof note, "%" PRId64 "/%" PRId64 " samples", job->done, job->survey->n);
         lips_progress_update(job->progress, (double)job->done, note);
     }
-    if (job->st == LIPS_OK && job->next < job->plan->n) {
+    if (job->st == LIPS_OK && job->next < job->survey->n) {
         first = job->next;
-        job->next += job->plan->block;
+        job->next += job->survey->block;
     }
     pthread_mutex_unlock(&job->lock);
     return first;
@@ -58,7 +59,7 @@ static lips_status run_blocks(lips_job *job)
 {
     lips_block *b = NULL;
     lips_status st = LIPS_OK;
-    LIPS_TRY_GOTO(st, lips_block_create(&b, job->plan), out);
+    LIPS_TRY_GOTO(st, lips_block_create(&b, job->survey), out);
     for (int64_t first = next_block(job, 0); first >= 0; first = next_block(job, b->b)) {
         LIPS_TRY_GOTO(st, lips_signals_pending(), out);
         LIPS_TRY_GOTO(st, lips_block_run(b, first), out);
@@ -82,9 +83,9 @@ static void *work(void *user)
 }
 
 /* The calling thread is one of the workers. */
-static lips_status run_threads(const lips_plan *p)
+static lips_status run_threads(const lips_survey *p)
 {
-    lips_job job = {.plan = p};
+    lips_job job = {.survey = p};
     pthread_t ids[THREADS_MAX];
     int64_t blocks = (p->n + p->block - 1) / p->block;
     int wanted = p->args->threads < THREADS_MAX ? p->args->threads : THREADS_MAX, started = 0;
@@ -108,17 +109,17 @@ static lips_status run_threads(const lips_plan *p)
 
 lips_status lips_measure_run(lips_measurement *out, const lips_measure_args *a)
 {
-    lips_plan *p = NULL;
+    lips_survey *p = NULL;
     lips_status st = LIPS_OK;
     memset(out, 0, sizeof *out);
-    LIPS_TRY_GOTO(st, lips_plan_create(&p, a), out);
+    LIPS_TRY_GOTO(st, lips_survey_create(&p, a), out);
     if (p->needs) {
-        LIPS_TRY_GOTO(st, lips_plan_alloc(p), out);
+        LIPS_TRY_GOTO(st, lips_survey_alloc(p), out);
         LIPS_TRY_GOTO(st, run_threads(p), out);
     }
     LIPS_TRY_GOTO(st, lips_emit_all(out, p), out);
 out:
-    lips_plan_free(p);
+    lips_survey_free(p);
     if (st != LIPS_OK)
         lips_measurement_free(out);
     return st;
@@ -136,14 +137,14 @@ void lips_measurement_free(lips_measurement *m)
 
 lips_status lips_measure_plan_bytes(const lips_measure_args *a, size_t *bytes)
 {
-    lips_plan *p = NULL;
+    lips_survey *p = NULL;
     size_t block = 0;
-    LIPS_TRY(lips_plan_create(&p, a));
+    LIPS_TRY(lips_survey_create(&p, a));
     int64_t blocks = (p->n + p->block - 1) / p->block;
     int64_t threads = a->threads < blocks ? a->threads : blocks;
     lips_status st = p->needs ? lips_block_plan_bytes(p, &block) : LIPS_OK;
     /* kept twice when the caller wants the per-sample values */
-    *bytes = block * (size_t)threads + lips_plan_bytes(p) * (a->per_sample ? 2 : 1);
-    lips_plan_free(p);
+    *bytes = block * (size_t)threads + lips_survey_bytes(p) * (a->per_sample ? 2 : 1);
+    lips_survey_free(p);
     return st;
 }

@@ -1,9 +1,11 @@
 /*
- * measure/measure.h - the measuring pass: every quantity of one network on one set of inputs, as records.
+ * measure/measure.h - the measuring pass: every quantity of one network on one set of inputs, as
+ * records.
  *
- * One stacked backward pass with K cotangents per batch gives the input Jacobian's Gram matrix and, when asked for, every
- * per-layer Gram; neither J nor a per-sample parameter gradient is stored (ALGORITHMS: (1+K) forward passes).
- * Batches are fixed blocks of samples, spread over threads; results do not depend on the number of threads.
+ * One stacked backward pass with K cotangents per batch gives the input Jacobian's Gram matrix and,
+ * when asked for, every per-layer Gram; neither J nor a per-sample parameter gradient is stored
+ * (ALGORITHMS: (1+K) forward passes). Batches are fixed blocks of samples, spread over threads;
+ * results do not depend on the number of threads.
  */
 #ifndef LIPS_MEASURE_MEASURE_H
 #define LIPS_MEASURE_MEASURE_H
@@ -14,40 +16,41 @@
 /* Inputs to measure on. A view. */
 typedef struct lips_inputs {
     int64_t n;
-    const float *x;          /* (n,C,H,W) standardised, host */
-    const int64_t *index;    /* (n) rows of x to use, or NULL for 0..n-1 */
-    const int64_t *label;    /* by row of x, or NULL */
-    const float *target;     /* (rows,K), or NULL */
-    const char *split;       /* for the records */
+    const float *x;       /* (n,C,H,W) standardised, host */
+    const int64_t *index; /* (n) rows of x to use, or NULL for 0..n-1 */
+    const int64_t *label; /* by row of x, or NULL */
+    const float *target;  /* (rows,K), or NULL */
+    const char *split;    /* for the records */
     bool has_seed;
     uint64_t seed;
 } lips_inputs;
 
 typedef struct lips_network_view {
     const lips_net *net;
-    const double *params;    /* (P) host */
+    const double *params; /* (P) host */
     const double *buffers;
-    const double *init;      /* (P) initial weights, or NULL if unknown */
-    int64_t epoch;           /* -1 unknown */
+    const double *init; /* (P) initial weights, or NULL if unknown */
+    int64_t epoch;      /* -1 unknown */
     lips_loss_kind loss;
 } lips_network_view;
 
-/* Which quantities: parsed from "jacobian,distance", section letters "A,B,F", or "all". Unknown names: LIPS_ERR_USAGE with the
- * nearest known one; the text does not say which option or key it was, the caller knows. */
+/* Which quantities: parsed from "jacobian,distance", section letters "A,B,F", or "all". Unknown
+ * names: LIPS_ERR_USAGE with the nearest known one; the text does not say which option or key it
+ * was, the caller knows. */
 typedef struct lips_metrics {
-    uint64_t bits;           /* by row of the quantity table (measure/quantities.c) */
+    uint64_t bits; /* by row of the quantity table (measure/quantities.c) */
 } lips_metrics;
 lips_status lips_metrics_parse(lips_metrics *out, const char *text);
 
 typedef struct lips_measure_args {
-    const lips_ops *ops;     /* backend; each thread opens its own handle */
+    const lips_ops *ops; /* backend; each thread opens its own handle */
     int device;
-    int threads;             /* >= 1 */
-    int64_t batch;           /* samples per block; 0: chosen from the network alone */
+    int threads;   /* >= 1 */
+    int64_t batch; /* samples per block; 0: chosen from the network alone */
     lips_network_view network;
     lips_inputs inputs;
     lips_metrics metrics;
-    bool per_sample;         /* keep the per-sample values too */
+    bool per_sample; /* keep the per-sample values too */
     bool progress;
 } lips_measure_args;
 
@@ -58,7 +61,7 @@ typedef struct lips_per_sample {
 } lips_per_sample;
 
 typedef struct lips_measurement {
-    lips_record *records;    /* strings are literals or owned by storage */
+    lips_record *records; /* strings are literals or owned by storage */
     int n_records;
     lips_per_sample *samples;
     int n_samples;

@@ -12,7 +12,8 @@ enum {
     CHECK_EVERY = 4 /* the small eigenproblem costs more than a product of a narrow layer */
 };
 
-/* The value's error is at most this, relative; usually its square, since Ritz values converge twice as fast. */
+/* The value's error is at most this, relative; usually its square, since Ritz values converge twice
+ * as fast. */
 static const double TOLERANCE = 1e-7;
 
 typedef struct linear_map {
@@ -41,7 +42,8 @@ static void axpy(double *restrict y, double a, const double *restrict x, int64_t
         y[i] += a * x[i];
 }
 
-/* For each pair of an output row and the kernel row that touches it: y row += or x row += by the kernel's taps. */
+/* For each pair of an output row and the kernel row that touches it: y row += or x row += by the
+ * kernel's taps. */
 static void conv_apply(const linear_map *m, double *y, const double *x)
 {
     const lips_layer_info *g = m->conv;
@@ -92,7 +94,8 @@ static void conv_apply_t(const linear_map *m, double *x, const double *y)
     for (int64_t row = 0; row < g->c * g->h; row++)
         memcpy(x + row * g->w, m->padded + ((row / g->h) * ph + row % g->h + pad) * pw + pad,
                (size_t)g->w * sizeof *x);
-    memset(m->padded, 0, (size_t)(g->c * ph * pw) * sizeof *m->padded); /* conv_apply wants a zero border */
+    memset(m->padded, 0,
+           (size_t)(g->c * ph * pw) * sizeof *m->padded); /* conv_apply wants a zero border */
 }
 
 static void apply(const linear_map *m, double *y, const double *x, bool transposed)
@@ -110,7 +113,8 @@ static void apply(const linear_map *m, double *y, const double *x, bool transpos
             y[i] = dot(m->w + i * m->cols, x, m->cols);
 }
 
-/* Largest eigenvalue of the Lanczos matrix B'B (k,k tridiagonal: alpha_j^2 + beta_{j-1}^2, alpha_j beta_j) and its residual. */
+/* Largest eigenvalue of the Lanczos matrix B'B (k,k tridiagonal: alpha_j^2 + beta_{j-1}^2, alpha_j
+ * beta_j) and its residual. */
 static lips_status ritz(lips_spectral *out, const double *alpha, const double *beta, int64_t k)
 {
     double *d = malloc((size_t)(k * (k + 2)) * sizeof *d);
@@ -143,8 +147,8 @@ static double normalise(double *v, int64_t n)
     return norm;
 }
 
-/* Golub-Kahan: A v_j = alpha_j u_j + beta_{j-1} u_{j-1}, A'u_j = alpha_j v_j + beta_j v_{j+1}, the v_j (on the smaller
- * side) re-orthogonalised in full, twice. flip: A is the transposed map. */
+/* Golub-Kahan: A v_j = alpha_j u_j + beta_{j-1} u_{j-1}, A'u_j = alpha_j v_j + beta_j v_{j+1}, the
+ * v_j (on the smaller side) re-orthogonalised in full, twice. flip: A is the transposed map. */
 static lips_status golub_kahan(lips_spectral *out, const linear_map *m, bool flip)
 {
     int64_t n = flip ? m->rows : m->cols, rows = flip ? m->cols : m->rows;
@@ -154,7 +158,8 @@ static lips_status golub_kahan(lips_spectral *out, const linear_map *m, bool fli
     lips_status st = LIPS_OK;
     double *basis = malloc((size_t)((steps + 1) * n + 2 * rows) * sizeof *basis);
     if (!basis)
-        return lips_fail(LIPS_ERR_MEMORY, "out of memory for a spectral norm (%lld basis vectors of %lld)",
+        return lips_fail(LIPS_ERR_MEMORY,
+                         "out of memory for a spectral norm (%lld basis vectors of %lld)",
                          (long long)steps, (long long)n);
     double *u = basis + (steps + 1) * n, *au = u + rows;
     memset(u, 0, (size_t)rows * sizeof *u);

@@ -13,8 +13,9 @@ typedef struct lips_spectral {
     int64_t iterations; /* products with A and A' */
 } lips_spectral;
 
-/* Layer's weight w (host f64, PyTorch order) as the operator x_{l-1} -> theta_l x_{l-1} on its real input size, with its zero
- * padding and stride. A non-finite weight gives NaN. Errors: LIPS_ERR_MEMORY. */
+/* Layer's weight w (host f64, PyTorch order) as the operator x_{l-1} -> theta_l x_{l-1} on its real
+ * input size, with its zero padding and stride. A non-finite weight gives NaN. Errors:
+ * LIPS_ERR_MEMORY. */
 lips_status lips_layer_spectral(lips_spectral *out, const lips_layer_info *info, const double *w);
 
 /* The same of the kernel reshaped to rows x cols, row-major. */

@@ -34,10 +34,12 @@ const lips_quantity lips_quantities[] = {
     {"logit_hessian.max", 'H', LIPS_NEED_FORWARD, lips_series_logit_hessian, NULL},
     {"logit_hessian.min_nonzero", 'H', LIPS_NEED_FORWARD, lips_series_logit_hessian, NULL},
     {"logit_hessian.trace", 'H', LIPS_NEED_FORWARD, lips_series_logit_hessian, NULL},
-    {"logit_hessian.degenerate", 'H', LIPS_NEED_FORWARD, lips_series_degenerate, lips_emit_degenerate},
+    {"logit_hessian.degenerate", 'H', LIPS_NEED_FORWARD, lips_series_degenerate,
+     lips_emit_degenerate},
 };
 const int lips_quantities_count = sizeof lips_quantities / sizeof *lips_quantities;
-_Static_assert(sizeof lips_quantities / sizeof *lips_quantities <= 64, "lips_metrics.bits holds 64 rows");
+_Static_assert(sizeof lips_quantities / sizeof *lips_quantities <= 64,
+               "lips_metrics.bits holds 64 rows");
 
 int lips_quantity_find(const char *name)
 {
@@ -75,7 +77,8 @@ static lips_status unknown(const char *word)
     if (strlen(word) == 1)
         return lips_fail(LIPS_ERR_USAGE, "no section '%s'; there are A, B, C, D, F, H", word);
     return lips_fail(LIPS_ERR_USAGE, "no quantity '%s'%s%s%s", word,
-                     nearest ? "; did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "");
+                     nearest ? "; did you mean '" : "", nearest ? nearest : "",
+                     nearest ? "'?" : "");
 }
 
 lips_status lips_metrics_parse(lips_metrics *out, const char *text)

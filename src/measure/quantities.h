@@ -1,8 +1,9 @@
 /*
- * measure/quantities.h - the table of quantities: what each is called, needs and how it becomes records.
+ * measure/quantities.h - the table of quantities: what each is called, needs and how it becomes
+ * records.
  *
- * A new measurement is a row here, a plan function that names its per-sample series (or none), and, where its record
- * is not simply the statistics of each series, an emit function.
+ * A new measurement is a row here, a plan function that names its per-sample series (or none), and,
+ * where its record is not simply the statistics of each series, an emit function.
  */
 #ifndef LIPS_MEASURE_QUANTITIES_H
 #define LIPS_MEASURE_QUANTITIES_H
@@ -11,8 +12,8 @@
 
 #include <stdbool.h>
 
-/* What a block must compute for a quantity. Grams come in five items, once for the K one-hot cotangents
- * (T = K) and once for the loss's (T = 1; shifted by LIPS_NEED_LOSS). */
+/* What a block must compute for a quantity. Grams come in five items, once for the K one-hot
+ * cotangents (T = K) and once for the loss's (T = 1; shifted by LIPS_NEED_LOSS). */
 enum {
     LIPS_ITEM_INPUT,  /* at the network's input */
     LIPS_ITEM_IN,     /* at each layer's input: theta_l' delta_l */
@@ -34,20 +35,20 @@ enum {
     LIPS_NEED_LOSS_WEIGHT = LIPS_NEED_WEIGHT << LIPS_NEED_LOSS_SHIFT,
     LIPS_NEED_LOSS_BIAS = LIPS_NEED_BIAS << LIPS_NEED_LOSS_SHIFT,
     LIPS_NEED_LOSS_NORM = LIPS_NEED_NORM << LIPS_NEED_LOSS_SHIFT,
-    LIPS_NEED_ACT = 1 << (2 * LIPS_ITEMS),       /* norms of the layers' inputs */
+    LIPS_NEED_ACT = 1 << (2 * LIPS_ITEMS),         /* norms of the layers' inputs */
     LIPS_NEED_FORWARD = 1 << (2 * LIPS_ITEMS + 1), /* logits */
     LIPS_NEED_ITEMS_MASK = (1 << LIPS_ITEMS) - 1
 };
 
-typedef struct lips_plan lips_plan;
+typedef struct lips_survey lips_survey;
 typedef struct lips_emit lips_emit;
 
 typedef struct lips_quantity {
     const char *name;
     char section;
     unsigned needs;
-    lips_status (*plan)(lips_plan *p, int row); /* adds the series; NULL: none */
-    lips_status (*emit)(lips_emit *e, int row); /* NULL: statistics of each series */
+    lips_status (*plan)(lips_survey *p, int row); /* adds the series; NULL: none */
+    lips_status (*emit)(lips_emit *e, int row);   /* NULL: statistics of each series */
 } lips_quantity;
 
 extern const lips_quantity lips_quantities[];

@@ -8,7 +8,8 @@
 #include <string.h>
 
 enum { MAP_LOGITS, MAP_SOFTMAX, MAP_LOG_SOFTMAX, MAP_TARGET, MAP_LOSS, MAPS };
-static const char *const map_names[MAPS] = {"logits", "softmax", "log_softmax", "target_logit", "loss"};
+static const char *const map_names[MAPS] = {"logits", "softmax", "log_softmax", "target_logit",
+                                            "loss"};
 
 /* Square root of what is at least 0 in exact arithmetic; NaN stays. */
 static double root(double x)
@@ -48,21 +49,23 @@ static void eval_error(const lips_series *s, lips_block *b, double *out[2])
         int64_t best = 0;
         for (int64_t j = 1; j < b->k; j++)
             best = z[j] > z[best] ? j : best;
-        out[0][i] = best != lips_plan_class(b->plan, b->first + i);
+        out[0][i] = best != lips_survey_class(b->survey, b->first + i);
     }
 }
 
-lips_status lips_series_loss(lips_plan *p, int row)
+lips_status lips_series_loss(lips_survey *p, int row)
 {
-    return lips_plan_add(p, &(lips_series){.row = row, .n_v = 1, .eval = eval_loss, .if_broken = NAN,
-                                           .reason = p->no_loss});
+    return lips_survey_add(
+        p, &(lips_series){
+               .row = row, .n_v = 1, .eval = eval_loss, .if_broken = NAN, .reason = p->no_loss});
 }
 
-lips_status lips_series_error(lips_plan *p, int row)
+lips_status lips_series_error(lips_survey *p, int row)
 {
     /* No logits, no prediction: wrong. */
-    return lips_plan_add(p, &(lips_series){.row = row, .n_v = 1, .eval = eval_error, .if_broken = 1,
-                                           .reason = p->no_class});
+    return lips_survey_add(
+        p, &(lips_series){
+               .row = row, .n_v = 1, .eval = eval_error, .if_broken = 1, .reason = p->no_class});
 }
 
 /* ---- B ---- */
@@ -75,11 +78,11 @@ static void eval_jacobian(const lips_series *s, lips_block *b, double *out[2])
         const double *gi = g + i * k * k;
         double *mi = b->maps + i * k * k;
         if (s->mode == MAP_SOFTMAX)
-            lips_map_softmax(mi, gi, b->p + i * k, b->rest + i * k, k, b->work);
+            lips_map_softmax(mi, gi, b->p + i * k, k, b->work);
         else if (s->mode == MAP_LOG_SOFTMAX)
             lips_map_log_softmax(mi, gi, b->p + i * k, k, b->work);
         else if (s->mode == MAP_TARGET) {
-            int64_t y = lips_plan_class(b->plan, b->first + i);
+            int64_t y = lips_survey_class(b->survey, b->first + i);
             out[0][i] = out[1][i] = root(gi[y * k + y]);
         } else if (s->mode == MAP_LOSS)
             out[0][i] = out[1][i] = root(lips_quadratic(gi, b->u + i * k, k));
@@ -88,16 +91,19 @@ static void eval_jacobian(const lips_series *s, lips_block *b, double *out[2])
         op_and_fro(b, s->mode == MAP_LOGITS ? g : b->maps, out);
 }
 
-lips_status lips_series_jacobian(lips_plan *p, int row)
+lips_status lips_series_jacobian(lips_survey *p, int row)
 {
     for (int map = 0; map < MAPS; map++)
-        LIPS_TRY(lips_plan_add(
-            p, &(lips_series){.row = row, .n_v = 2, .norm = {"op", "fro"},
-                              .output = {map_names[map], map_names[map]}, .eval = eval_jacobian,
-                              .mode = map, .if_broken = NAN,
-                              .reason = map == MAP_TARGET ? p->no_class
-                                        : map == MAP_LOSS ? p->no_loss
-                                                          : NULL}));
+        LIPS_TRY(lips_survey_add(p, &(lips_series){.row = row,
+                                                   .n_v = 2,
+                                                   .norm = {"op", "fro"},
+                                                   .output = {map_names[map], map_names[map]},
+                                                   .eval = eval_jacobian,
+                                                   .mode = map,
+                                                   .if_broken = NAN,
+                                                   .reason = map == MAP_TARGET ? p->no_class
+                                                             : map == MAP_LOSS ? p->no_loss
+                                                                               : NULL}));
     return LIPS_OK;
 }
 
@@ -119,16 +125,20 @@ static void eval_layer_gram(const lips_series *s, lips_block *b, double *out[2])
     op_and_fro(b, lips_block_full(b, item_of(s), s->layer), out);
 }
 
-lips_status lips_series_layer_gram(lips_plan *p, int row)
+lips_status lips_series_layer_gram(lips_survey *p, int row)
 {
     bool bias = lips_quantities[row].needs & LIPS_NEED_BIAS;
     for (int l = 1; l <= p->layers; l++)
-        LIPS_TRY(lips_plan_add(
-            p, &(lips_series){.row = row, .layer = l, .n_v = 2, .norm = {"op", "fro"},
-                              .eval = eval_layer_gram, .if_broken = NAN,
-                              .reason = bias && lips_net_layer(p->net, l)->bias < 0
-                                            ? "the layer has no bias"
-                                            : NULL}));
+        LIPS_TRY(
+            lips_survey_add(p, &(lips_series){.row = row,
+                                              .layer = l,
+                                              .n_v = 2,
+                                              .norm = {"op", "fro"},
+                                              .eval = eval_layer_gram,
+                                              .if_broken = NAN,
+                                              .reason = bias && lips_net_layer(p->net, l)->bias < 0
+                                                            ? "the layer has no bias"
+                                                            : NULL}));
     return LIPS_OK;
 }
 
@@ -139,12 +149,16 @@ static void eval_layer_loss(const lips_series *s, lips_block *b, double *out[2])
         out[0][i] = root(out[0][i]);
 }
 
-lips_status lips_series_layer_loss(lips_plan *p, int row)
+lips_status lips_series_layer_loss(lips_survey *p, int row)
 {
     for (int l = 1; l <= p->layers; l++)
-        LIPS_TRY(lips_plan_add(p, &(lips_series){.row = row, .layer = l, .n_v = 1, .norm = {"fro"},
-                                                 .eval = eval_layer_loss, .if_broken = NAN,
-                                                 .reason = p->no_loss}));
+        LIPS_TRY(lips_survey_add(p, &(lips_series){.row = row,
+                                                   .layer = l,
+                                                   .n_v = 1,
+                                                   .norm = {"fro"},
+                                                   .eval = eval_layer_loss,
+                                                   .if_broken = NAN,
+                                                   .reason = p->no_loss}));
     return LIPS_OK;
 }
 
@@ -154,31 +168,33 @@ static void eval_act_norm(const lips_series *s, lips_block *b, double *out[2])
         out[0][i] = root(b->act[(s->layer - 1) * b->cap + i]);
 }
 
-lips_status lips_series_act_norm(lips_plan *p, int row)
+lips_status lips_series_act_norm(lips_survey *p, int row)
 {
     for (int l = 1; l <= p->layers; l++)
-        LIPS_TRY(lips_plan_add(p, &(lips_series){.row = row, .layer = l, .n_v = 1,
-                                                 .eval = eval_act_norm, .if_broken = NAN}));
+        LIPS_TRY(lips_survey_add(
+            p, &(lips_series){
+                   .row = row, .layer = l, .n_v = 1, .eval = eval_act_norm, .if_broken = NAN}));
     return LIPS_OK;
 }
 
 /* ---- D ---- */
 
-lips_status lips_series_bound(lips_plan *p, int row)
+lips_status lips_series_bound(lips_survey *p, int row)
 {
     (void)row;
-    LIPS_TRY(lips_plan_require(p, "layer.input_jacobian"));
-    LIPS_TRY(lips_plan_require(p, "layer.param_jacobian"));
-    return lips_plan_require(p, "layer.act_norm");
+    LIPS_TRY(lips_survey_require(p, "layer.input_jacobian"));
+    LIPS_TRY(lips_survey_require(p, "layer.param_jacobian"));
+    return lips_survey_require(p, "layer.act_norm");
 }
 
 /* ---- H ---- */
 
-/* ||dL/dx||, ||dL/dtheta|| (all parameters) or ||dL/dtheta_1|| (the first layer's weight), and their squares. */
+/* ||dL/dx||, ||dL/dtheta|| (all parameters) or ||dL/dtheta_1|| (the first layer's weight), and
+ * their squares. */
 static void eval_gradient(const lips_series *s, lips_block *b, double *out[2])
 {
     unsigned items = needs_of(s) >> LIPS_NEED_LOSS_SHIFT & LIPS_NEED_ITEMS_MASK;
-    int last = s->mode ? s->mode : b->plan->layers;
+    int last = s->mode ? s->mode : b->survey->layers;
     double *part = b->work;
     memset(out[1], 0, (size_t)b->b * sizeof(double));
     for (int item = 0; item < LIPS_ITEMS; item++) {
@@ -193,18 +209,22 @@ static void eval_gradient(const lips_series *s, lips_block *b, double *out[2])
         out[0][i] = root(out[1][i]);
 }
 
-lips_status lips_series_gradient(lips_plan *p, int row)
+lips_status lips_series_gradient(lips_survey *p, int row)
 {
     bool first_only = strcmp(lips_quantities[row].name, "landscape.param_grad_layer1") == 0;
-    return lips_plan_add(p, &(lips_series){.row = row, .n_v = 2, .output = {"norm", "norm_sq"},
-                                           .eval = eval_gradient, .mode = first_only ? 1 : 0,
-                                           .if_broken = NAN, .reason = p->no_loss});
+    return lips_survey_add(p, &(lips_series){.row = row,
+                                             .n_v = 2,
+                                             .output = {"norm", "norm_sq"},
+                                             .eval = eval_gradient,
+                                             .mode = first_only ? 1 : 0,
+                                             .if_broken = NAN,
+                                             .reason = p->no_loss});
 }
 
-lips_status lips_series_loss_max(lips_plan *p, int row)
+lips_status lips_series_loss_max(lips_survey *p, int row)
 {
     (void)row;
-    return lips_plan_require(p, "loss");
+    return lips_survey_require(p, "loss");
 }
 
 enum { SPECTRUM_MAX, SPECTRUM_MIN_NONZERO, SPECTRUM_TRACE };
@@ -214,11 +234,13 @@ static void eval_logit_hessian(const lips_series *s, lips_block *b, double *out[
     for (int64_t i = 0; i < b->b; i++) {
         lips_logit_hessian h =
             lips_logit_hessian_of(b->p + i * b->k, b->rest + i * b->k, b->k, b->work);
-        out[0][i] = s->mode == SPECTRUM_MAX ? h.max : s->mode == SPECTRUM_TRACE ? h.trace : h.min_nonzero;
+        out[0][i] = s->mode == SPECTRUM_MAX     ? h.max
+                    : s->mode == SPECTRUM_TRACE ? h.trace
+                                                : h.min_nonzero;
     }
 }
 
-lips_status lips_series_logit_hessian(lips_plan *p, int row)
+lips_status lips_series_logit_hessian(lips_survey *p, int row)
 {
     const char *last = strrchr(lips_quantities[row].name, '.') + 1;
     int mode = strcmp(last, "max") == 0     ? SPECTRUM_MAX
@@ -229,12 +251,16 @@ lips_status lips_series_logit_hessian(lips_plan *p, int row)
         reason = "the loss is not cross-entropy";
     else if (mode == SPECTRUM_MIN_NONZERO && p->k == 1)
         reason = "one output has no second eigenvalue";
-    return lips_plan_add(p, &(lips_series){.row = row, .n_v = 1, .eval = eval_logit_hessian,
-                                           .mode = mode, .if_broken = NAN, .reason = reason});
+    return lips_survey_add(p, &(lips_series){.row = row,
+                                             .n_v = 1,
+                                             .eval = eval_logit_hessian,
+                                             .mode = mode,
+                                             .if_broken = NAN,
+                                             .reason = reason});
 }
 
-lips_status lips_series_degenerate(lips_plan *p, int row)
+lips_status lips_series_degenerate(lips_survey *p, int row)
 {
     (void)row;
-    return lips_plan_require(p, "logit_hessian.max");
+    return lips_survey_require(p, "logit_hessian.max");
 }

@@ -1,21 +1,22 @@
 /*
- * measure/series.h - the plan functions of the quantity table: which per-sample series a quantity is made of.
+ * measure/series.h - the plan functions of the quantity table: which per-sample series a quantity
+ * is made of.
  */
 #ifndef LIPS_MEASURE_SERIES_H
 #define LIPS_MEASURE_SERIES_H
 
-#include "measure/plan.h"
+#include "measure/survey.h"
 
-lips_status lips_series_loss(lips_plan *p, int row);
-lips_status lips_series_error(lips_plan *p, int row);
-lips_status lips_series_jacobian(lips_plan *p, int row);
-lips_status lips_series_layer_gram(lips_plan *p, int row);
-lips_status lips_series_layer_loss(lips_plan *p, int row);
-lips_status lips_series_act_norm(lips_plan *p, int row);
-lips_status lips_series_bound(lips_plan *p, int row);
-lips_status lips_series_gradient(lips_plan *p, int row);
-lips_status lips_series_loss_max(lips_plan *p, int row);
-lips_status lips_series_logit_hessian(lips_plan *p, int row);
-lips_status lips_series_degenerate(lips_plan *p, int row);
+lips_status lips_series_loss(lips_survey *p, int row);
+lips_status lips_series_error(lips_survey *p, int row);
+lips_status lips_series_jacobian(lips_survey *p, int row);
+lips_status lips_series_layer_gram(lips_survey *p, int row);
+lips_status lips_series_layer_loss(lips_survey *p, int row);
+lips_status lips_series_act_norm(lips_survey *p, int row);
+lips_status lips_series_bound(lips_survey *p, int row);
+lips_status lips_series_gradient(lips_survey *p, int row);
+lips_status lips_series_loss_max(lips_survey *p, int row);
+lips_status lips_series_logit_hessian(lips_survey *p, int row);
+lips_status lips_series_degenerate(lips_survey *p, int row);
 
 #endif

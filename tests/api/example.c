@@ -1,8 +1,9 @@
 /*
- * example.c - the public C API in one page: load a network, feed it inputs, print what lipsweep measures.
+ * example.c - the public C API in one page: load a network, feed it inputs, print what lipsweep
+ * measures.
  *
- *   cc -std=c11 -Iinclude tests/api/example.c build/liblipsweep.a -fopenmp -ldnnl -llapacke -lopenblas \
- *      -lyaml -ljansson -lsqlite3 -lz -lxxhash -lm -o example
+ *   cc -std=c11 -Iinclude tests/api/example.c build/liblipsweep.a -fopenmp -ldnnl -llapacke
+ * -lopenblas \ -lyaml -ljansson -lsqlite3 -lz -lxxhash -lm -o example
  *   ./example WEIGHTS.safetensors [KIND WIDTH DEPTH CLASSES CHANNELS HEIGHT WIDTH_PIXELS]
  *
  * Weights written by lipsweep describe themselves; a PyTorch state_dict needs the description.
@@ -13,7 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Your own inputs go here: n rows of (C,H,W) floats, standardised as in training, and their classes. */
+/* Your own inputs go here: n rows of (C,H,W) floats, standardised as in training, and their
+ * classes. */
 static void fill_inputs(float *x, int64_t *labels, int64_t n, const lips_model_info *info)
 {
     int64_t features = info->channels * info->height * info->width_pixels;
@@ -26,7 +28,8 @@ static void fill_inputs(float *x, int64_t *labels, int64_t n, const lips_model_i
 static lips_status measure(const lips_model *model, const lips_samples *inputs, int64_t classes)
 {
     lips_results *results = NULL;
-    lips_measuring what = {.inputs = *inputs, .metrics = "A,B,layer.param_jacobian", .per_sample = true};
+    lips_measuring what = {
+        .inputs = *inputs, .metrics = "A,B,layer.param_jacobian", .per_sample = true};
     double *logits = calloc((size_t)(inputs->n * classes), sizeof *logits);
     if (!logits)
         return LIPS_ERR_MEMORY;
@@ -52,7 +55,9 @@ int main(int argc, char **argv)
 {
     enum { N = 8 };
     if (argc != 2 && argc != 9) {
-        fprintf(stderr, "usage: %s WEIGHTS.safetensors [KIND WIDTH DEPTH CLASSES CHANNELS HEIGHT WIDTH_PIXELS]\n",
+        fprintf(stderr,
+                "usage: %s WEIGHTS.safetensors [KIND WIDTH DEPTH CLASSES CHANNELS HEIGHT "
+                "WIDTH_PIXELS]\n",
                 argv[0]);
         return 2;
     }

@@ -1,4 +1,5 @@
-/* The public API against the rooms behind it: a network written to a file, loaded, run, measured. */
+/* The public API against the rooms behind it: a network written to a file, loaded, run, measured.
+ */
 #include "../lib/tempdir.h"
 #include "../lib/tiny_net.h"
 #include "base/safetensors.h"
@@ -13,8 +14,8 @@
 #include <string.h>
 #include <cmocka.h>
 
-static const lips_model_spec SPEC = {.kind = "convnet", .width = 2, .classes = 3, .c = 2, .h = 4, .w = 4,
-                                     .batch_norm = true};
+static const lips_model_spec SPEC = {
+    .kind = "convnet", .width = 2, .classes = 3, .c = 2, .h = 4, .w = 4, .batch_norm = true};
 
 /* Writes params (or init) and buffers under PyTorch's names; meta: with a description. */
 static void write_weights(const tiny_net *t, const double *params, const char *path, bool meta)
@@ -23,7 +24,8 @@ static void write_weights(const tiny_net *t, const double *params, const char *p
     lips_st_out_tensor out[MAX];
     void *copies[MAX];
     const lips_segment *seg[2];
-    int count[2] = {lips_net_segments(t->net, &seg[0]), lips_net_buffer_segments(t->net, &seg[1])}, n = 0;
+    int count[2] = {lips_net_segments(t->net, &seg[0]), lips_net_buffer_segments(t->net, &seg[1])},
+        n = 0;
     for (int v = 0; v < 2; v++)
         for (int s = 0; s < count[v]; s++, n++) {
             const lips_segment *g = &seg[v][s];
@@ -33,14 +35,16 @@ static void write_weights(const tiny_net *t, const double *params, const char *p
             assert_non_null(copies[n]);
             for (int64_t i = 0; i < g->count && !counter; i++)
                 ((float *)copies[n])[i] = (float)src[i];
-            out[n] = (lips_st_out_tensor){.name = g->name, .dtype = counter ? LIPS_I64 : LIPS_F32,
-                                          .ndim = g->ndim, .data = copies[n]};
+            out[n] = (lips_st_out_tensor){.name = g->name,
+                                          .dtype = counter ? LIPS_I64 : LIPS_F32,
+                                          .ndim = g->ndim,
+                                          .data = copies[n]};
             memcpy(out[n].shape, g->shape, sizeof g->shape);
         }
-    const lips_st_meta_pair pairs[] = {{"lipsweep.model", "convnet"}, {"lipsweep.width", "2"},
-                                       {"lipsweep.depth", "0"}, {"lipsweep.classes", "3"},
-                                       {"lipsweep.input", "2x4x4"}, {"lipsweep.batch_norm", "true"},
-                                       {"lipsweep.epoch", "17"}};
+    const lips_st_meta_pair pairs[] = {
+        {"lipsweep.model", "convnet"}, {"lipsweep.width", "2"},     {"lipsweep.depth", "0"},
+        {"lipsweep.classes", "3"},     {"lipsweep.input", "2x4x4"}, {"lipsweep.batch_norm", "true"},
+        {"lipsweep.epoch", "17"}};
     assert_int_equal(lips_st_write(path, out, n, pairs, meta ? 7 : 0), LIPS_OK);
     for (int i = 0; i < n; i++)
         free(copies[i]);
@@ -77,8 +81,13 @@ static int tear_down(void **state)
     return 0;
 }
 
-static const lips_model_args DESCRIBED = {.kind = "convnet", .width = 2, .classes = 3, .channels = 2,
-                                          .height = 4, .width_pixels = 4, .batch_norm = true};
+static const lips_model_args DESCRIBED = {.kind = "convnet",
+                                          .width = 2,
+                                          .classes = 3,
+                                          .channels = 2,
+                                          .height = 4,
+                                          .width_pixels = 4,
+                                          .batch_norm = true};
 
 static void loads_and_describes(void **state)
 {
@@ -90,7 +99,8 @@ static void loads_and_describes(void **state)
     assert_int_equal(lips_model_load(&given, &b), LIPS_OK);
     lips_model_info i = lips_model_describe(own), j = lips_model_describe(given);
     assert_string_equal(i.kind, "convnet");
-    assert_true(i.width == 2 && i.classes == 3 && i.channels == 2 && i.height == 4 && i.width_pixels == 4);
+    assert_true(i.width == 2 && i.classes == 3 && i.channels == 2 && i.height == 4 &&
+                i.width_pixels == 4);
     assert_true(i.batch_norm && i.epoch == 17 && i.layers == 5 && i.parameters == s->t.p);
     assert_true(j.epoch == -1 && j.parameters == s->t.p);
     assert_string_equal(lips_model_layer_name(own, 1), "layer1.conv");
@@ -109,15 +119,21 @@ static void measures_as_the_pass_does(void **state)
     lips_results *results = NULL;
     lips_model_args a = {.path = s->weights, .init_path = s->init};
     assert_int_equal(lips_model_load(&model, &a), LIPS_OK);
-    lips_measuring what = {.inputs = {.x = s->t.x, .n = s->t.n, .labels = s->t.label}, .metrics = "all",
-                           .per_sample = true, .backend = "ref"};
+    lips_measuring what = {.inputs = {.x = s->t.x, .n = s->t.n, .labels = s->t.label},
+                           .metrics = "all",
+                           .per_sample = true,
+                           .backend = "ref"};
     assert_int_equal(lips_model_measure(&results, model, &what), LIPS_OK);
     lips_measurement m;
-    lips_measure_args direct = {
-        .ops = lips_backend_find("ref"), .threads = 1, .per_sample = true,
-        .network = {.net = s->t.net, .params = s->t.params, .buffers = s->t.buffers, .init = s->t.init,
-                    .epoch = 17},
-        .inputs = {.n = s->t.n, .x = s->t.x, .label = s->t.label}};
+    lips_measure_args direct = {.ops = lips_backend_find("ref"),
+                                .threads = 1,
+                                .per_sample = true,
+                                .network = {.net = s->t.net,
+                                            .params = s->t.params,
+                                            .buffers = s->t.buffers,
+                                            .init = s->t.init,
+                                            .epoch = 17},
+                                .inputs = {.n = s->t.n, .x = s->t.x, .label = s->t.label}};
     assert_int_equal(lips_metrics_parse(&direct.metrics, "all"), LIPS_OK);
     assert_int_equal(lips_measure_run(&m, &direct), LIPS_OK);
     assert_int_equal(lips_results_count(results), m.n_records);
@@ -154,7 +170,8 @@ static void logits_of_any_number_of_samples(void **state)
     for (int64_t i = 0; i < N; i++)
         memcpy(x + i * s->t.d, s->t.x + i % s->t.n * s->t.d, (size_t)s->t.d * sizeof *x);
     assert_int_equal(lips_model_load(&model, &a), LIPS_OK);
-    assert_int_equal(lips_model_logits(model, logits, &(lips_samples){.x = x, .n = N}, "ref"), LIPS_OK);
+    assert_int_equal(lips_model_logits(model, logits, &(lips_samples){.x = x, .n = N}, "ref"),
+                     LIPS_OK);
     for (int64_t i = 0; i < N; i++) {
         tiny_net_differences(&s->t, i % s->t.n, NULL, NULL, z);
         for (int k = 0; k < 3; k++)

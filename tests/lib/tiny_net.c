@@ -75,7 +75,8 @@ static eval eval_open(const tiny_net *t)
     assert_int_equal(lips_exec_create(&e.ex, t->net, e.be, &(lips_exec_spec){.cap = 1}), LIPS_OK);
     assert_int_equal(ops->alloc(e.be, &e.params, (size_t)t->p * sizeof(double)), LIPS_OK);
     if (t->n_buffers) {
-        assert_int_equal(ops->alloc(e.be, &e.buffers, (size_t)t->n_buffers * sizeof(double)), LIPS_OK);
+        assert_int_equal(ops->alloc(e.be, &e.buffers, (size_t)t->n_buffers * sizeof(double)),
+                         LIPS_OK);
         assert_int_equal(ops->write(e.be, e.buffers, 0, t->buffers, t->n_buffers), LIPS_OK);
     }
     lips_exec_set_params(e.ex, e.params, e.buffers);
@@ -91,7 +92,8 @@ static void eval_close(eval *e)
     e->be->ops->close(e->be);
 }
 
-static void eval_at(const eval *e, const tiny_net *t, const double *x, const double *params, double *z)
+static void eval_at(const eval *e, const tiny_net *t, const double *x, const double *params,
+                    double *z)
 {
     const lips_ops *ops = e->be->ops;
     lips_tensor logits, *in = lips_exec_input(e->ex);
@@ -107,7 +109,8 @@ static void differences(const eval *e, const tiny_net *t, const double *x, const
                         double *v, int64_t n, double *jac)
 {
     double *up = take(2 * t->k, sizeof *up), *down = up + t->k;
-    const double h = 0x1p-17; /* far from the kinks of these networks, cube root of f64's rounding */
+    const double h =
+        0x1p-17; /* far from the kinks of these networks, cube root of f64's rounding */
     for (int64_t j = 0; j < n; j++) {
         double old = v[j];
         v[j] = old + h;
@@ -143,8 +146,8 @@ double tiny_spectral(const double *a, int64_t rows, int64_t cols)
     int64_t least = rows < cols ? rows : cols;
     double *copy = take(rows * cols, sizeof *copy), *s = take(2 * least, sizeof *s);
     memcpy(copy, a, (size_t)(rows * cols) * sizeof *copy);
-    assert_int_equal(LAPACKE_dgesvd(LAPACK_ROW_MAJOR, 'N', 'N', (lapack_int)rows, (lapack_int)cols, copy,
-                                    (lapack_int)cols, s, NULL, 1, NULL, 1, s + least),
+    assert_int_equal(LAPACKE_dgesvd(LAPACK_ROW_MAJOR, 'N', 'N', (lapack_int)rows, (lapack_int)cols,
+                                    copy, (lapack_int)cols, s, NULL, 1, NULL, 1, s + least),
                      0);
     double top = s[0];
     free(copy), free(s);

@@ -9,15 +9,22 @@
 #include <string.h>
 #include <cmocka.h>
 
-static const lips_model_spec CONVNET = {.kind = "convnet", .width = 3, .classes = 10, .c = 3, .h = 8, .w = 8};
-static const lips_model_spec MLP = {.kind = "mlp", .width = 7, .depth = 2, .classes = 10, .c = 1, .h = 5, .w = 5};
+static const lips_model_spec CONVNET = {
+    .kind = "convnet", .width = 3, .classes = 10, .c = 3, .h = 8, .w = 8};
+static const lips_model_spec MLP = {
+    .kind = "mlp", .width = 7, .depth = 2, .classes = 10, .c = 1, .h = 5, .w = 5};
 
 static lips_measure_args args(const tiny_net *t, const char *backend, const char *metrics)
 {
-    lips_measure_args a = {
-        .ops = lips_backend_find(backend), .threads = 1, .per_sample = true,
-        .network = {.net = t->net, .params = t->params, .buffers = t->buffers, .init = t->init, .epoch = 3},
-        .inputs = {.n = t->n, .x = t->x, .label = t->label, .split = "test"}};
+    lips_measure_args a = {.ops = lips_backend_find(backend),
+                           .threads = 1,
+                           .per_sample = true,
+                           .network = {.net = t->net,
+                                       .params = t->params,
+                                       .buffers = t->buffers,
+                                       .init = t->init,
+                                       .epoch = 3},
+                           .inputs = {.n = t->n, .x = t->x, .label = t->label, .split = "test"}};
     assert_int_equal(lips_metrics_parse(&a.metrics, metrics), LIPS_OK);
     return a;
 }
@@ -42,7 +49,8 @@ static const lips_record *find(const lips_measurement *m, const char *quantity, 
             (!output || (r->output && strcmp(r->output, output) == 0)))
             return r;
     }
-    print_error("no record %s %s %s %d\n", quantity, norm ? norm : "-", output ? output : "-", layer);
+    print_error("no record %s %s %s %d\n", quantity, norm ? norm : "-", output ? output : "-",
+                layer);
     fail();
     return NULL;
 }
@@ -95,9 +103,9 @@ static void blocks_do_not_matter(void **state)
     tiny_net_free(&t);
 }
 
-/* Relative to the largest value of the vector: a float's rounding grows with the depth and the sizes of the sums, here
- * about 100 * 2^-24 = 6e-6, bounded by 1e-5. A ReLU whose sum is within rounding
- * of 0 may flip; none of these seeds has one. */
+/* Relative to the largest value of the vector: a float's rounding grows with the depth and the
+ * sizes of the sums, here about 100 * 2^-24 = 6e-6, bounded by 1e-5. A ReLU whose sum is within
+ * rounding of 0 may flip; none of these seeds has one. */
 static void cpu_agrees_with_ref(void **state)
 {
     (void)state;
@@ -155,7 +163,8 @@ static void one_sample_one_class(void **state)
     lips_measurement m = run(&a);
     const lips_record *r = find(&m, "jacobian", "op", "logits", 0);
     assert_true(r->form == LIPS_FORM_STATS && r->n == 1 && r->std_err == 0 && r->mean > 0);
-    assert_true(find(&m, "jacobian", "op", "softmax", 0)->mean == 0); /* one probability is always 1 */
+    assert_true(find(&m, "jacobian", "op", "softmax", 0)->mean ==
+                0); /* one probability is always 1 */
     assert_true(find(&m, "loss", NULL, NULL, 0)->value == 0);
     assert_true(find(&m, "landscape.param_grad", NULL, "norm", 0)->mean == 0);
     assert_true(find(&m, "logit_hessian.min_nonzero", NULL, NULL, 0)->form == LIPS_FORM_NULL);
@@ -178,7 +187,8 @@ static void dead_network(void **state)
         for (int b = 0; b < 2; b++) {
             lips_measure_args a = args(&t, backends[b], "all");
             lips_measurement m = run(&a);
-            static const char *const outputs[] = {"logits", "softmax", "log_softmax", "target_logit", "loss"};
+            static const char *const outputs[] = {"logits", "softmax", "log_softmax",
+                                                  "target_logit", "loss"};
             for (int o = 0; o < 5; o++) {
                 const lips_record *r = find(&m, "jacobian", "op", outputs[o], 0);
                 assert_true(r->form == LIPS_FORM_STATS && r->mean == 0 && r->max == 0);
@@ -211,7 +221,8 @@ static void nan_inputs_stay_apart(void **state)
             for (int s = 0; s < clean.n_samples; s++)
                 for (int64_t i = 0; i < t.n; i++) {
                     double x = clean.samples[s].v[i], y = dirty.samples[s].v[i];
-                    bool hit = i == 4 || i == 18, error = strcmp(clean.samples[s].name, "error") == 0;
+                    bool hit = i == 4 || i == 18,
+                         error = strcmp(clean.samples[s].name, "error") == 0;
                     assert_true(!hit ? x == y : error ? y == 1 : isnan(y));
                 }
             char line[1024];
@@ -250,8 +261,13 @@ static void missing_labels(void **state)
     a.inputs.label = NULL;
     a.network.init = NULL;
     lips_measurement m = run(&a);
-    static const char *const without[] = {"loss", "error", "landscape.input_grad", "landscape.param_grad",
-                                          "landscape.loss_max", "distance.layer", "distance.total"};
+    static const char *const without[] = {"loss",
+                                          "error",
+                                          "landscape.input_grad",
+                                          "landscape.param_grad",
+                                          "landscape.loss_max",
+                                          "distance.layer",
+                                          "distance.total"};
     for (size_t i = 0; i < sizeof without / sizeof *without; i++)
         for (int j = 0; j < m.n_records; j++)
             if (strcmp(m.records[j].quantity, without[i]) == 0) {

@@ -16,8 +16,8 @@ static double normal(uint64_t index, uint64_t seed)
     return lips_rng_normal(&r, index);
 }
 
-/* Both solvers are backward stable: |error| <= c k u |A|_2 with c a small constant; 8 leaves room for the
- * constants of two Householder reductions. */
+/* Both solvers are backward stable: |error| <= c k u |A|_2 with c a small constant; 8 leaves room
+ * for the constants of two Householder reductions. */
 static double tolerance(int64_t k, double norm)
 {
     return 8.0 * (double)k * 0x1p-53 * norm;
@@ -32,7 +32,8 @@ static void check(const double *a, int64_t n, int64_t k)
     lips_eigen_max(top, a, n, k, scratch);
     for (int64_t i = 0; i < n; i++) {
         memcpy(copy, a + i * k * k, (size_t)(k * k) * sizeof *copy);
-        assert_int_equal(LAPACKE_dsyev(LAPACK_ROW_MAJOR, 'N', 'L', (lapack_int)k, copy, (lapack_int)k, w), 0);
+        assert_int_equal(
+            LAPACKE_dsyev(LAPACK_ROW_MAJOR, 'N', 'L', (lapack_int)k, copy, (lapack_int)k, w), 0);
         double norm = fmax(fabs(w[0]), fabs(w[k - 1])), tol = tolerance(k, norm);
         lips_eigen_all(all, a + i * k * k, k, scratch);
         assert_true(fabs(top[i] - w[k - 1]) <= tol);
@@ -42,8 +43,10 @@ static void check(const double *a, int64_t n, int64_t k)
     free(scratch), free(top), free(all), free(copy), free(w);
 }
 
-/* J J' of a k x d matrix of normals; spread > 0 makes rows nearly equal, grade scales row i by grade^i. */
-static void grams(double *a, int64_t n, int64_t k, int64_t d, double spread, double grade, uint64_t seed)
+/* J J' of a k x d matrix of normals; spread > 0 makes rows nearly equal, grade scales row i by
+ * grade^i. */
+static void grams(double *a, int64_t n, int64_t k, int64_t d, double spread, double grade,
+                  uint64_t seed)
 {
     double *j = malloc((size_t)(k * d) * sizeof *j);
     assert_non_null(j);

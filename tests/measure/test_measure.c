@@ -1,4 +1,5 @@
-/* The measuring pass on ref against brute force: Jacobians by central differences, norms by LAPACK's SVD. */
+/* The measuring pass on ref against brute force: Jacobians by central differences, norms by
+ * LAPACK's SVD. */
 #include "measure/measure.h"
 #include "../lib/tiny_net.h"
 
@@ -10,18 +11,25 @@
 #include <string.h>
 #include <cmocka.h>
 
-/* Central differences with h = 2^-17: rounding 2^-52 |z| / h = 3e-11 |z|, truncation h^2 = 6e-11 times third derivatives of order 1
- * (products of L layers' parameters are multilinear: none), so 1e-7 of the norm leaves room for the constants. */
+/* Central differences with h = 2^-17: rounding 2^-52 |z| / h = 3e-11 |z|, truncation h^2 = 6e-11
+ * times third derivatives of order 1 (products of L layers' parameters are multilinear: none), so
+ * 1e-7 of the norm leaves room for the constants. */
 static const double TOL = 1e-7;
 
 static lips_measurement measure(const tiny_net *t, const char *metrics, lips_loss_kind loss)
 {
     lips_measurement m;
-    lips_measure_args a = {
-        .ops = lips_backend_find("ref"), .threads = 2, .per_sample = true, .batch = 3,
-        .network = {.net = t->net, .params = t->params, .buffers = t->buffers, .init = t->init,
-                    .epoch = -1, .loss = loss},
-        .inputs = {.n = t->n, .x = t->x, .label = t->label, .split = "inputs"}};
+    lips_measure_args a = {.ops = lips_backend_find("ref"),
+                           .threads = 2,
+                           .per_sample = true,
+                           .batch = 3,
+                           .network = {.net = t->net,
+                                       .params = t->params,
+                                       .buffers = t->buffers,
+                                       .init = t->init,
+                                       .epoch = -1,
+                                       .loss = loss},
+                           .inputs = {.n = t->n, .x = t->x, .label = t->label, .split = "inputs"}};
     assert_int_equal(lips_metrics_parse(&a.metrics, metrics), LIPS_OK);
     lips_status st = lips_measure_run(&m, &a);
     if (st != LIPS_OK)
@@ -40,7 +48,8 @@ static const double *samples(const lips_measurement *m, const char *name)
     return NULL;
 }
 
-static const double *layer_samples(const lips_measurement *m, const char *quantity, const char *layer)
+static const double *layer_samples(const lips_measurement *m, const char *quantity,
+                                   const char *layer)
 {
     char name[160];
     snprintf(name, sizeof name, "%s/%s", quantity, layer);
@@ -123,8 +132,8 @@ static double *columns(const double *jp, const tiny_net *t, const lips_segment *
     return out;
 }
 
-static void check_block(const lips_measurement *m, int64_t i, const char *quantity, const char *layer,
-                        const double *j, int64_t rows, int64_t cols)
+static void check_block(const lips_measurement *m, int64_t i, const char *quantity,
+                        const char *layer, const double *j, int64_t rows, int64_t cols)
 {
     char name[64];
     double op = tiny_spectral(j, rows, cols);
@@ -168,18 +177,35 @@ static void check_params(const lips_measurement *m, const tiny_net *t, int64_t i
         check_block(m, i, "layer.bias_jacobian", info->name, j, k, b->count);
         if (!info->conv) { /* the bias Jacobian is delta_l, so theta_l' delta_l is at hand */
             int64_t in = w->count / b->count;
-            double *through = malloc((size_t)(k * in) * sizeof *through), *row = calloc((size_t)in, sizeof *row);
+            double *through = malloc((size_t)(k * in) * sizeof *through),
+                   *row = calloc((size_t)in, sizeof *row);
             assert_true(through && row);
             multiply(through, j, t->params + w->offset, k, b->count, in);
             check_block(m, i, "layer.input_jacobian", info->name, through, k, in);
             multiply(row, u, through, 1, k, in);
-            near(layer_samples(m, "layer.loss_grad_input.fro", info->name)[i], tiny_frobenius(row, in),
-                 scale);
+            near(layer_samples(m, "layer.loss_grad_input.fro", info->name)[i],
+                 tiny_frobenius(row, in), scale);
             free(through), free(row);
         }
         free(j);
     }
     free(p);
+}
+
+/* Measures metrics alone; every value agrees with m's to rounding. */
+static void same_values(const tiny_net *t, const lips_measurement *m, const char *metrics,
+                        lips_loss_kind loss)
+{
+    lips_measurement alone = measure(t, metrics, loss);
+    assert_true(alone.n_samples > 0);
+    for (int s = 0; s < alone.n_samples; s++) {
+        const double *all = samples(m, alone.samples[s].name);
+        double scale =
+            samples(m, "jacobian.fro/logits")[0] + samples(m, "landscape.param_grad/norm")[0];
+        for (int64_t i = 0; i < t->n; i++)
+            assert_true(fabs(alone.samples[s].v[i] - all[i]) <= 1e-11 * (all[i] + 1e-3 * scale));
+    }
+    lips_measurement_free(&alone);
 }
 
 static void check_network(const lips_model_spec *spec, lips_loss_kind loss, uint64_t seed)
@@ -200,16 +226,11 @@ static void check_network(const lips_model_spec *spec, lips_loss_kind loss, uint
             norm += (double)t.x[i * t.d + j] * (double)t.x[i * t.d + j];
         near(layer_samples(&m, "layer.act_norm", first)[i], sqrt(norm), 1);
     }
-    /* the loss pass alone (T = 1) agrees with what the K cotangents give */
-    lips_measurement alone = measure(&t, "landscape.input_grad,landscape.param_grad", loss);
-    for (int64_t i = 0; i < t.n; i++) {
-        static const char *const names[] = {"landscape.input_grad/norm", "landscape.param_grad/norm"};
-        for (int j = 0; j < 2; j++) {
-            double a = samples(&alone, names[j])[i], b = samples(&m, names[j])[i];
-            assert_true(fabs(a - b) <= 1e-11 * b);
-        }
-    }
-    lips_measurement_free(&alone);
+    /* the loss pass alone (T = 1), and norms at the input alone (through the first layer's
+     * triangular factor where that pays), agree with what one pass for everything gives */
+    same_values(&t, &m, "landscape.input_grad,landscape.param_grad", loss);
+    same_values(&t, &m, "landscape.input_grad", loss);
+    same_values(&t, &m, "jacobian,landscape.param_grad", loss);
     lips_measurement_free(&m);
     free(jx);
     tiny_net_free(&t);
@@ -218,28 +239,61 @@ static void check_network(const lips_model_spec *spec, lips_loss_kind loss, uint
 static void mlp(void **state)
 {
     (void)state;
-    check_network(&(lips_model_spec){.kind = "mlp", .width = 5, .depth = 2, .classes = 4, .c = 1, .h = 2,
-                                     .w = 3}, LIPS_LOSS_CROSS_ENTROPY, 1);
-    check_network(&(lips_model_spec){.kind = "mlp", .width = 1, .depth = 1, .classes = 3, .c = 2, .h = 1,
-                                     .w = 2}, LIPS_LOSS_MSE, 2);
-    check_network(&(lips_model_spec){.kind = "mlp", .width = 3, .depth = 0, .classes = 2, .c = 3, .h = 1,
-                                     .w = 1}, LIPS_LOSS_CROSS_ENTROPY, 3);
+    check_network(
+        &(lips_model_spec){
+            .kind = "mlp", .width = 5, .depth = 2, .classes = 4, .c = 1, .h = 2, .w = 3},
+        LIPS_LOSS_CROSS_ENTROPY, 1);
+    check_network(
+        &(lips_model_spec){
+            .kind = "mlp", .width = 1, .depth = 1, .classes = 3, .c = 2, .h = 1, .w = 2},
+        LIPS_LOSS_MSE, 2);
+    check_network(
+        &(lips_model_spec){
+            .kind = "mlp", .width = 3, .depth = 0, .classes = 2, .c = 3, .h = 1, .w = 1},
+        LIPS_LOSS_CROSS_ENTROPY, 3);
 }
 
 static void convnet(void **state)
 {
     (void)state;
-    check_network(&(lips_model_spec){.kind = "convnet", .width = 2, .classes = 3, .c = 2, .h = 4, .w = 4},
-                  LIPS_LOSS_CROSS_ENTROPY, 4);
-    check_network(&(lips_model_spec){.kind = "convnet", .width = 1, .classes = 3, .c = 1, .h = 8, .w = 4,
-                                     .batch_norm = true}, LIPS_LOSS_MSE, 5);
+    check_network(
+        &(lips_model_spec){.kind = "convnet", .width = 2, .classes = 3, .c = 2, .h = 4, .w = 4},
+        LIPS_LOSS_CROSS_ENTROPY, 4);
+    check_network(&(lips_model_spec){.kind = "convnet",
+                                     .width = 1,
+                                     .classes = 3,
+                                     .c = 1,
+                                     .h = 8,
+                                     .w = 4,
+                                     .batch_norm = true},
+                  LIPS_LOSS_MSE, 5);
+}
+
+/* Few units on many inputs: the pass ends in the first layer's triangular factor. */
+static void narrow_first_layer(void **state)
+{
+    (void)state;
+    check_network(
+        &(lips_model_spec){
+            .kind = "mlp", .width = 3, .depth = 2, .classes = 5, .c = 1, .h = 5, .w = 5},
+        LIPS_LOSS_CROSS_ENTROPY, 7);
+    check_network(
+        &(lips_model_spec){
+            .kind = "mlp", .width = 1, .depth = 1, .classes = 4, .c = 2, .h = 2, .w = 4},
+        LIPS_LOSS_CROSS_ENTROPY, 8);
+    check_network(
+        &(lips_model_spec){
+            .kind = "mlp", .width = 9, .depth = 0, .classes = 2, .c = 1, .h = 4, .w = 4},
+        LIPS_LOSS_MSE, 9);
 }
 
 static void one_output(void **state)
 {
     (void)state;
-    check_network(&(lips_model_spec){.kind = "mlp", .width = 6, .depth = 1, .classes = 1, .c = 1, .h = 1,
-                                     .w = 1}, LIPS_LOSS_MSE, 6);
+    check_network(
+        &(lips_model_spec){
+            .kind = "mlp", .width = 6, .depth = 1, .classes = 1, .c = 1, .h = 1, .w = 1},
+        LIPS_LOSS_MSE, 6);
 }
 
 int main(void)
@@ -247,6 +301,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(mlp),
         cmocka_unit_test(convnet),
+        cmocka_unit_test(narrow_first_layer),
         cmocka_unit_test(one_output),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

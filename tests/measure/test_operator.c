@@ -30,7 +30,8 @@ static double *unroll(const lips_layer_info *g, const double *w)
         int64_t o = row / (g->oh * g->ow), oy = row / g->ow % g->oh, ox = row % g->ow;
         for (int64_t col = 0; col < cols; col++) {
             int64_t c = col / (g->h * g->w), y = col / g->w % g->h, x = col % g->w;
-            int64_t ky = y + g->geom.pad - oy * g->geom.stride, kx = x + g->geom.pad - ox * g->geom.stride;
+            int64_t ky = y + g->geom.pad - oy * g->geom.stride,
+                    kx = x + g->geom.pad - ox * g->geom.stride;
             if (ky >= 0 && ky < r && kx >= 0 && kx < r)
                 a[row * cols + col] = w[((o * g->c + c) * r + ky) * r + kx];
         }
@@ -42,13 +43,18 @@ static void convolutions(void **state)
 {
     (void)state;
     /* r, stride, pad, c, o, h, w */
-    static const int64_t cases[][7] = {{3, 1, 1, 2, 3, 5, 4}, {3, 2, 1, 3, 2, 6, 7}, {1, 1, 0, 2, 4, 3, 3},
-                                       {1, 2, 0, 2, 2, 4, 5}, {3, 1, 1, 1, 1, 1, 1}, {4, 4, 0, 3, 5, 8, 8},
-                                       {5, 1, 2, 1, 2, 3, 6}, {3, 1, 0, 2, 1, 5, 5}};
+    static const int64_t cases[][7] = {
+        {3, 1, 1, 2, 3, 5, 4}, {3, 2, 1, 3, 2, 6, 7}, {1, 1, 0, 2, 4, 3, 3}, {1, 2, 0, 2, 2, 4, 5},
+        {3, 1, 1, 1, 1, 1, 1}, {4, 4, 0, 3, 5, 8, 8}, {5, 1, 2, 1, 2, 3, 6}, {3, 1, 0, 2, 1, 5, 5}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const int64_t *k = cases[i];
-        lips_layer_info g = {.name = "x", .conv = true, .geom = {k[0], k[1], k[2]}, .c = k[3], .o = k[4],
-                             .h = k[5], .w = k[6]};
+        lips_layer_info g = {.name = "x",
+                             .conv = true,
+                             .geom = {k[0], k[1], k[2]},
+                             .c = k[3],
+                             .o = k[4],
+                             .h = k[5],
+                             .w = k[6]};
         g.oh = (g.h + 2 * k[2] - k[0]) / k[1] + 1;
         g.ow = (g.w + 2 * k[2] - k[0]) / k[1] + 1;
         double *w = normals(g.o * g.c * k[0] * k[0], i), *a = unroll(&g, w);
@@ -66,13 +72,15 @@ static void convolutions(void **state)
 static void matrices(void **state)
 {
     (void)state;
-    static const int64_t sizes[][2] = {{1, 1}, {1, 9}, {9, 1}, {7, 30}, {30, 7}, {64, 64}, {100, 350}};
+    static const int64_t sizes[][2] = {{1, 1},  {1, 9},   {9, 1},    {7, 30},
+                                       {30, 7}, {64, 64}, {100, 350}};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         double *w = normals(sizes[i][0] * sizes[i][1], 50 + i);
         double expected = tiny_spectral(w, sizes[i][0], sizes[i][1]);
         lips_spectral s;
         assert_int_equal(lips_matrix_spectral(&s, w, sizes[i][0], sizes[i][1]), LIPS_OK);
-        assert_true(fabs(s.value - expected) <= (s.residual + 1e-12) * expected && s.residual <= 1e-7);
+        assert_true(fabs(s.value - expected) <= (s.residual + 1e-12) * expected &&
+                    s.residual <= 1e-7);
         free(w);
     }
 }
@@ -84,7 +92,8 @@ static void special_values(void **state)
     double rank1[6] = {3, 0, 4, 0, 0, 0};
     lips_spectral s;
     assert_int_equal(lips_matrix_spectral(&s, eye, 3, 3), LIPS_OK);
-    assert_true(fabs(s.value - 2) < 1e-14); /* every vector is a singular one: ends after one step */
+    assert_true(fabs(s.value - 2) <
+                1e-14); /* every vector is a singular one: ends after one step */
     assert_int_equal(lips_matrix_spectral(&s, zero, 2, 3), LIPS_OK);
     assert_true(s.value == 0 && s.residual == 0);
     assert_int_equal(lips_matrix_spectral(&s, rank1, 2, 3), LIPS_OK);

@@ -38,7 +38,8 @@ static void refuses(void **state)
     lips_metrics m;
     assert_int_equal(lips_metrics_parse(&m, "jacobain"), LIPS_ERR_USAGE);
     assert_non_null(strstr(lips_error(), "did you mean 'jacobian'"));
-    static const char *const bad[] = {"", ",", "loss,", "Z", "jacobian;loss", "op", "zzzzzzzzzzzzzzzzzz"};
+    static const char *const bad[] = {
+        "", ",", "loss,", "Z", "jacobian;loss", "op", "zzzzzzzzzzzzzzzzzz"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         lips_error_clear();
         assert_int_equal(lips_metrics_parse(&m, bad[i]), LIPS_ERR_USAGE);
@@ -62,7 +63,8 @@ static void softmax_near_interpolation(void **state)
     assert_true(fabs(lips_cross_entropy(z, 3, 2) - 51) < 1e-12);
     lips_logit_hessian h = lips_logit_hessian_of(p, rest, 3, work);
     assert_true(fabs(h.trace / (2 * tail) - 1) < 1e-12);
-    /* to first order in the tail S is [[a+b,-a,-b],[-a,a,0],[-b,0,b]]: the two non-zero eigenvalues sum to 2(a+b), product 3ab */
+    /* to first order in the tail S is [[a+b,-a,-b],[-a,a,0],[-b,0,b]]: the two non-zero eigenvalues
+     * sum to 2(a+b), product 3ab */
     double a = exp(-50.0), b = exp(-51.0), mid = a + b, gap = sqrt(mid * mid - 3 * a * b);
     assert_true(fabs(h.max / (mid + gap) - 1) < 1e-12);
     assert_true(fabs(h.min_nonzero / (mid - gap) - 1) < 1e-12);
@@ -90,8 +92,8 @@ static void logit_hessian(void **state)
 {
     (void)state;
     enum { K = 6 };
-    static const double logits[][K] = {{0, 0, 0, 0, 0, 0}, {1, 1, 2, 2, 3, 3}, {0.1, -2, 4, 0.5, 0.4, -7},
-                                       {5, 5, -5, -5, 0, 0}};
+    static const double logits[][K] = {
+        {0, 0, 0, 0, 0, 0}, {1, 1, 2, 2, 3, 3}, {0.1, -2, 4, 0.5, 0.4, -7}, {5, 5, -5, -5, 0, 0}};
     for (size_t c = 0; c < sizeof logits / sizeof *logits; c++) {
         double p[K], rest[K], work[K], s[K * K], w[K];
         lips_softmax(p, rest, logits[c], K);

@@ -1,17 +1,20 @@
-#include "measure/plan.h"
+#include "measure/survey.h"
+
+#include "measure/triangle.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum {
-    /* Samples per block, from the network alone: one vector register of samples for convolutions, a matrix
-     * product wide enough for full speed for linear layers. */
+    /* Samples per block, from the network alone: one vector register of samples for convolutions, a
+     * matrix product wide enough for full speed for linear layers. */
     BLOCK_CONV = 16,
     BLOCK_LINEAR = 128
 };
 
-/* Cotangents of one value of one block are kept below this, so that many classes mean smaller blocks. */
+/* Cotangents of one value of one block are kept below this, so that many classes mean smaller
+ * blocks. */
 static const double BLOCK_BYTES = 256e6;
 
 static int64_t choose_block(const lips_net *net, int64_t k)
@@ -32,32 +35,34 @@ static int64_t choose_block(const lips_net *net, int64_t k)
     return block;
 }
 
-int64_t lips_plan_row(const lips_plan *p, int64_t i)
+int64_t lips_survey_row(const lips_survey *p, int64_t i)
 {
     return p->args->inputs.index ? p->args->inputs.index[i] : i;
 }
 
-int64_t lips_plan_class(const lips_plan *p, int64_t i)
+int64_t lips_survey_class(const lips_survey *p, int64_t i)
 {
-    return p->args->inputs.label[lips_plan_row(p, i)];
+    return p->args->inputs.label[lips_survey_row(p, i)];
 }
 
-static lips_status check_inputs(lips_plan *p)
+static lips_status check_inputs(lips_survey *p)
 {
     const lips_inputs *in = &p->args->inputs;
     if (in->n < 1 || !in->x)
-        return lips_fail(LIPS_ERR_USAGE, "measure: no samples to measure on (n = %" PRId64 ")", in->n);
+        return lips_fail(LIPS_ERR_USAGE, "measure: no samples to measure on (n = %" PRId64 ")",
+                         in->n);
     if (p->args->threads < 1)
-        return lips_fail(LIPS_ERR_USAGE, "measure: threads = %d, must be at least 1", p->args->threads);
+        return lips_fail(LIPS_ERR_USAGE, "measure: threads = %d, must be at least 1",
+                         p->args->threads);
     if (p->args->batch < 0)
         return lips_fail(LIPS_ERR_USAGE, "measure: batch = %" PRId64 ", must not be negative",
                          p->args->batch);
     if (in->label)
         for (int64_t i = 0; i < in->n; i++)
-            if (lips_plan_class(p, i) < 0 || lips_plan_class(p, i) >= p->k)
+            if (lips_survey_class(p, i) < 0 || lips_survey_class(p, i) >= p->k)
                 return lips_fail(LIPS_ERR_DATA,
                                  "label %" PRId64 " of sample %" PRId64 " is outside 0..%" PRId64,
-                                 lips_plan_class(p, i), lips_plan_row(p, i), p->k - 1);
+                                 lips_survey_class(p, i), lips_survey_row(p, i), p->k - 1);
     if (!in->label)
         p->no_class = in->target ? "needs class labels, the inputs have real targets"
                                  : "needs labels, the inputs have none";
@@ -68,8 +73,9 @@ static lips_status check_inputs(lips_plan *p)
     return LIPS_OK;
 }
 
-/* Which items each of the two passes computes: loss gradients come from the K x K Grams where those exist. */
-static void resolve_passes(lips_plan *p)
+/* Which items each of the two passes computes: loss gradients come from the K x K Grams where those
+ * exist. */
+static void resolve_passes(lips_survey *p)
 {
     p->full = p->needs & LIPS_NEED_ITEMS_MASK;
     unsigned loss = (p->needs >> LIPS_NEED_LOSS_SHIFT) & LIPS_NEED_ITEMS_MASK;
@@ -78,9 +84,13 @@ static void resolve_passes(lips_plan *p)
     if ((loss & LIPS_NEED_NORM) && (p->full & layers) == layers)
         p->full |= LIPS_NEED_NORM;
     p->one = loss & ~p->full;
+    /* With LIPS_ITEM_IN every layer's vjp runs anyway. */
+    unsigned items = p->full | p->one;
+    p->triangle =
+        (items & LIPS_NEED_INPUT) && !(items & LIPS_NEED_IN) && lips_triangle_pays(p->net);
 }
 
-static lips_status plan_row(lips_plan *p, int row)
+static lips_status plan_row(lips_survey *p, int row)
 {
     if ((p->planned >> row) & 1)
         return LIPS_OK;
@@ -90,12 +100,12 @@ static lips_status plan_row(lips_plan *p, int row)
     return LIPS_OK;
 }
 
-lips_status lips_plan_require(lips_plan *p, const char *name)
+lips_status lips_survey_require(lips_survey *p, const char *name)
 {
     return plan_row(p, lips_quantity_find(name));
 }
 
-lips_status lips_plan_add(lips_plan *p, const lips_series *s)
+lips_status lips_survey_add(lips_survey *p, const lips_series *s)
 {
     if (p->n_series == p->cap_series) {
         int cap = p->cap_series ? 2 * p->cap_series : 32;
@@ -113,7 +123,7 @@ lips_status lips_plan_add(lips_plan *p, const lips_series *s)
     return LIPS_OK;
 }
 
-const lips_series *lips_plan_find(const lips_plan *p, const char *name, int layer)
+const lips_series *lips_survey_find(const lips_survey *p, const char *name, int layer)
 {
     int row = lips_quantity_find(name);
     for (int i = 0; i < p->n_series; i++)
@@ -122,12 +132,12 @@ const lips_series *lips_plan_find(const lips_plan *p, const char *name, int laye
     return NULL;
 }
 
-lips_status lips_plan_create(lips_plan **out, const lips_measure_args *a)
+lips_status lips_survey_create(lips_survey **out, const lips_measure_args *a)
 {
     *out = NULL;
-    lips_plan *p = calloc(1, sizeof *p);
+    lips_survey *p = calloc(1, sizeof *p);
     if (!p)
-        return lips_fail(LIPS_ERR_MEMORY, "measure: out of memory for a plan");
+        return lips_fail(LIPS_ERR_MEMORY, "measure: out of memory");
     lips_status st = LIPS_OK;
     p->args = a;
     p->net = a->network.net;
@@ -144,23 +154,31 @@ lips_status lips_plan_create(lips_plan **out, const lips_measure_args *a)
     *out = p;
     p = NULL;
 out:
-    lips_plan_free(p);
+    lips_survey_free(p);
     return st;
 }
 
-lips_status lips_plan_alloc(lips_plan *p)
+lips_status lips_survey_alloc(lips_survey *p)
 {
     for (int i = 0; i < p->n_series; i++)
         for (int j = 0; !p->series[i].reason && j < p->series[i].n_v; j++) {
             p->series[i].v[j] = malloc((size_t)p->n * sizeof(double));
             if (!p->series[i].v[j])
                 return lips_fail(LIPS_ERR_MEMORY, "measure: out of memory for %zu bytes of results",
-                                 lips_plan_bytes(p));
+                                 lips_survey_bytes(p));
         }
+    if (p->triangle) {
+        const lips_layer_info *first = lips_net_layer(p->net, 1);
+        const lips_segment *segments;
+        lips_net_segments(p->net, &segments);
+        LIPS_TRY(lips_triangle_create(&p->first_factor,
+                                      p->args->network.params + segments[first->weight].offset,
+                                      first->o, first->c * first->h * first->w));
+    }
     return LIPS_OK;
 }
 
-size_t lips_plan_bytes(const lips_plan *p)
+size_t lips_survey_bytes(const lips_survey *p)
 {
     size_t bytes = 0;
     for (int i = 0; i < p->n_series; i++)
@@ -169,13 +187,14 @@ size_t lips_plan_bytes(const lips_plan *p)
     return bytes;
 }
 
-void lips_plan_free(lips_plan *p)
+void lips_survey_free(lips_survey *p)
 {
     if (!p)
         return;
     for (int i = 0; i < p->n_series; i++)
         for (int j = 0; j < 2; j++)
             free(p->series[i].v[j]);
+    free(p->first_factor);
     free(p->series);
     free(p);
 }
