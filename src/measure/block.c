@@ -38,8 +38,8 @@ static lips_status take_host(lips_block *b, const lips_survey *p, size_t *bytes)
     LIPS_TRY(take(b ? &b->rest : NULL, cap * k, bytes));
     LIPS_TRY(take(b ? &b->loss : NULL, cap, bytes));
     LIPS_TRY(take(b ? &b->maps : NULL, cap * k * k, bytes));
-    /* Two matrices, or one number per sample (eval_gradient). */
-    LIPS_TRY(take(b ? &b->work : NULL, 2 * k * k > cap ? 2 * k * k : cap, bytes));
+    LIPS_TRY(take(b ? &b->work : NULL, k, bytes));
+    LIPS_TRY(take(b ? &b->part : NULL, cap, bytes));
     LIPS_TRY(take(b ? &b->eigen : NULL, (int64_t)lips_eigen_scratch(k), bytes));
     if (!p->no_loss) {
         LIPS_TRY(take(b ? &b->u : NULL, cap * k, bytes));
@@ -155,7 +155,8 @@ void lips_block_free(lips_block *b)
         b->be->ops->close(b->be);
     }
     free(b->logits), free(b->p), free(b->rest), free(b->u), free(b->loss);
-    free(b->act), free(b->maps), free(b->work), free(b->eigen), free(b->seed), free(b->unit);
+    free(b->act), free(b->maps), free(b->work), free(b->part), free(b->eigen), free(b->seed),
+        free(b->unit);
     for (int item = 0; item < LIPS_ITEMS; item++)
         free(b->full[item]), free(b->one[item]);
     free(b);

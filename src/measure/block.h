@@ -20,7 +20,8 @@ struct lips_block {
     double *one[LIPS_ITEMS];   /* (parts,cap) of the loss's; NULL: not wanted */
     double *act;               /* (L,cap) squared norms of the layers' inputs; NULL: not wanted */
     double *maps;              /* (cap,K,K) */
-    double *work;              /* (2,K,K) */
+    double *work;              /* (K) */
+    double *part;              /* (cap) */
     double *eigen;             /* lips_eigen_scratch(K) */
 
     /* device side */

@@ -195,7 +195,7 @@ static void eval_gradient(const lips_series *s, lips_block *b, double *out[2])
 {
     unsigned items = needs_of(s) >> LIPS_NEED_LOSS_SHIFT & LIPS_NEED_ITEMS_MASK;
     int last = s->mode ? s->mode : b->survey->layers;
-    double *part = b->work;
+    double *part = b->part;
     memset(out[1], 0, (size_t)b->b * sizeof(double));
     for (int item = 0; item < LIPS_ITEMS; item++) {
         bool whole = item == LIPS_ITEM_INPUT || item == LIPS_ITEM_NORM;

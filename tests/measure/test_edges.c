@@ -153,6 +153,23 @@ static void rows_by_index(void **state)
     tiny_net_free(&t);
 }
 
+/* Fewer numbers per sample than samples per block, in every scratch buffer (run under the
+ * sanitizers). */
+static void few_classes(void **state)
+{
+    (void)state;
+    for (int64_t k = 1; k <= 4; k++) {
+        lips_model_spec spec = MLP;
+        spec.classes = k;
+        tiny_net t = tiny_net_create(&spec, 200, 22);
+        lips_measure_args a = args(&t, "cpu", "all");
+        lips_measurement m = run(&a);
+        assert_int_equal(find(&m, "landscape.param_grad", NULL, "norm", 0)->n, 200);
+        lips_measurement_free(&m);
+        tiny_net_free(&t);
+    }
+}
+
 static void one_sample_one_class(void **state)
 {
     (void)state;
@@ -327,11 +344,17 @@ static void bytes_are_planned(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(threads_do_not_matter), cmocka_unit_test(blocks_do_not_matter),
-        cmocka_unit_test(cpu_agrees_with_ref),   cmocka_unit_test(rows_by_index),
-        cmocka_unit_test(one_sample_one_class),  cmocka_unit_test(dead_network),
-        cmocka_unit_test(nan_inputs_stay_apart), cmocka_unit_test(nan_weights),
-        cmocka_unit_test(missing_labels),        cmocka_unit_test(refusals),
+        cmocka_unit_test(threads_do_not_matter),
+        cmocka_unit_test(blocks_do_not_matter),
+        cmocka_unit_test(cpu_agrees_with_ref),
+        cmocka_unit_test(rows_by_index),
+        cmocka_unit_test(few_classes),
+        cmocka_unit_test(one_sample_one_class),
+        cmocka_unit_test(dead_network),
+        cmocka_unit_test(nan_inputs_stay_apart),
+        cmocka_unit_test(nan_weights),
+        cmocka_unit_test(missing_labels),
+        cmocka_unit_test(refusals),
         cmocka_unit_test(bytes_are_planned),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

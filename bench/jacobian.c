@@ -1,0 +1,162 @@
+/*
+ * The exact Jacobian-norm pass (section B: op and fro under all five output maps) on convnet
+ * (3 x 32 x 32) and mlp (28 x 28, one hidden layer), K = 10: forward, ten stacked cotangents,
+ * Grams, eigenvalues, statistics, one call per row. Operations: (1 + K) F per sample, F the forward
+ * pass's. A row with several threads gives the time of the calling thread, which works as one of
+ * them, and operations and bytes per thread, so that "peak" is always a share of one core's.
+ * err_rel: the norms of the first samples against ref. bench/peer/jacobian.py does the same in
+ * PyTorch with the same weights and inputs.
+ */
+#include "common.h"
+
+#include "measure/measure.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { K = 10, MEAN_OVER = 16 };
+
+typedef struct job {
+    lips_net *net;
+    double *params;
+    float *x;
+    int64_t *label;
+    int64_t n, checked;
+    int threads;
+} job;
+
+static void *take(int64_t n, size_t size)
+{
+    void *p = calloc((size_t)n, size);
+    if (!p)
+        bench_ok(lips_fail(LIPS_ERR_MEMORY, "bench: out of memory"));
+    return p;
+}
+
+/* splitmix64 of seed * 2^40 + i (Steele, Lea, Flood 2014), in [-1,1) with 24 bits: what numpy can
+ * compute too. */
+static float uniform(uint64_t seed, int64_t i)
+{
+    uint64_t z = ((seed << 40) + (uint64_t)i) * UINT64_C(0x9E3779B97F4A7C15);
+    z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
+    z = (z ^ (z >> 27)) * UINT64_C(0x94D049BB133111EB);
+    z ^= z >> 31;
+    return (float)((double)(z >> 40) * 0x1p-23 - 1.0);
+}
+
+static void fill(job *j)
+{
+    const lips_model_spec *s = lips_net_spec(j->net);
+    const lips_segment *seg;
+    int count = lips_net_segments(j->net, &seg);
+    for (int p = 0; p < count; p++) {
+        int64_t fan_in = seg[p].ndim > 1 ? seg[p].count / seg[p].shape[0] : 0;
+        float scale = fan_in ? (float)sqrt(6.0 / (double)fan_in) : 0.1f;
+        for (int64_t i = 0; i < seg[p].count; i++)
+            j->params[seg[p].offset + i] = (double)(uniform(100 + (uint64_t)p, i) * scale);
+    }
+    for (int64_t i = 0; i < j->n * s->c * s->h * s->w; i++)
+        j->x[i] = uniform(1, i);
+    for (int64_t i = 0; i < j->n; i++)
+        j->label[i] = i % K;
+}
+
+static lips_measurement measure(const job *j, const char *backend, int64_t n, bool per_sample)
+{
+    lips_measurement m;
+    lips_measure_args a = {.ops = lips_backend_find(backend),
+                           .threads = j->threads,
+                           .batch = strcmp(backend, "ref") == 0 ? 1 : 0,
+                           .per_sample = per_sample,
+                           .network = {.net = j->net, .params = j->params, .epoch = -1},
+                           .inputs = {.n = n, .x = j->x, .label = j->label, .split = "inputs"}};
+    bench_ok(lips_metrics_parse(&a.metrics, "jacobian"));
+    bench_ok(lips_measure_run(&m, &a));
+    return m;
+}
+
+static void call(void *user)
+{
+    job *j = user;
+    lips_measurement m = measure(j, "cpu", j->n, false);
+    lips_measurement_free(&m);
+}
+
+static double check(void *user, int64_t *wrong)
+{
+    job *j = user;
+    lips_measurement got = measure(j, "cpu", j->checked, true);
+    lips_measurement want = measure(j, "ref", j->checked, true);
+    float *narrow = take(j->checked, sizeof *narrow);
+    double worst = 0;
+    for (int s = 0; s < want.n_samples; s++) {
+        for (int64_t i = 0; i < j->checked; i++)
+            narrow[i] = (float)got.samples[s].v[i];
+        double error = bench_error(narrow, want.samples[s].v, j->checked, 1e-5, wrong);
+        worst = error > worst || isnan(error) ? error : worst;
+    }
+    free(narrow);
+    lips_measurement_free(&got);
+    lips_measurement_free(&want);
+    return worst;
+}
+
+/* For the comparison with another program: a comment line that it can read. */
+static void print_mean(const job *j)
+{
+    lips_measurement m = measure(j, "cpu", MEAN_OVER, false);
+    printf("# mean %s w=%lld %.9g\n", lips_net_spec(j->net)->kind,
+           (long long)lips_net_spec(j->net)->width, m.records[0].mean);
+    lips_measurement_free(&m);
+}
+
+static void row(bench *b, const char *kind, int64_t w, int64_t n, int threads)
+{
+    bool conv = strcmp(kind, "convnet") == 0;
+    lips_model_spec spec = {.kind = kind,
+                            .width = w,
+                            .depth = 1,
+                            .classes = K,
+                            .c = conv ? 3 : 1,
+                            .h = conv ? 32 : 28,
+                            .w = conv ? 32 : 28};
+    int64_t features = spec.c * spec.h * spec.w;
+    job j = {.n = n, .threads = threads, .checked = conv && w > 16 ? 1 : 4};
+    char shape[64];
+    snprintf(shape, sizeof shape, "w=%lld,n=%lld,threads=%d", (long long)w, (long long)n, threads);
+    bench_ok(lips_net_create(&j.net, &spec));
+    j.params = take(lips_net_params(j.net), sizeof *j.params);
+    j.x = take(n * features, sizeof *j.x);
+    j.label = take(n, sizeof *j.label);
+    fill(&j);
+    bench_case c = {.op = "jacobian",
+                    .variant = kind,
+                    .dtype = "f32",
+                    .shape = shape,
+                    .bytes = 4.0 * (double)(n * features + lips_net_params(j.net)) / threads,
+                    .flops = (1 + K) * lips_net_forward_flops(j.net) * (double)n / threads,
+                    .call = call,
+                    .user = &j,
+                    .check = threads == 1 ? check : NULL};
+    if (threads == 1 && bench_selected(b, &c))
+        print_mean(&j);
+    bench_row(b, &c);
+    free(j.params), free(j.x), free(j.label);
+    lips_net_free(j.net);
+}
+
+int main(int argc, char **argv)
+{
+    bench *b = bench_begin(argc, argv);
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    for (int threads = 1; threads <= cores; threads += cores > 1 ? (int)cores - 1 : 1) {
+        for (int64_t w = 1; w <= 64; w *= 2)
+            row(b, "convnet", w, w <= 4 ? 256 : w <= 16 ? 64 : 32, threads);
+        for (int64_t w = 4; w <= 256; w *= 4)
+            row(b, "mlp", w, 2048, threads);
+    }
+    return bench_end(b);
+}
