@@ -95,7 +95,11 @@ def start(args, env=None, **options):
 
 class Ended:
     def __init__(self, process, timeout=TIMEOUT):
-        out, err = process.communicate(timeout=timeout)
+        try:
+            out, err = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
         self.code, self.out, self.err = process.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace")
 
     def __str__(self):
