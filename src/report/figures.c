@@ -123,7 +123,8 @@ static const lips_panels trajectories = {
 
 const lips_figure_row lips_figure_rows[] = {
     {"double-descent", "Error and empirical Lipschitz constant over width",
-     "Above: train and test error (train: the noisy labels that it was trained on). Below, on the "
+     "Above: train and test error (for regression the loss; train: against the labels it was "
+     "trained on). Below, on the "
      "same "
      "axis: the spectral norm of the input Jacobian of the logits with respect to the standardised "
      "input, averaged over training samples. " SPREAD "Shaded: interpolation threshold, from the "

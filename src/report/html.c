@@ -59,10 +59,10 @@ static void put_head(FILE *f, const lips_report *r)
     fprintf(f, "</title>\n<style>%s</style></head><body>\n<h1>", style);
     lips_html_text(f, title_of(r));
     fprintf(f,
-            "</h1>\n<p>%" PRId64 " cells: %" PRId64 " done, %" PRId64 " failed, %" PRId64
+            "</h1>\n<p>%" PRId64 " %s: %" PRId64 " done, %" PRId64 " failed, %" PRId64
             " unfinished; %" PRId64 " records.</p>\n",
-            r->n_cells, state[LIPS_CELL_DONE], state[LIPS_CELL_FAILED], state[LIPS_CELL_WAITING],
-            r->n_records);
+            r->n_cells, r->n_cells == 1 ? "cell" : "cells", state[LIPS_CELL_DONE],
+            state[LIPS_CELL_FAILED], state[LIPS_CELL_WAITING], r->n_records);
 }
 
 static void put_warnings(FILE *f, const lips_report *r)

@@ -9,6 +9,7 @@
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { ROWS_MAX = 2000, SMALL_FILE = 1 << 20 };
 
@@ -42,12 +43,15 @@ static bool column_used(const lips_report *r, const struct column *c)
 
 static void put_value(FILE *f, const lips_record *rec)
 {
-    fputs("<td class=\"n\">", f);
-    if (rec && rec->form == LIPS_FORM_NULL)
-        fputs("never", f);
-    else if (rec)
-        fprintf(f, "%.4g", lips_record_number(rec));
-    fputs("</td>", f);
+    if (rec && rec->form == LIPS_FORM_NULL) {
+        fputs("<td class=\"n\" title=\"", f);
+        lips_html_text(f, rec->reason);
+        fputs("\">\u2013</td>", f);
+    } else if (rec) {
+        fprintf(f, "<td class=\"n\">%.4g</td>", lips_record_number(rec));
+    } else {
+        fputs("<td></td>", f);
+    }
 }
 
 static void put_cell_row(FILE *f, const lips_report *r, int64_t i, const bool used[COLUMN_COUNT])
@@ -155,10 +159,11 @@ static void put_trained_by(FILE *f, const lips_report *r)
     }
 }
 
-/* Where and with what precision the numbers were computed, as the records say. */
+/* Where and with what precision the numbers were computed: the first record is of the network,
+ * where later ones may be of its weights alone, which are always treated in float64. */
 static void put_arithmetic(FILE *f, const lips_report *r)
 {
-    for (int64_t i = r->n_records - 1; i >= 0; i--)
+    for (int64_t i = 0; i < r->n_records; i++)
         if (r->records[i].precision && r->records[i].device) {
             fprintf(f, "<dt>Arithmetic</dt><dd>%s on the %s backend</dd>\n",
                     r->records[i].precision, r->records[i].device);
@@ -166,12 +171,39 @@ static void put_arithmetic(FILE *f, const lips_report *r)
         }
 }
 
+/* *out = the lines of sweep.yaml (malloc'ed) whose keys change results, and the name: the same on
+ * every machine. */
+static lips_status portable_settings(char **out, size_t *size, const lips_report *r)
+{
+    char path[LIPS_PATH_MAX], *yaml = NULL;
+    size_t bytes = 0;
+    *out = NULL;
+    LIPS_TRY(lips_path(path, sizeof path, "%s/sweep.yaml", r->out));
+    LIPS_TRY(lips_file_read(&yaml, &bytes, path, SMALL_FILE));
+    FILE *f = open_memstream(out, size);
+    if (!f) {
+        free(yaml);
+        return lips_fail(LIPS_ERR_MEMORY, "out of memory for a report's settings");
+    }
+    for (char *line = yaml, *next; *line; line = next) {
+        size_t length = strcspn(line, "\n"), key = strcspn(line, ":\n");
+        next = line + length + (line[length] == '\n');
+        char name[64];
+        snprintf(name, sizeof name, "%.*s", (int)(key < 63 ? key : 63), line);
+        int row = lips_option_find(name);
+        if (row >= 0 && (r->options[row].flags & LIPS_OPTION_HASHED || strcmp(name, "name") == 0))
+            fprintf(f, "%.*s\n", (int)length, line);
+    }
+    fclose(f);
+    free(yaml);
+    return *out ? LIPS_OK : lips_fail(LIPS_ERR_MEMORY, "out of memory for a report's settings");
+}
+
 lips_status lips_html_provenance(FILE *f, const lips_report *r)
 {
-    char path[LIPS_PATH_MAX], value[LIPS_PATH_MAX], *yaml = NULL;
+    char data[LIPS_PATH_MAX], *yaml = NULL;
     size_t size = 0;
-    LIPS_TRY(lips_path(path, sizeof path, "%s/sweep.yaml", r->out));
-    LIPS_TRY(lips_file_read(&yaml, &size, path, SMALL_FILE));
+    LIPS_TRY(portable_settings(&yaml, &size, r));
     fprintf(
         f,
         "<h2 id=\"provenance\">Provenance</h2>\n<dl>\n<dt>Report by</dt><dd>lipsweep %s, commit "
@@ -179,16 +211,16 @@ lips_status lips_html_provenance(FILE *f, const lips_report *r)
         LIPS_VERSION, lips_commit());
     put_trained_by(f, r);
     put_arithmetic(f, r);
-    lips_option_print(&r->options[lips_option_find("data")], &r->experiment.base, value,
-                      sizeof value);
+    lips_option_print(&r->options[lips_option_find("data")], &r->experiment.base, data,
+                      sizeof data);
     fputs("<dt>Data</dt><dd>", f);
-    lips_html_text(f, value);
+    lips_html_text(f, data);
     fputs("; content hashes (XXH3 of all that training sees):</dd>\n", f);
     put_data_hashes(f, r);
     fprintf(f,
             "<dt>Settings</dt><dd>hash <code>%016" PRIx64
-            "</code> of the resolved experiment below; "
-            "each cell's name ends in the hash of its own settings</dd>\n</dl>\n<pre>",
+            "</code> of the text below, which holds every setting that changes results; "
+            "each cell's name ends in the hash of its own</dd>\n</dl>\n<pre>",
             lips_hash64(yaml, size));
     lips_html_text(f, yaml);
     fputs("</pre>\n", f);

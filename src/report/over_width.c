@@ -7,6 +7,7 @@
 #include "report/csv.h"
 #include "report/over_width.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,8 +21,13 @@ static void add_dots(lips_canvas *c, const lips_pick *p, int variant, int x)
             continue;
         const lips_record *rec = lips_report_find(c->r, cell, p);
         double v = rec ? lips_record_number(rec) : NAN;
-        if (isfinite(v))
-            fprintf(c->f->data, "%.10g %.10g\n", c->r->x[x], v);
+        if (!isfinite(v))
+            continue;
+        fprintf(c->f->data, "%.10g %.10g\n", c->r->x[x], v);
+        if (rec->form == LIPS_FORM_STATS) {
+            c->n_least = c->n_least && c->n_least < rec->n ? c->n_least : rec->n;
+            c->n_most = c->n_most > rec->n ? c->n_most : rec->n;
+        }
     }
 }
 
@@ -134,6 +140,23 @@ static void fill_canvas(lips_canvas *c, const lips_panel *panel)
         add_never(c, panel);
 }
 
+static void tell_samples(const lips_canvas *c, int n)
+{
+    size_t used = strlen(c->f->caption), size = sizeof c->f->caption - used;
+    for (int i = 0; i < n; i++) {
+        if (c[i].n_most == 0)
+            continue;
+        if (c[i].n_least == c[i].n_most)
+            snprintf(c->f->caption + used, size, "Averages are over %" PRId64 " samples. ",
+                     c[i].n_most);
+        else
+            snprintf(c->f->caption + used, size,
+                     "Averages are over %" PRId64 " to %" PRId64 " samples. ", c[i].n_least,
+                     c[i].n_most);
+        return;
+    }
+}
+
 lips_status lips_make_over_width(lips_figure *f, const lips_report *r, const void *spec)
 {
     const lips_panels *s = spec;
@@ -157,6 +180,7 @@ lips_status lips_make_over_width(lips_figure *f, const lips_report *r, const voi
     }
     f->drawn = n > 0;
     lips_canvas_draw(c, panel, n);
+    tell_samples(c, n);
     free(c);
     return LIPS_OK;
 }

@@ -24,6 +24,7 @@ typedef struct lips_canvas {
     lips_range range;
     bool never; /* some place has a replicate without a number */
     int never_block;
+    int64_t n_least, n_most; /* samples behind the means that are drawn; 0: they are no means */
 } lips_canvas;
 
 /* Sets the figure's size and writes the commands for n panels, one above the other. */

@@ -19,8 +19,9 @@
 
 static char base[256];
 
-static const char small[] = "name: small\nwidth: [64, 4, 16, 256]\nseed: 0..2\nlabel_noise: 0.2\n"
-                            "epochs: 10\neval_epochs: log:4\nmeasure_epochs: \"0,end\"\n";
+static const char small[] =
+    "name: small\nout: /some/where\nwidth: [64, 4, 16, 256]\nseed: 0..2\nlabel_noise: 0.2\n"
+    "epochs: 10\neval_epochs: log:4\nmeasure_epochs: \"0,end\"\n";
 
 /* A new folder below base. */
 static const char *out_dir(void)
@@ -105,7 +106,8 @@ static void other_axes_are_variants(void **state)
     lips_experiment e;
     lips_report r;
     const char *out = out_dir();
-    make_sweep(out, "width: [4, 8]\nlabel_noise: [0, 0.2]\noptimizer: [sgd, adam]\nepochs: 1\n", &e);
+    make_sweep(out, "width: [4, 8]\nlabel_noise: [0, 0.2]\noptimizer: [sgd, adam]\nepochs: 1\n",
+               &e);
     assert_int_equal(lips_report_collect(&r, out), LIPS_OK);
     assert_int_equal(r.n_variants, 4);
     for (int64_t i = 0; i < r.n_cells; i++) {
@@ -239,16 +241,17 @@ static void tables_hold_every_record(void **state)
     assert_int_equal(lips_report_collect(&r, out), LIPS_OK);
     char *csv = read_file(out, "results.csv"), line[4096], path[4096];
     assert_int_equal(count_text(csv, "\n"), r.n_records + 1);
-    snprintf(line, sizeof line, "\n%s,done,mlp,64,0.2,0,loss,,,,,train,0,4000,%.17g,", r.cells[0].name,
-             r.records[0].value);
+    snprintf(line, sizeof line, "\n%s,done,mlp,64,0.2,0,loss,,,,,train,0,4000,%.17g,",
+             r.cells[0].name, r.records[0].value);
     assert_non_null(strstr(csv, line));
     sqlite3 *db = NULL;
     sqlite3_stmt *s = NULL;
     lips_path(path, sizeof path, "%s/results.sqlite", out);
     assert_int_equal(sqlite3_open_v2(path, &db, SQLITE_OPEN_READONLY, NULL), SQLITE_OK);
-    assert_int_equal(sqlite3_prepare_v2(db, "SELECT count(*), sum(c.width = 64), typeof(c.width), "
-                                            "max(r.value) FROM records r JOIN cells c USING (cell) "
-                                            "WHERE quantity = 'interpolation_epoch'",
+    assert_int_equal(sqlite3_prepare_v2(db,
+                                        "SELECT count(*), sum(c.width = 64), typeof(c.width), "
+                                        "max(r.value) FROM records r JOIN cells c USING (cell) "
+                                        "WHERE quantity = 'interpolation_epoch'",
                                         -1, &s, NULL),
                      SQLITE_OK);
     assert_int_equal(sqlite3_step(s), SQLITE_ROW);
@@ -287,13 +290,14 @@ static void expect_figure(const char *out, const char *id)
 {
     static const struct {
         const char *ending, *begins;
-    } kinds[] = {{"svg", "<?xml"}, {"pdf", "%PDF"}, {"png", "\x89PNG"}, {"gp", "# lipsweep"},
-                 {"csv", ""}};
+    } kinds[] = {
+        {"svg", "<?xml"}, {"pdf", "%PDF"}, {"png", "\x89PNG"}, {"gp", "# lipsweep"}, {"csv", ""}};
     for (size_t k = 0; k < sizeof kinds / sizeof kinds[0]; k++) {
         char name[200];
         snprintf(name, sizeof name, "report/%s.%s", id, kinds[k].ending);
         char *text = read_file(out, name);
-        assert_true(strlen(text) > 3 && strncmp(text, kinds[k].begins, strlen(kinds[k].begins)) == 0);
+        assert_true(strlen(text) > 3 &&
+                    strncmp(text, kinds[k].begins, strlen(kinds[k].begins)) == 0);
         free(text);
     }
 }
@@ -301,9 +305,9 @@ static void expect_figure(const char *out, const char *id)
 static void figures_have_all_their_files(void **state)
 {
     (void)state;
-    static const char *const ids[] = {"double-descent", "losses", "interpolation", "memorization",
-                                      "jacobian-norms", "jacobian-outputs", "distance",
-                                      "distance-layers", "curves"};
+    static const char *const ids[] = {"double-descent", "losses",          "interpolation",
+                                      "memorization",   "jacobian-norms",  "jacobian-outputs",
+                                      "distance",       "distance-layers", "curves"};
     lips_experiment e;
     const char *out = out_dir();
     make_sweep(out, small, &e);
@@ -320,10 +324,12 @@ static void figures_have_all_their_files(void **state)
     assert_null(strstr(page, "<img"));
     assert_null(strstr(page, "<link"));
     assert_null(strstr(page, "href=\"http"));
-    assert_null(strstr(page, base));
+    assert_null(strstr(page, base)); /* nor is anything of this machine in it */
+    assert_null(strstr(page, "/some/where"));
+    assert_non_null(strstr(page, "\nwidth: [64, 4, 16, 256]\n"));
     char *csv = read_file(out, "report/interpolation.csv");
     assert_non_null(strstr(csv, "panel,curve,variant,width,n,left_out,mean,sd,min,max\n"));
-    assert_null(strstr(csv, ",4,"));     /* width 4 never interpolated: no row, nothing made up */
+    assert_null(strstr(csv, ",4,")); /* width 4 never interpolated: no row, nothing made up */
     assert_non_null(strstr(csv, ",64,3,0,"));
     free(csv);
     free(page);
@@ -334,8 +340,10 @@ static void odd_names_are_harmless(void **state)
     (void)state;
     lips_experiment e;
     const char *out = out_dir();
-    make_sweep(out, "name: \"<i>it's</i> `date` _{x} \\\\ %s\"\nwidth: [2, 4]\ninit: [he, glorot]\nepochs: 1\n",
-               &e);
+    make_sweep(
+        out,
+        "name: \"<i>it's</i> `date` _{x} \\\\ %s\"\nwidth: [2, 4]\ninit: [he, glorot]\nepochs: 1\n",
+        &e);
     lips_experiment_free(&e);
     build_ok(out);
     char *page = read_file(out, "report/index.html");
@@ -388,12 +396,13 @@ static void one_cell_has_a_report(void **state)
     build_ok(out);
     expect_figure(out, "curves");
     char *page = read_file(out, "report/index.html");
-    assert_non_null(strstr(page, "1 cells: 1 done"));
+    assert_non_null(strstr(page, "1 cell: 1 done"));
     assert_null(strstr(page, "gnuplot on "));
     free(page);
 }
 
-/* A network of two hidden units whose outputs are known: y = 2 relu(x') - 3 relu(-x' + 1/2) + 1/4. */
+/* A network of two hidden units whose outputs are known: y = 2 relu(x') - 3 relu(-x' + 1/2) + 1/4.
+ */
 static void write_weights(const char *dir, int64_t epoch)
 {
     static const float w1[] = {1, -1}, b1[] = {0, 0.5F}, w2[] = {2, -3}, b2[] = {0.25F};
@@ -415,8 +424,9 @@ static void sine_predictions_come_from_the_weights(void **state)
     lips_dataset *d = NULL;
     char dir[4096];
     const char *out = out_dir();
-    make_sweep(out, "data: sine\nloss: mse\nn_train: 20\nbatch: 20\nwidth: [2, 3]\nepochs: 4\n"
-                    "eval_epochs: \"0,1,2,end\"\nmeasure_epochs: \"0,1,2,end\"\n",
+    make_sweep(out,
+               "data: sine\nloss: mse\nn_train: 20\nbatch: 20\nwidth: [2, 3]\nepochs: 4\n"
+               "eval_epochs: \"0,1,2,end\"\nmeasure_epochs: \"0,1,2,end\"\n",
                &e);
     cell_dir(dir, out, &e, 0, &c);
     write_weights(dir, 4);
@@ -479,7 +489,8 @@ static void a_full_disk_leaves_the_old_report(void **state)
     char *after = read_file(out, "results.csv"), *page_after = read_file(out, "report/index.html");
     assert_string_equal(before, after);
     assert_string_equal(page, page_after);
-    assert_int_equal(tempdir_count(out), 5); /* cells report results.csv results.sqlite sweep.yaml */
+    assert_int_equal(tempdir_count(out),
+                     5); /* cells report results.csv results.sqlite sweep.yaml */
     free(page_after);
     free(after);
     free(page);
@@ -490,7 +501,8 @@ static int look(const char *dir)
 {
     static const char *const yaml[] = {
         "name: One hidden layer, 20 % noise\nwidth: logspace(2,512,20)\nseed: 0..2\n"
-        "label_noise: 0.2\nepochs: 300\neval_epochs: log:20\nmeasure_epochs: log:10\noptimizer: adam\n",
+        "label_noise: 0.2\nepochs: 300\neval_epochs: log:20\nmeasure_epochs: log:10\noptimizer: "
+        "adam\n",
         "name: Variants\nmodel: convnet\ndata: cifar10\nwidth: range(1,64)\nlabel_noise: [0, 0.2]\n"
         "augment: [false, true]\nepochs: 200\neval_epochs: log:20\n",
         "width: 16\nepochs: 3\neval_epochs: end\n"};
