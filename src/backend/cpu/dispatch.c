@@ -5,7 +5,7 @@
 #include <string.h>
 
 extern const lips_cpu_kernels lips_cpu_kernels_base;
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(LIPS_ISA_BASE_ONLY)
 extern const lips_cpu_kernels lips_cpu_kernels_avx512, lips_cpu_kernels_avx2;
 
 static bool has_avx512(void)
@@ -31,7 +31,7 @@ static const struct {
     const lips_cpu_kernels *kernels;
     bool (*usable)(void);
 } sets[] = {
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(LIPS_ISA_BASE_ONLY)
     {&lips_cpu_kernels_avx512, has_avx512},
     {&lips_cpu_kernels_avx2, has_avx2},
 #endif
