@@ -91,6 +91,16 @@ static lips_status grad(const lips_call *c, const lips_tensor *dy)
     return c->be->ops->bn_grad(c->be, &a);
 }
 
+/* xhat moves by xdot / sqrt(var + eps): the scale's gradient with mean 0. The shift's does not depend on the input. */
+static lips_status grad_tangent(const lips_call *c, const lips_tensor *xdot, const lips_tensor *dy,
+                                void *zeros)
+{
+    lips_bn_args a = args(c, dy, xdot);
+    a.mean = zeros;
+    a.dgamma = c->grad[WEIGHT];
+    return c->be->ops->bn_grad(c->be, &a);
+}
+
 /* Scale and shift together, into theta_weight. */
 static lips_status gram(const lips_call *c, const lips_tensor *dy, double *theta_weight,
                         double *theta_bias)
@@ -111,5 +121,6 @@ const lips_kind lips_kind_batchnorm = {
     .jvp = jvp,
     .vjp = vjp,
     .grad = grad,
+    .grad_tangent = grad_tangent,
     .gram = gram,
 };

@@ -81,6 +81,10 @@ struct lips_kind {
     lips_status (*vjp)(const lips_call *c, int which, const lips_tensor *dy, const lips_tensor *dx,
                        const lips_tensor *mask);
     lips_status (*grad)(const lips_call *c, const lips_tensor *dy); /* NULL: no parameters */
+    /* Derivative of grad along the input's tangent, added to the same c->grad; zeros: as many zero reals as the
+     * input has channels. NULL: grad itself of xdot in the input's place, without the bias. */
+    lips_status (*grad_tangent)(const lips_call *c, const lips_tensor *xdot, const lips_tensor *dy,
+                                void *zeros);
     /* Added to theta_weight and theta_bias (each NULL: not wanted). NULL: no parameters. */
     lips_status (*gram)(const lips_call *c, const lips_tensor *dy, double *theta_weight,
                         double *theta_bias);
