@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -237,8 +238,8 @@ lips_status lips_dir_sync(const char *path)
     return LIPS_OK;
 }
 
-/* Does name end in ".tmp.<digits>.<digits>"? */
-static bool is_temp_name(const char *name)
+/* The process in a name that ends in ".tmp.<pid>.<digits>"; 0: it does not. */
+static pid_t temp_owner(const char *name)
 {
     for (const char *p = strstr(name, ".tmp."); p; p = strstr(p + 1, ".tmp.")) {
         const char *q = p + 5;
@@ -247,9 +248,16 @@ static bool is_temp_name(const char *name)
             continue;
         size_t n = strspn(q + pid + 1, "0123456789");
         if (n > 0 && q[pid + 1 + n] == '\0')
-            return true;
+            return (pid_t)strtol(q, NULL, 10);
     }
-    return false;
+    return 0;
+}
+
+/* Is it of this process or of none that lives? */
+static bool temp_is_stale(const char *name)
+{
+    pid_t owner = temp_owner(name);
+    return owner > 0 && (owner == getpid() || (kill(owner, 0) != 0 && errno == ESRCH));
 }
 
 void lips_dir_remove_temps(const char *path)
@@ -258,7 +266,7 @@ void lips_dir_remove_temps(const char *path)
     if (!d)
         return;
     for (struct dirent *e = readdir(d); e; e = readdir(d))
-        if (is_temp_name(e->d_name))
+        if (temp_is_stale(e->d_name))
             unlinkat(dirfd(d), e->d_name, 0);
     closedir(d);
 }

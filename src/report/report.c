@@ -12,6 +12,7 @@ static lips_status build(lips_report *r, lips_figure_list *figures, const char *
     LIPS_TRY(lips_path(dir, sizeof dir, "%s/report", out));
     LIPS_TRY(lips_path(page, LIPS_PATH_MAX, "%s/report/index.html", out));
     LIPS_TRY(lips_dir_create(dir));
+    lips_dir_remove_temps(dir);
     LIPS_TRY(lips_report_add_warnings(r));
     LIPS_TRY(lips_report_csv(r));
     LIPS_TRY(lips_report_sqlite(r));

@@ -223,16 +223,21 @@ static void folders_and_their_errors(void **state)
 static void leftover_temps_are_found(void **state)
 {
     (void)state;
-    static const char *const kept[] = {"a.tmp", "a.tmp.12", "a.tmp.12.x", "a.tmp.1.2.b", "b"};
-    static const char *const gone[] = {"a.tmp.12.0", "state.safetensors.tmp.9.10",
-                                       "x.tmp.y.tmp.1.2"};
-    for (size_t i = 0; i < 5; i++)
+    /* Processes: 1 and our parent live, numbers above 2^22 are never given. */
+    char own[64], parents[64];
+    snprintf(own, sizeof own, "own.tmp.%ld.3", (long)getpid());
+    snprintf(parents, sizeof parents, "parents.tmp.%ld.0", (long)getppid());
+    const char *const kept[] = {"a.tmp", "a.tmp.4194400", "a.tmp.4194400.x", "a.tmp.4194400.2.b",
+                                "b", "live.tmp.1.0", parents};
+    const char *const gone[] = {"a.tmp.4194400.0", "state.safetensors.tmp.4194499.10",
+                                "x.tmp.y.tmp.4194401.2", own};
+    for (size_t i = 0; i < 7; i++)
         assert_int_equal(lips_file_write(in_dir(kept[i]), "", 0), LIPS_OK);
-    for (size_t i = 0; i < 3; i++)
+    for (size_t i = 0; i < 4; i++)
         assert_int_equal(lips_file_write(in_dir(gone[i]), "", 0), LIPS_OK);
     lips_dir_remove_temps(dir);
-    assert_int_equal(tempdir_count(dir), 5);
-    for (size_t i = 0; i < 5; i++)
+    assert_int_equal(tempdir_count(dir), 7);
+    for (size_t i = 0; i < 7; i++)
         assert_int_equal(unlink(in_dir(kept[i])), 0);
     lips_dir_remove_temps(in_dir("none")); /* nothing there is nothing to do */
 }
