@@ -77,7 +77,8 @@ def every_file_operation(folder):
     log, out = os.path.join(folder, "log"), os.path.join(folder, "out")
     expect(sweep(config, out, env=faulty(out, 0, log=log)), 0)
     calls = [line.split(" ", 2) for line in open(log).read().splitlines()]
-    calls = [c for c in calls if "/report/" not in c[2] and "sqlite" not in c[2]]
+    # The report's files are made again from the cells each time: a few of its operations will do.
+    calls = [c for c in calls if not ("/report/" in c[2] or "sqlite" in c[2]) or int(c[0]) % 4 == 0]
     shutil.rmtree(out)
     for number, call, path in calls[::1 if not SANITIZED else 9]:
         for do in ("kill", "torn") if call == "write" else ("kill",):

@@ -21,6 +21,8 @@ def divergence(folder):
         with open(os.path.join(out, "cells", cell, "failed")) as f:
             note = json.load(f)
         check(note["reason"] == "diverged" and 1 <= note["epoch"] <= 6 and "step" in note["message"], "the note", note)
+    table = open(os.path.join(out, "results.csv")).read()
+    check("nan" not in table.lower() and "inf," not in table.lower(), "results.csv", table)
     # The same command: nothing is run again, the same answer.
     before = results(out)
     expect(sweep(config, out), 3)
