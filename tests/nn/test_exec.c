@@ -300,8 +300,8 @@ static const lips_kind sum_kind = {.name = "sum",
                                    .jvp = sum_jvp,
                                    .vjp = sum_vjp};
 
-/* conv+relu -> a; conv(a) + a, relu -> b; b + b -> c (one value twice); conv+relu(c); c read again
- * by the last sum; global pool; linear. */
+/* conv+relu -> a; conv(a) + a, relu -> b; b + b -> c (one value twice); c + norm(b), relu -> c;
+ * c + conv+relu(c); global pool; linear. */
 static lips_net *branched(void)
 {
     lips_model_spec spec = {.kind = "branched", .width = 3, .classes = 3, .c = 2, .h = 4, .w = 4};
@@ -318,6 +318,10 @@ static lips_net *branched(void)
     opcase_ok(
         lips_net_add(net, &(lips_node_spec){.kind = &sum_kind, .in = {v, a}, .relu = true}, &b));
     opcase_ok(lips_net_add(net, &(lips_node_spec){.kind = &sum_kind, .in = {b, b}}, &c));
+    opcase_ok(lips_net_add(
+        net, &(lips_node_spec){.kind = &lips_kind_batchnorm, .name = "norm", .in = {b}}, &v));
+    opcase_ok(
+        lips_net_add(net, &(lips_node_spec){.kind = &sum_kind, .in = {c, v}, .relu = true}, &c));
     conv = (lips_node_spec){
         .kind = &lips_kind_conv, .name = "three", .in = {c}, .units = 3, .geom = g, .relu = true};
     opcase_ok(lips_net_add(net, &conv, &v));
