@@ -32,7 +32,7 @@ ifeq ($(shell uname -m)$(filter-out plain,$(FLAGS)),x86_64)
 ISAS := avx512 avx2 base
 else
 ISAS := base
-CFLAGS_COMMON += -DLIPS_ISA_BASE_ONLY
+ALL_CFLAGS += -DLIPS_ISA_BASE_ONLY
 endif
 # With sanitizers GCC needs minutes for the unrolled tiles at -O3, seconds at -O1.
 ISA_O := $(if $(filter plain,$(FLAGS)),-O3,-O1)
