@@ -213,11 +213,11 @@ lips_status lips_dir_create(const char *path)
             struct stat s;
             bool there = stat(part, &s) == 0;
             if (there && !S_ISDIR(s.st_mode))
-                return lips_fail(LIPS_ERR_RUNTIME, "cannot create the folder %s: %s is not a folder",
-                                 path, part);
+                return lips_fail(LIPS_ERR_RUNTIME,
+                                 "cannot create the folder %s: %s is not a folder", path, part);
             if (!there)
-                return lips_fail(LIPS_ERR_RUNTIME, "cannot create the folder %s: %s: %s", path, part,
-                                 strerror(error));
+                return lips_fail(LIPS_ERR_RUNTIME, "cannot create the folder %s: %s: %s", path,
+                                 part, strerror(error));
         }
         *p = keep;
         if (keep == '\0')

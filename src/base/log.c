@@ -69,7 +69,8 @@ static void show_live(void)
         fprintf(stderr, "\r\033[K%s", log_state.live);
 }
 
-static void message(lips_log_level level, const char *prefix, int colour, const char *fmt, va_list ap)
+static void message(lips_log_level level, const char *prefix, int colour, const char *fmt,
+                    va_list ap)
 {
     char text[MESSAGE_MAX];
     vsnprintf(text, sizeof text, fmt, ap);
@@ -139,7 +140,8 @@ void lips_progress_text(char *buf, size_t size, const char *label, double share,
     char took[32], left[32];
     lips_duration_text(took, sizeof took, elapsed);
     lips_duration_text(left, sizeof left, share > 0 ? elapsed * (1 - share) / share : NAN);
-    snprintf(buf, size, "%s %3.0f %%  %s  elapsed %s, left %s", label, 100 * share, note, took, left);
+    snprintf(buf, size, "%s %3.0f %%  %s  elapsed %s, left %s", label, 100 * share, note, took,
+             left);
 }
 
 lips_progress *lips_progress_start(const char *label, double total)

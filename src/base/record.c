@@ -85,9 +85,10 @@ static const struct text_field {
 static const struct number_field {
     const char *key;
     size_t at;
-} stats_fields[] = {{"mean", offsetof(lips_record, mean)},     {"std_err", offsetof(lips_record, std_err)},
-                    {"min", offsetof(lips_record, min)},       {"median", offsetof(lips_record, median)},
-                    {"q90", offsetof(lips_record, q90)},       {"max", offsetof(lips_record, max)}};
+} stats_fields[] = {
+    {"mean", offsetof(lips_record, mean)}, {"std_err", offsetof(lips_record, std_err)},
+    {"min", offsetof(lips_record, min)},   {"median", offsetof(lips_record, median)},
+    {"q90", offsetof(lips_record, q90)},   {"max", offsetof(lips_record, max)}};
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
@@ -178,7 +179,8 @@ static lips_status read_number(const json_t *v, const char *key, double *out)
     return LIPS_OK;
 }
 
-static lips_status read_int(const json_t *v, const char *key, int64_t min, int64_t max, int64_t *out)
+static lips_status read_int(const json_t *v, const char *key, int64_t min, int64_t max,
+                            int64_t *out)
 {
     if (!json_is_integer(v) || json_integer_value(v) < min || json_integer_value(v) > max)
         return lips_fail(LIPS_ERR_DATA, "record: \"%s\" is not an integer in %" PRId64 "..%" PRId64,
@@ -292,8 +294,10 @@ static lips_status settle_form(lips_record *r, const seen *s)
     else if (!s->value && !s->null && s->stats == all)
         r->form = LIPS_FORM_STATS;
     else
-        return lips_fail(LIPS_ERR_DATA, "record: %.60s has neither a value, nor a null with its "
-                         "reason, nor all of mean, std_err, min, median, q90, max", r->quantity);
+        return lips_fail(LIPS_ERR_DATA,
+                         "record: %.60s has neither a value, nor a null with its "
+                         "reason, nor all of mean, std_err, min, median, q90, max",
+                         r->quantity);
     r->estimate = s->extra || (r->form != LIPS_FORM_STATS && (s->exact || s->stats != 0));
     return LIPS_OK;
 }

@@ -6,15 +6,16 @@
 #include <stdio.h>
 #include <string.h>
 
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "values are copied as they lie in the file");
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+               "values are copied as they lie in the file");
 
 static const struct {
     const char *name;
     size_t size;
 } dtypes[] = {
-    [LIPS_F32] = {"F32", 4}, [LIPS_F64] = {"F64", 8}, [LIPS_F16] = {"F16", 2},
-    [LIPS_BF16] = {"BF16", 2}, [LIPS_I64] = {"I64", 8}, [LIPS_I32] = {"I32", 4},
-    [LIPS_U8] = {"U8", 1}, [LIPS_BOOL] = {"BOOL", 1},
+    [LIPS_F32] = {"F32", 4},   [LIPS_F64] = {"F64", 8},   [LIPS_F16] = {"F16", 2},
+    [LIPS_BF16] = {"BF16", 2}, [LIPS_I64] = {"I64", 8},   [LIPS_I32] = {"I32", 4},
+    [LIPS_U8] = {"U8", 1},     [LIPS_BOOL] = {"BOOL", 1},
 };
 
 const char *lips_dtype_name(lips_dtype d)
@@ -99,8 +100,9 @@ lips_status lips_st_to_f32(const lips_st_tensor *t, float *out)
         double v = value_at(t, i);
         out[i] = (float)v;
         if (isfinite(v) && !isfinite(out[i]))
-            return lips_fail(LIPS_ERR_DATA, "tensor %.200s: value %" PRId64 ", %g, is beyond float32",
-                             t->name, i, v);
+            return lips_fail(LIPS_ERR_DATA,
+                             "tensor %.200s: value %" PRId64 ", %g, is beyond float32", t->name, i,
+                             v);
     }
     return LIPS_OK;
 }

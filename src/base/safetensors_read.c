@@ -67,8 +67,8 @@ static lips_status read_entry(const lips_st_file *f, entry *e, const char *name,
     while (dtype && d <= LIPS_BOOL && strcmp(dtype, lips_dtype_name((lips_dtype)d)) != 0)
         d++;
     if (!dtype || d > LIPS_BOOL)
-        return lips_fail(LIPS_ERR_DATA, "%s: tensor \"%.200s\": dtype %.20s is not supported", f->label,
-                         name, dtype ? dtype : "(none)");
+        return lips_fail(LIPS_ERR_DATA, "%s: tensor \"%.200s\": dtype %.20s is not supported",
+                         f->label, name, dtype ? dtype : "(none)");
     e->t.dtype = (lips_dtype)d;
     LIPS_TRY(read_shape(f, e, json_object_get(v, "shape")));
     const json_t *offsets = json_object_get(v, "data_offsets");
@@ -78,9 +78,10 @@ static lips_status read_entry(const lips_st_file *f, entry *e, const char *name,
     int64_t bytes = 0;
     if (__builtin_mul_overflow(e->t.count, (int64_t)lips_dtype_size(e->t.dtype), &bytes) ||
         bytes != e->end - e->begin)
-        return lips_fail(LIPS_ERR_DATA, "%s: tensor \"%.200s\": %" PRId64 " values of %s do not fill "
-                         "bytes %" PRId64 "..%" PRId64, f->label, name, e->t.count,
-                         lips_dtype_name(e->t.dtype), e->begin, e->end);
+        return lips_fail(LIPS_ERR_DATA,
+                         "%s: tensor \"%.200s\": %" PRId64 " values of %s do not fill "
+                         "bytes %" PRId64 "..%" PRId64,
+                         f->label, name, e->t.count, lips_dtype_name(e->t.dtype), e->begin, e->end);
     return LIPS_OK;
 }
 
@@ -103,19 +104,23 @@ static lips_status place_tensors(lips_st_file *f)
     for (int i = 0; i < f->count; i++) {
         entry *e = &f->tensors[i];
         if (e->begin != at)
-            return lips_fail(LIPS_ERR_DATA, "%s: tensor \"%.200s\" begins at data byte %" PRId64
-                             ", which leaves %s to the one before, ending at %" PRId64, f->label,
-                             e->t.name, e->begin, e->begin < at ? "an overlap" : "a hole", at);
+            return lips_fail(LIPS_ERR_DATA,
+                             "%s: tensor \"%.200s\" begins at data byte %" PRId64
+                             ", which leaves %s to the one before, ending at %" PRId64,
+                             f->label, e->t.name, e->begin, e->begin < at ? "an overlap" : "a hole",
+                             at);
         if (e->end > data)
-            return lips_fail(LIPS_ERR_DATA, "%s: tensor \"%.200s\" ends at data byte %" PRId64
-                             ", but the file has %" PRId64 " (cut short?)", f->label, e->t.name,
-                             e->end, data);
+            return lips_fail(LIPS_ERR_DATA,
+                             "%s: tensor \"%.200s\" ends at data byte %" PRId64
+                             ", but the file has %" PRId64 " (cut short?)",
+                             f->label, e->t.name, e->end, data);
         e->t.data = f->bytes + PREFIX + f->header + e->begin;
         at = e->end;
     }
     if (at != data)
-        return lips_fail(LIPS_ERR_DATA, "%s: %" PRId64 " bytes behind the last tensor, at data byte %"
-                         PRId64, f->label, data - at, at);
+        return lips_fail(LIPS_ERR_DATA,
+                         "%s: %" PRId64 " bytes behind the last tensor, at data byte %" PRId64,
+                         f->label, data - at, at);
     return LIPS_OK;
 }
 
@@ -128,7 +133,8 @@ static lips_status read_meta(lips_st_file *f, json_t *meta)
     json_object_foreach(meta, key, v)
     {
         if (!json_is_string(v))
-            return lips_fail(LIPS_ERR_DATA, "%s: metadata \"%.200s\" is not a string", f->label, key);
+            return lips_fail(LIPS_ERR_DATA, "%s: metadata \"%.200s\" is not a string", f->label,
+                             key);
         if (strncmp(key, "lipsweep.", 9) == 0)
             f->ours = true;
     }
@@ -136,8 +142,8 @@ static lips_status read_meta(lips_st_file *f, json_t *meta)
     return LIPS_OK;
 }
 
-/* The hash of the file with the digits of the checksum taken as '0'. They stand in the header in the
- * one form that the writer gives them. */
+/* The hash of the file with the digits of the checksum taken as '0'. They stand in the header in
+ * the one form that the writer gives them. */
 static lips_status check_sum(const lips_st_file *f)
 {
     static const char key[] = "\"lipsweep.checksum\":\"";
@@ -148,7 +154,8 @@ static lips_status check_sum(const lips_st_file *f)
     size_t left = at ? f->header - (size_t)(at - header) - (sizeof key - 1) : 0;
     if (!at || !sum || strlen(sum) != HEX || left < HEX ||
         memcmp(at + sizeof key - 1, sum, HEX) != 0)
-        return lips_fail(LIPS_ERR_DATA, "%s: no checksum in a file of lipsweep's (damaged)", f->label);
+        return lips_fail(LIPS_ERR_DATA, "%s: no checksum in a file of lipsweep's (damaged)",
+                         f->label);
     const char *digits = at + sizeof key - 1;
     lips_hasher *h = NULL;
     LIPS_TRY(lips_hasher_create(&h));
@@ -159,8 +166,8 @@ static lips_status check_sum(const lips_st_file *f)
     lips_hasher_digest128(h, hex);
     lips_hasher_free(h);
     if (memcmp(hex, sum, HEX) != 0)
-        return lips_fail(LIPS_ERR_DATA, "%s: the checksum does not hold (damaged): %s, not %s", f->label,
-                         hex, sum);
+        return lips_fail(LIPS_ERR_DATA, "%s: the checksum does not hold (damaged): %s, not %s",
+                         f->label, hex, sum);
     return LIPS_OK;
 }
 
@@ -182,22 +189,29 @@ static lips_status check_prefix(lips_st_file *f)
 {
     const char *other = other_format((const unsigned char *)f->bytes, f->size);
     if (other)
-        return lips_fail(LIPS_ERR_DATA, "%s is %s, not safetensors: save it with "
-                         "safetensors.torch.save_file", f->label, other);
+        return lips_fail(LIPS_ERR_DATA,
+                         "%s is %s, not safetensors: save it with "
+                         "safetensors.torch.save_file",
+                         f->label, other);
     if (f->size < PREFIX + 2)
         return lips_fail(LIPS_ERR_DATA, "%s: %zu bytes are too few for safetensors (cut short?)",
                          f->label, f->size);
     uint64_t n;
     memcpy(&n, f->bytes, sizeof n);
     if (n > LIPS_ST_HEADER_MAX)
-        return lips_fail(LIPS_ERR_DATA, "%s: header size %" PRIu64 " at byte 0 is over the limit of %d "
-                         "(not a safetensors file?)", f->label, n, LIPS_ST_HEADER_MAX);
+        return lips_fail(LIPS_ERR_DATA,
+                         "%s: header size %" PRIu64 " at byte 0 is over the limit of %d "
+                         "(not a safetensors file?)",
+                         f->label, n, LIPS_ST_HEADER_MAX);
     if (n > f->size - PREFIX)
-        return lips_fail(LIPS_ERR_DATA, "%s: header size %" PRIu64 " at byte 0 is more than the file's "
-                         "%zu bytes (cut short?)", f->label, n, f->size);
+        return lips_fail(LIPS_ERR_DATA,
+                         "%s: header size %" PRIu64 " at byte 0 is more than the file's "
+                         "%zu bytes (cut short?)",
+                         f->label, n, f->size);
     f->header = (size_t)n;
     if (n == 0 || f->bytes[PREFIX] != '{')
-        return lips_fail(LIPS_ERR_DATA, "%s: the header at byte 8 does not begin with '{'", f->label);
+        return lips_fail(LIPS_ERR_DATA, "%s: the header at byte 8 does not begin with '{'",
+                         f->label);
     return LIPS_OK;
 }
 
@@ -206,7 +220,8 @@ static lips_status read_header(lips_st_file *f)
     json_error_t e;
     f->root = json_loadb(f->bytes + PREFIX, f->header, JSON_REJECT_DUPLICATES, &e);
     if (!f->root)
-        return lips_fail(LIPS_ERR_DATA, "%s: header, byte %d: %s", f->label, PREFIX + e.position, e.text);
+        return lips_fail(LIPS_ERR_DATA, "%s: header, byte %d: %s", f->label, PREFIX + e.position,
+                         e.text);
     /* Over 2^31 entries would not fit in the header. */
     f->tensors = calloc(json_object_size(f->root) + 1, sizeof *f->tensors);
     if (!f->tensors)

@@ -21,8 +21,8 @@ static lips_status check_args(const char *path, const lips_st_out_tensor *t, int
 {
     for (int i = 0; i < n; i++) {
         if (t[i].ndim < 0 || t[i].ndim > LIPS_ST_NDIM_MAX)
-            return lips_fail(LIPS_ERR_USAGE, "%s: tensor %s has %d dimensions (0..%d)", path, t[i].name,
-                             t[i].ndim, LIPS_ST_NDIM_MAX);
+            return lips_fail(LIPS_ERR_USAGE, "%s: tensor %s has %d dimensions (0..%d)", path,
+                             t[i].name, t[i].ndim, LIPS_ST_NDIM_MAX);
         for (int k = 0; k < i; k++)
             if (strcmp(t[i].name, t[k].name) == 0)
                 return lips_fail(LIPS_ERR_USAGE, "%s: two tensors called %s", path, t[i].name);
@@ -83,8 +83,9 @@ static size_t header_text(char *buf, size_t size, const lips_st_out_tensor *t, i
 }
 
 /* *out: prefix and padded header with the checksum filled in, *size bytes, malloc'ed. */
-static lips_status make_head(char **out, size_t *size, const char *path, const lips_st_out_tensor *t,
-                             int n, const lips_st_meta_pair *meta, int n_meta)
+static lips_status make_head(char **out, size_t *size, const char *path,
+                             const lips_st_out_tensor *t, int n, const lips_st_meta_pair *meta,
+                             int n_meta)
 {
     size_t text = header_text(NULL, 0, t, n, meta, n_meta);
     size_t total = (PREFIX + text + ALIGN - 1) / ALIGN * ALIGN;

@@ -123,13 +123,11 @@ static const lips_panels trajectories = {
 
 const lips_figure_row lips_figure_rows[] = {
     {"double-descent", "Error and empirical Lipschitz constant over width",
-     "Above: train and test error (for regression the loss; train: against the labels it was "
-     "trained on). Below, on the "
-     "same "
-     "axis: the spectral norm of the input Jacobian of the logits with respect to the standardised "
-     "input, averaged over training samples. " SPREAD "Shaded: interpolation threshold, from the "
-     "last width at which no seed reaches the interpolation tolerance to the first at which all "
-     "do.",
+     "Above: train and test error (for regression the loss; train: against the labels trained on). "
+     "Below, on the same axis: the spectral norm of the input Jacobian of the logits with respect to "
+     "the standardised input, averaged over training samples. " SPREAD
+     "Shaded: interpolation threshold, from the last width at which no seed reaches the "
+     "interpolation tolerance to the first at which all do. ",
      LIPS_PAGE_CHUNKS, lips_make_over_width, &headline},
     {"sine-fits", "Noisy sine, fitted by networks of growing width",
      "Ground truth (dashed), noisy observations (dots) and prediction of the last saved weights "
