@@ -9,6 +9,7 @@
  */
 #include "common.h"
 
+#include "base/log.h"
 #include "measure/measure.h"
 
 #include <math.h>
@@ -113,6 +114,26 @@ static void print_mean(const job *j)
     lips_measurement_free(&m);
 }
 
+/* The clock on the wall, for several threads: the median of five calls. Only an otherwise idle
+ * machine gives a meaningful number. */
+static void print_wall(job *j)
+{
+    enum { CALLS = 5 };
+    double t[CALLS];
+    for (int i = 0; i < CALLS; i++) {
+        double start = lips_now();
+        call(j);
+        t[i] = lips_now() - start;
+        for (int k = i; k > 0 && t[k] < t[k - 1]; k--) {
+            double swap = t[k];
+            t[k] = t[k - 1];
+            t[k - 1] = swap;
+        }
+    }
+    printf("# wall %s w=%lld threads=%d samples/s=%.1f\n", lips_net_spec(j->net)->kind,
+           (long long)lips_net_spec(j->net)->width, j->threads, (double)j->n / t[CALLS / 2]);
+}
+
 static void row(bench *b, const char *kind, int64_t w, int64_t n, int threads)
 {
     bool conv = strcmp(kind, "convnet") == 0;
@@ -144,6 +165,8 @@ static void row(bench *b, const char *kind, int64_t w, int64_t n, int threads)
     if (threads == 1 && bench_selected(b, &c))
         print_mean(&j);
     bench_row(b, &c);
+    if (threads > 1 && bench_selected(b, &c))
+        print_wall(&j);
     free(j.params), free(j.x), free(j.label);
     lips_net_free(j.net);
 }

@@ -85,7 +85,8 @@ def norms(jacobian):
 
 
 def clock(threads):
-    """One thread: processor time, as in bench/jacobian.c, so that other programs count little."""
+    """One thread: processor time, as in bench/jacobian.c, so that other programs count little. Several: the
+    clock on the wall, on both sides, which wants an idle machine."""
     return time.process_time if threads == 1 else time.perf_counter
 
 
@@ -110,8 +111,11 @@ def ours(path):
                 means[fields[2], int(fields[3][2:])] = float(fields[4])
             elif fields[:1] == ["jacobian"]:
                 shape = dict(p.split("=") for p in fields[3].split(","))
-                key = fields[1], int(shape["w"]), int(shape["threads"])
-                rates[key] = int(shape["n"]) / (float(fields[5]) * 1e-6)
+                if shape["threads"] == "1":
+                    rates[fields[1], int(shape["w"]), 1] = int(shape["n"]) / (float(fields[5]) * 1e-6)
+            elif fields[:2] == ["#", "wall"]:
+                shape = dict(p.split("=") for p in fields[3:])
+                rates[fields[2], int(shape["w"]), int(shape["threads"])] = float(shape["samples/s"])
     return rates, means
 
 

@@ -1,19 +1,11 @@
 #include "measure/eigen.h"
 
+#include "measure/per_isa.h"
+
 #include <float.h>
 #include <math.h>
 #include <stdbool.h>
 #include <string.h>
-
-/* One copy of the hot function per instruction set, chosen when the program starts. Contraction is
- * off, so all of them give the same bits. The sanitizers' own start-up does not stand such choices.
- */
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) &&                             \
-    !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-#define PER_ISA __attribute__((target_clones("avx512f", "avx2", "default"), flatten))
-#else
-#define PER_ISA
-#endif
 
 enum {
     LANES = 8,       /* matrices side by side: one AVX-512 register of doubles */

@@ -1,6 +1,8 @@
 #include "measure/operator.h"
 
 #include "base/random.h"
+#include "measure/conv_map.h"
+#include "measure/vector.h"
 
 #include <lapacke.h>
 #include <math.h>
@@ -12,105 +14,29 @@ enum {
     CHECK_EVERY = 4 /* the small eigenproblem costs more than a product of a narrow layer */
 };
 
-/* The value's error is at most this, relative; usually its square, since Ritz values converge twice
- * as fast. */
-static const double TOLERANCE = 1e-7;
+/* The squared norm's error is at most this, relative; usually this squared over the gap to the next
+ * singular value: Ritz values converge twice as fast as their vectors. */
+static const double TOLERANCE = 1e-5;
 
 typedef struct linear_map {
     int64_t rows, cols;
     const double *w;
-    const lips_layer_info *conv; /* NULL: w is the rows x cols matrix itself */
-    double *padded;              /* conv: the zero-padded image (C, H + 2 pad, W + 2 pad) */
+    lips_conv_map *conv; /* NULL: w is the rows x cols matrix itself */
 } linear_map;
-
-static double dot(const double *a, const double *b, int64_t n)
-{
-    /* Four chains, fixed order: the sum is the bottleneck of the orthogonalisation. */
-    double s[4] = {0, 0, 0, 0};
-    int64_t i = 0;
-    for (; i + 4 <= n; i += 4)
-        for (int j = 0; j < 4; j++)
-            s[j] += a[i + j] * b[i + j];
-    for (; i < n; i++)
-        s[0] += a[i] * b[i];
-    return (s[0] + s[1]) + (s[2] + s[3]);
-}
-
-static void axpy(double *restrict y, double a, const double *restrict x, int64_t n)
-{
-    for (int64_t i = 0; i < n; i++)
-        y[i] += a * x[i];
-}
-
-/* For each pair of an output row and the kernel row that touches it: y row += or x row += by the
- * kernel's taps. */
-static void conv_apply(const linear_map *m, double *y, const double *x)
-{
-    const lips_layer_info *g = m->conv;
-    int64_t r = g->geom.r, pad = g->geom.pad, s = g->geom.stride;
-    int64_t pw = g->w + 2 * pad, ph = g->h + 2 * pad;
-    for (int64_t row = 0; row < g->c * g->h; row++)
-        memcpy(m->padded + ((row / g->h) * ph + row % g->h + pad) * pw + pad, x + row * g->w,
-               (size_t)g->w * sizeof *x);
-    memset(y, 0, (size_t)m->rows * sizeof *y);
-    for (int64_t o = 0; o < g->o; o++)
-        for (int64_t c = 0; c < g->c; c++)
-            for (int64_t tap = 0; tap < r * r; tap++) {
-                double w = m->w[(o * g->c + c) * r * r + tap];
-                const double *base = m->padded + (c * ph + tap / r) * pw + tap % r;
-                for (int64_t yy = 0; yy < g->oh; yy++) {
-                    double *restrict dst = y + (o * g->oh + yy) * g->ow;
-                    const double *restrict src = base + yy * s * pw;
-                    if (s == 1)
-                        axpy(dst, w, src, g->ow);
-                    else
-                        for (int64_t i = 0; i < g->ow; i++)
-                            dst[i] += w * src[i * s];
-                }
-            }
-}
-
-static void conv_apply_t(const linear_map *m, double *x, const double *y)
-{
-    const lips_layer_info *g = m->conv;
-    int64_t r = g->geom.r, pad = g->geom.pad, s = g->geom.stride;
-    int64_t pw = g->w + 2 * pad, ph = g->h + 2 * pad;
-    memset(m->padded, 0, (size_t)(g->c * ph * pw) * sizeof *m->padded);
-    for (int64_t o = 0; o < g->o; o++)
-        for (int64_t c = 0; c < g->c; c++)
-            for (int64_t tap = 0; tap < r * r; tap++) {
-                double w = m->w[(o * g->c + c) * r * r + tap];
-                double *base = m->padded + (c * ph + tap / r) * pw + tap % r;
-                for (int64_t yy = 0; yy < g->oh; yy++) {
-                    const double *restrict src = y + (o * g->oh + yy) * g->ow;
-                    double *restrict dst = base + yy * s * pw;
-                    if (s == 1)
-                        axpy(dst, w, src, g->ow);
-                    else
-                        for (int64_t i = 0; i < g->ow; i++)
-                            dst[i * s] += w * src[i];
-                }
-            }
-    for (int64_t row = 0; row < g->c * g->h; row++)
-        memcpy(x + row * g->w, m->padded + ((row / g->h) * ph + row % g->h + pad) * pw + pad,
-               (size_t)g->w * sizeof *x);
-    memset(m->padded, 0,
-           (size_t)(g->c * ph * pw) * sizeof *m->padded); /* conv_apply wants a zero border */
-}
 
 static void apply(const linear_map *m, double *y, const double *x, bool transposed)
 {
     if (m->conv && transposed)
-        conv_apply_t(m, y, x);
+        lips_conv_map_apply_t(m->conv, y, x);
     else if (m->conv)
-        conv_apply(m, y, x);
+        lips_conv_map_apply(m->conv, y, x);
     else if (transposed) {
         memset(y, 0, (size_t)m->cols * sizeof *y);
         for (int64_t i = 0; i < m->rows; i++)
-            axpy(y, x[i], m->w + i * m->cols, m->cols);
+            lips_axpy(y, x[i], m->w + i * m->cols, m->cols);
     } else
         for (int64_t i = 0; i < m->rows; i++)
-            y[i] = dot(m->w + i * m->cols, x, m->cols);
+            y[i] = lips_dot(m->w + i * m->cols, x, m->cols);
 }
 
 /* Largest eigenvalue of the Lanczos matrix B'B (k,k tridiagonal: alpha_j^2 + beta_{j-1}^2, alpha_j
@@ -141,14 +67,27 @@ static lips_status ritz(lips_spectral *out, const double *alpha, const double *b
 
 static double normalise(double *v, int64_t n)
 {
-    double norm = sqrt(dot(v, v, n));
+    double norm = sqrt(lips_dot(v, v, n));
     for (int64_t i = 0; norm > 0 && i < n; i++)
         v[i] /= norm;
     return norm;
 }
 
+/* Takes from v its parts along the k basis vectors; once more if little of it was left, since the
+ * first pass's rounding is then not small beside what remains ("twice is enough"; Parlett, Kahan).
+ */
+static void orthogonalise(double *v, const double *basis, int64_t k, int64_t n)
+{
+    double before = lips_dot(v, v, n), after = 0;
+    for (int pass = 0; pass < 2 && after < 0.5 * before; pass++) {
+        for (int64_t i = 0; i < k; i++)
+            lips_axpy(v, -lips_dot(v, basis + i * n, n), basis + i * n, n);
+        after = lips_dot(v, v, n);
+    }
+}
+
 /* Golub-Kahan: A v_j = alpha_j u_j + beta_{j-1} u_{j-1}, A'u_j = alpha_j v_j + beta_j v_{j+1}, the
- * v_j (on the smaller side) re-orthogonalised in full, twice. flip: A is the transposed map. */
+ * v_j (on the smaller side) re-orthogonalised in full. flip: A is the transposed map. */
 static lips_status golub_kahan(lips_spectral *out, const linear_map *m, bool flip)
 {
     int64_t n = flip ? m->rows : m->cols, rows = flip ? m->cols : m->rows;
@@ -170,13 +109,11 @@ static lips_status golub_kahan(lips_spectral *out, const linear_map *m, bool fli
         double *v = basis + j * n, *next = v + n;
         apply(m, au, v, flip);
         if (j > 0)
-            axpy(au, -beta[j - 1], u, rows);
+            lips_axpy(au, -beta[j - 1], u, rows);
         memcpy(u, au, (size_t)rows * sizeof *u);
         alpha[j] = normalise(u, rows);
         apply(m, next, u, !flip);
-        for (int pass = 0; pass < 2; pass++)
-            for (int64_t i = 0; i <= j; i++)
-                axpy(next, -dot(next, basis + i * n, n), basis + i * n, n);
+        orthogonalise(next, basis, j + 1, n);
         beta[j] = normalise(next, n);
         bool ended = j + 1 == steps || !(beta[j] > 1e-14 * alpha[0]);
         if (ended || (j + 1) % CHECK_EVERY == 0) {
@@ -216,12 +153,9 @@ lips_status lips_layer_spectral(lips_spectral *out, const lips_layer_info *g, co
 {
     if (!g->conv)
         return lips_matrix_spectral(out, w, g->o, g->c * g->h * g->w);
-    int64_t pixels = (g->h + 2 * g->geom.pad) * (g->w + 2 * g->geom.pad);
-    linear_map m = {.rows = g->o * g->oh * g->ow, .cols = g->c * g->h * g->w, .w = w, .conv = g};
-    m.padded = calloc((size_t)(g->c * pixels), sizeof *m.padded);
-    if (!m.padded)
-        return lips_fail(LIPS_ERR_MEMORY, "out of memory for a padded image of layer %s", g->name);
+    linear_map m = {.rows = g->o * g->oh * g->ow, .cols = g->c * g->h * g->w, .w = w};
+    LIPS_TRY(lips_conv_map_create(&m.conv, g, w));
     lips_status st = spectral(out, &m, g->o * g->c * g->geom.r * g->geom.r);
-    free(m.padded);
+    lips_conv_map_free(m.conv);
     return st;
 }

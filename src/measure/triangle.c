@@ -1,10 +1,12 @@
 #include "measure/triangle.h"
 
+#include "measure/vector.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* The factorisation costs 2 O^2 D in plain f64 loops, once; a pass to the input and its Gram cost
+/* The factorisation costs 2 O^2 D in f64 loops, once; a pass to the input and its Gram cost
  * about K (O + K) D per sample in tuned ones. Up to this ratio D / O a few hundred samples repay
  * it. */
 enum { NARROW = 8 };
@@ -17,33 +19,20 @@ bool lips_triangle_pays(const lips_net *net)
            first->o * NARROW <= first->c * first->h * first->w;
 }
 
-static double dot(const double *a, const double *b, int64_t n)
-{
-    double s[4] = {0, 0, 0, 0}; /* four chains: one would wait for its own additions */
-    int64_t i = 0;
-    for (; i + 4 <= n; i += 4)
-        for (int j = 0; j < 4; j++)
-            s[j] += a[i + j] * b[i + j];
-    for (; i < n; i++)
-        s[0] += a[i] * b[i];
-    return (s[0] + s[1]) + (s[2] + s[3]);
-}
-
 /* Reflects row j's part from column j on to (alpha, 0, ..., 0), and the rows below it likewise. */
 static void reflect(double *a, int64_t j, int64_t o, int64_t d)
 {
     double *v = a + j * d + j;
     int64_t n = d - j;
-    double norm = sqrt(dot(v, v, n));
+    double norm = sqrt(lips_dot(v, v, n));
     double alpha = v[0] > 0 ? -norm : norm;
     if (norm == 0)
         return;
     v[0] -= alpha;
-    double scale = 2 / dot(v, v, n);
+    double scale = 2 / lips_dot(v, v, n);
     for (int64_t i = j + 1; i < o; i++) {
-        double *row = a + i * d + j, f = scale * dot(row, v, n);
-        for (int64_t c = 0; c < n; c++)
-            row[c] -= f * v[c];
+        double *row = a + i * d + j, f = scale * lips_dot(row, v, n);
+        lips_axpy(row, -f, v, n);
     }
     v[0] = alpha;
 }

@@ -44,8 +44,10 @@ static void convolutions(void **state)
     (void)state;
     /* r, stride, pad, c, o, h, w */
     static const int64_t cases[][7] = {
-        {3, 1, 1, 2, 3, 5, 4}, {3, 2, 1, 3, 2, 6, 7}, {1, 1, 0, 2, 4, 3, 3}, {1, 2, 0, 2, 2, 4, 5},
-        {3, 1, 1, 1, 1, 1, 1}, {4, 4, 0, 3, 5, 8, 8}, {5, 1, 2, 1, 2, 3, 6}, {3, 1, 0, 2, 1, 5, 5}};
+        {3, 1, 1, 2, 3, 5, 4}, {3, 2, 1, 3, 2, 6, 7}, {1, 1, 0, 2, 4, 3, 3},
+        {1, 2, 0, 2, 2, 4, 5}, {3, 1, 1, 1, 1, 1, 1}, {4, 4, 0, 3, 5, 8, 8},
+        {5, 1, 2, 1, 2, 3, 6}, {3, 1, 0, 2, 1, 5, 5}, {3, 1, 1, 5, 6, 4, 19},
+        {3, 1, 2, 2, 5, 3, 8}, {3, 1, 3, 2, 2, 4, 4}, {1, 1, 1, 2, 3, 4, 4}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const int64_t *k = cases[i];
         lips_layer_info g = {.name = "x",
@@ -64,7 +66,7 @@ static void convolutions(void **state)
         /* the Ritz value is a lower bound, off by at most the residual */
         assert_true(s.value <= expected * (1 + 1e-12));
         assert_true(s.value >= expected * (1 - s.residual - 1e-12));
-        assert_true(s.residual <= 1e-7 && s.iterations > 0);
+        assert_true(s.residual <= 1e-5 && s.iterations > 0);
         free(w), free(a);
     }
 }
@@ -80,7 +82,7 @@ static void matrices(void **state)
         lips_spectral s;
         assert_int_equal(lips_matrix_spectral(&s, w, sizes[i][0], sizes[i][1]), LIPS_OK);
         assert_true(fabs(s.value - expected) <= (s.residual + 1e-12) * expected &&
-                    s.residual <= 1e-7);
+                    s.residual <= 1e-5);
         free(w);
     }
 }

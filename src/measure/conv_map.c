@@ -1,0 +1,192 @@
+/*
+ * Work split  stride 1: blocks of O_BLOCK output channels x V neighbouring pixels in registers,
+ * over all input channels and taps of the zero-padded image. The transpose is the same correlation
+ * with the kernel turned round, channels exchanged and padding R - 1 - pad. Other strides, and
+ * padding beyond the kernel: plain loops. Order       fixed by the shape.      Cost  2 O C R^2 OH
+ * OW flops, in whole blocks.
+ */
+#include "measure/conv_map.h"
+
+#include "measure/per_isa.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef double v8 __attribute__((vector_size(64), aligned(8)));
+enum { V = 8, O_BLOCK = 4 };
+
+/* One correlation y[o] = sum_c w[o][c] * x[c], stride 1. */
+typedef struct correlation {
+    int64_t c, h, w;   /* input */
+    int64_t o, oh, ow; /* output */
+    int64_t r, pad;
+    int64_t row; /* doubles from one padded row to the next: a block may read past the last pixel */
+    double *weights; /* (O / O_BLOCK, C, R, R, O_BLOCK), zeros where there is no channel */
+    double *padded;  /* (C, H + 2 pad, row) and V more; its border stays 0 */
+} correlation;
+
+struct lips_conv_map {
+    lips_layer_info info;
+    bool fast;
+    correlation there, back; /* fast only */
+    double *w;               /* (O,C,R,R), otherwise */
+};
+
+static lips_status correlation_take(correlation *k)
+{
+    int64_t blocks = (k->o + O_BLOCK - 1) / O_BLOCK;
+    k->row = (k->ow + V - 1) / V * V + k->r - 1;
+    k->weights = calloc((size_t)(blocks * k->c * k->r * k->r * O_BLOCK), sizeof(double));
+    k->padded = calloc((size_t)(k->c * (k->h + 2 * k->pad) * k->row + V), sizeof(double));
+    if (!k->weights || !k->padded)
+        return lips_fail(LIPS_ERR_MEMORY, "out of memory for a convolution as an operator");
+    return LIPS_OK;
+}
+
+static double *weight_at(const correlation *k, int64_t o, int64_t c, int64_t tap)
+{
+    return k->weights + (((o / O_BLOCK) * k->c + c) * k->r * k->r + tap) * O_BLOCK + o % O_BLOCK;
+}
+
+lips_status lips_conv_map_create(lips_conv_map **out, const lips_layer_info *g, const double *w)
+{
+    int64_t r = g->geom.r, taps = r * r;
+    lips_status st = LIPS_OK;
+    *out = NULL;
+    lips_conv_map *m = calloc(1, sizeof *m);
+    if (!m)
+        return lips_fail(LIPS_ERR_MEMORY, "out of memory for a convolution as an operator");
+    m->info = *g;
+    m->fast = g->geom.stride == 1 && g->geom.pad < r;
+    if (m->fast) {
+        m->there = (correlation){.c = g->c,
+                                 .h = g->h,
+                                 .w = g->w,
+                                 .o = g->o,
+                                 .oh = g->oh,
+                                 .ow = g->ow,
+                                 .r = r,
+                                 .pad = g->geom.pad};
+        m->back = (correlation){.c = g->o,
+                                .h = g->oh,
+                                .w = g->ow,
+                                .o = g->c,
+                                .oh = g->h,
+                                .ow = g->w,
+                                .r = r,
+                                .pad = r - 1 - g->geom.pad};
+        LIPS_TRY_GOTO(st, correlation_take(&m->there), out);
+        LIPS_TRY_GOTO(st, correlation_take(&m->back), out);
+        for (int64_t i = 0; i < g->o * g->c * taps; i++) {
+            int64_t o = i / (g->c * taps), c = i / taps % g->c, tap = i % taps;
+            *weight_at(&m->there, o, c, tap) = w[i];
+            *weight_at(&m->back, c, o, taps - 1 - tap) = w[i];
+        }
+    } else {
+        m->w = malloc((size_t)(g->o * g->c * taps) * sizeof *w);
+        if (!m->w)
+            LIPS_TRY_GOTO(st, lips_fail(LIPS_ERR_MEMORY, "out of memory for a convolution"), out);
+        memcpy(m->w, w, (size_t)(g->o * g->c * taps) * sizeof *w);
+    }
+    *out = m;
+    m = NULL;
+out:
+    lips_conv_map_free(m);
+    return st;
+}
+
+void lips_conv_map_free(lips_conv_map *m)
+{
+    if (!m)
+        return;
+    free(m->there.weights), free(m->there.padded);
+    free(m->back.weights), free(m->back.padded);
+    free(m->w);
+    free(m);
+}
+
+/* V pixels from (oy, x0) on of O_BLOCK channels. */
+static void correlate_block(v8 acc[O_BLOCK], const correlation *k, const double *weights,
+                            int64_t oy, int64_t x0)
+{
+    int64_t r = k->r, ph = k->h + 2 * k->pad;
+    v8 a0 = {0}, a1 = {0}, a2 = {0}, a3 = {0};
+    for (int64_t c = 0; c < k->c; c++)
+        for (int64_t ky = 0; ky < r; ky++) {
+            const double *x = k->padded + (c * ph + oy + ky) * k->row + x0;
+            for (int64_t kx = 0; kx < r; kx++, weights += O_BLOCK) {
+                v8 v = *(const v8 *)(x + kx);
+                a0 += v * weights[0];
+                a1 += v * weights[1];
+                a2 += v * weights[2];
+                a3 += v * weights[3];
+            }
+        }
+    acc[0] = a0;
+    acc[1] = a1;
+    acc[2] = a2;
+    acc[3] = a3;
+}
+_Static_assert(O_BLOCK == 4, "correlate_block names its four sums");
+
+PER_ISA static void correlate(const correlation *k, double *y, const double *x)
+{
+    int64_t ph = k->h + 2 * k->pad;
+    for (int64_t row = 0; row < k->c * k->h; row++)
+        memcpy(k->padded + (row / k->h * ph + row % k->h + k->pad) * k->row + k->pad,
+               x + row * k->w, (size_t)k->w * sizeof *x);
+    for (int64_t o = 0; o < k->o; o += O_BLOCK)
+        for (int64_t oy = 0; oy < k->oh; oy++)
+            for (int64_t x0 = 0; x0 < k->ow; x0 += V) {
+                v8 acc[O_BLOCK];
+                int64_t width = k->ow - x0 < V ? k->ow - x0 : V;
+                correlate_block(acc, k, weight_at(k, o, 0, 0), oy, x0);
+                for (int64_t i = 0; i < O_BLOCK && o + i < k->o; i++)
+                    memcpy(y + ((o + i) * k->oh + oy) * k->ow + x0, &acc[i],
+                           (size_t)width * sizeof *y);
+            }
+}
+
+/* Any stride and padding: every pair of an output pixel and a tap that lies inside the image. */
+static void plain(const lips_conv_map *m, double *y, double *x, bool transposed)
+{
+    const lips_layer_info *g = &m->info;
+    int64_t r = g->geom.r, s = g->geom.stride, pad = g->geom.pad;
+    memset(transposed ? x : y, 0,
+           (size_t)(transposed ? g->c * g->h * g->w : g->o * g->oh * g->ow) * sizeof *x);
+    for (int64_t o = 0; o < g->o; o++)
+        for (int64_t c = 0; c < g->c; c++)
+            for (int64_t tap = 0; tap < r * r; tap++)
+                for (int64_t oy = 0; oy < g->oh; oy++) {
+                    int64_t iy = oy * s + tap / r - pad;
+                    double w = m->w[(o * g->c + c) * r * r + tap];
+                    double *to = y + (o * g->oh + oy) * g->ow, *from = x + (c * g->h + iy) * g->w;
+                    if (iy < 0 || iy >= g->h)
+                        continue;
+                    for (int64_t ox = 0; ox < g->ow; ox++) {
+                        int64_t ix = ox * s + tap % r - pad;
+                        if (ix < 0 || ix >= g->w)
+                            continue;
+                        if (transposed)
+                            from[ix] += w * to[ox];
+                        else
+                            to[ox] += w * from[ix];
+                    }
+                }
+}
+
+void lips_conv_map_apply(lips_conv_map *m, double *y, const double *x)
+{
+    if (m->fast)
+        correlate(&m->there, y, x);
+    else
+        plain(m, y, (double *)(size_t)x, false);
+}
+
+void lips_conv_map_apply_t(lips_conv_map *m, double *x, const double *y)
+{
+    if (m->fast)
+        correlate(&m->back, x, y);
+    else
+        plain(m, (double *)(size_t)y, x, true);
+}
