@@ -1,5 +1,5 @@
 /*
- * cpu/batchnorm.c - batch normalisation. Statistics are two-pass in f64 over the samples in use.
+ * cpu/batchnorm.c - batch normalisation. Statistics are f64 sums over the samples in use.
  *
  * With A = gamma/sqrt(var+eps), d = x - mean and averages over (B,H,W):
  *   forward   y = A d + beta
@@ -17,12 +17,18 @@ lips_cpu_bn_channel lips_cpu_bn_statistics(const lips_bn_args *a, int64_t c)
     return (lips_cpu_bn_channel){.mean = mean, .inv = 1 / sqrt(var + a->eps)};
 }
 
-/* Batch statistics of channel c into batch_mean, batch_var, and the running ones moved. */
+/* Batch statistics of channel c into batch_mean, batch_var, and the running ones moved. One pass:
+ * with center one of the values, x (x - center) is of the order of the variance and of mean * (x -
+ * center), and f64 sums of f32 products keep 9 digits of the variance even where mean / sd is 1e6.
+ */
 static void take_statistics(lips_backend *be, const lips_bn_args *a, int64_t c)
 {
     double n = (double)(a->x.b * a->x.h * a->x.w);
-    double mean = lips_cpu_channel_sum(be, &a->x, c, 0) / n;
-    double var = lips_cpu_channel_sumsq(be, &a->x, c, mean) / n;
+    double center = (double)((const float *)a->x.data)[c * a->x.h * a->x.w * a->x.lanes];
+    lips_cpu_moments m = lips_cpu_channel_moments(be, &a->x, c, 0, &a->x, center);
+    /* sum (x - mean)^2 = sum x (x - center) - mean sum (x - center) */
+    double mean = m.sum / n, var = (m.dot - mean * (m.sum - n * center)) / n;
+    var = var < 0 ? 0 : var; /* a constant channel, rounded; a NaN stays */
     float *running_mean = a->mean, *running_var = a->var;
     a->batch_mean[c] = mean;
     a->batch_var[c] = var;
@@ -71,8 +77,8 @@ static void project_channel(lips_backend *be, const lips_tensor *out, const lips
                             double scale)
 {
     double count = (double)(u->b * u->h * u->w);
-    double avg = lips_cpu_channel_sum(be, u, c, t) / count;
-    double avg_dot = lips_cpu_channel_dot(be, u, c, t, in, n.mean) / count;
+    lips_cpu_moments m = lips_cpu_channel_moments(be, u, c, t, in, n.mean);
+    double avg = m.sum / count, avg_dot = m.dot / count;
     float center = (float)n.mean;
     double slope = -scale * n.inv * n.inv * avg_dot;
     double shift = -scale * avg - (n.mean - (double)center) * slope;
@@ -129,11 +135,11 @@ lips_status lips_cpu_bn_grad(lips_backend *be, const lips_bn_args *a)
     LIPS_TRY(lips_cpu_layout("bn_grad", &a->x));
     for (int64_t c = 0; c < a->y.c; c++) {
         lips_cpu_bn_channel n = lips_cpu_bn_statistics(a, c);
+        lips_cpu_moments m = lips_cpu_channel_moments(be, &a->y, c, 0, &a->x, n.mean);
         if (a->dgamma)
-            ((float *)a->dgamma)[c] +=
-                (float)(lips_cpu_channel_dot(be, &a->y, c, 0, &a->x, n.mean) * n.inv);
+            ((float *)a->dgamma)[c] += (float)(m.dot * n.inv);
         if (a->dbeta)
-            ((float *)a->dbeta)[c] += (float)lips_cpu_channel_sum(be, &a->y, c, 0);
+            ((float *)a->dbeta)[c] += (float)m.sum;
     }
     return LIPS_OK;
 }

@@ -62,9 +62,9 @@ typedef struct lips_cpu_kernels {
     /* Per lane, over n blocks of 16 at distance stride: s += x; s += (x - center)^2 */
     void (*lane_sum)(double s[16], const float *x, int64_t stride, int64_t n);
     void (*lane_sumsq)(double s[16], const float *x, int64_t stride, double center, int64_t n);
-    /* d += y * (x - center) */
-    void (*lane_dot)(double d[16], const float *y, int64_t y_stride, const float *x,
-                     int64_t x_stride, double center, int64_t n);
+    /* s += y, d += y * (x - center) */
+    void (*lane_moments)(double s[16], double d[16], const float *y, int64_t y_stride,
+                         const float *x, int64_t x_stride, double center, int64_t n);
     /* theta[l][i][j] += scale[l] * sum_r x[r][i][l] x[r][j][l], r < rows, i, j < t, l < samples <= 16;
      * x (rows, t, lanes). scale NULL counts as 1. */
     void (*gram)(double *theta, const float *x, const double *scale, int64_t rows, int64_t t,

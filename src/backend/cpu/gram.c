@@ -82,7 +82,8 @@ static void sum_positions(const lips_cpu_kernels *kernels, sums *out, const posi
             continue;
         }
         const float *x = lips_cpu_slab(p->x, k->slab) + c * n * p->x->lanes + k->lane;
-        kernels->lane_dot(out->v[i], from, stride, x, p->x->lanes, p->center, n);
+        double sum[LIPS_CPU_LANES] = {0};
+        kernels->lane_moments(sum, out->v[i], from, stride, x, p->x->lanes, p->center, n);
         for (int64_t l = 0; l < LIPS_CPU_LANES; l++)
             out->v[i][l] *= p->scale;
     }

@@ -45,12 +45,13 @@ static inline lips_status lips_cpu_layout(const char *op, const lips_tensor *t)
 /* reduce.c: over the samples in use and the H*W positions of channel c. */
 /* sum of y[:,c,:,:,t] */
 double lips_cpu_channel_sum(const lips_backend *be, const lips_tensor *y, int64_t c, int64_t t);
-/* sum of (y - center)^2; y.t = 1 */
-double lips_cpu_channel_sumsq(const lips_backend *be, const lips_tensor *y, int64_t c,
-                              double center);
-/* sum of y[..,t] * (x - center); x.t = 1 */
-double lips_cpu_channel_dot(const lips_backend *be, const lips_tensor *y, int64_t c, int64_t t,
-                            const lips_tensor *x, double center);
+typedef struct lips_cpu_moments {
+    double sum, dot;
+} lips_cpu_moments;
+
+/* Sums of y[..,t] and of y[..,t] * (x - center); x.t = 1. */
+lips_cpu_moments lips_cpu_channel_moments(const lips_backend *be, const lips_tensor *y, int64_t c,
+                                          int64_t t, const lips_tensor *x, double center);
 
 /* memory.c */
 lips_status lips_cpu_alloc(lips_backend *be, void **out, size_t bytes);

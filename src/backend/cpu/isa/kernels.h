@@ -24,8 +24,9 @@ double LIPS_ISA_FN(lips_cpu_sum)(const float *x, int64_t n);
 void LIPS_ISA_FN(lips_cpu_lane_sum)(double s[16], const float *x, int64_t stride, int64_t n);
 void LIPS_ISA_FN(lips_cpu_lane_sumsq)(double s[16], const float *x, int64_t stride, double center,
                                       int64_t n);
-void LIPS_ISA_FN(lips_cpu_lane_dot)(double d[16], const float *y, int64_t y_stride, const float *x,
-                                    int64_t x_stride, double center, int64_t n);
+void LIPS_ISA_FN(lips_cpu_lane_moments)(double s[16], double d[16], const float *y,
+                                        int64_t y_stride, const float *x, int64_t x_stride,
+                                        double center, int64_t n);
 
 /* gram.c, gather.c */
 void LIPS_ISA_FN(lips_cpu_gram)(double *theta, const float *x, const double *scale, int64_t rows,

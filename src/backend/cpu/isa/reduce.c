@@ -106,24 +106,28 @@ void LIPS_ISA_FN(lips_cpu_lane_sumsq)(double s[LIPS_CPU_LANES], const float *x, 
     lane_end(s, &a);
 }
 
-static vd add_product(const float *y, const float *x, vd center, vd sum)
+void LIPS_ISA_FN(lips_cpu_lane_moments)(double s[LIPS_CPU_LANES], double d[LIPS_CPU_LANES],
+                                        const float *y, int64_t y_stride, const float *x,
+                                        int64_t x_stride, double center, int64_t n)
 {
-    return vd_fma(vd_load_f32(y), vd_sub(vd_load_f32(x), center), sum);
-}
-
-void LIPS_ISA_FN(lips_cpu_lane_dot)(double d[LIPS_CPU_LANES], const float *y, int64_t y_stride,
-                                    const float *x, int64_t x_stride, double center, int64_t n)
-{
-    lane_acc a = lane_begin();
+    lane_acc sum = lane_begin(), dot = lane_begin();
     vd c = vd_set1(center);
     int64_t i = 0;
     for (; i + 2 <= n; i += 2, y += 2 * y_stride, x += 2 * x_stride)
         for (int k = 0; k < VD_PER_BLOCK; k++) {
-            int64_t at = k * VD_LANES;
-            a.even[k] = add_product(y + at, x + at, c, a.even[k]);
-            a.odd[k] = add_product(y + y_stride + at, x + x_stride + at, c, a.odd[k]);
+            vd even = vd_load_f32(y + k * VD_LANES), odd = vd_load_f32(y + y_stride + k * VD_LANES);
+            vd x_even = vd_load_f32(x + k * VD_LANES);
+            vd x_odd = vd_load_f32(x + x_stride + k * VD_LANES);
+            sum.even[k] = vd_add(sum.even[k], even);
+            sum.odd[k] = vd_add(sum.odd[k], odd);
+            dot.even[k] = vd_fma(even, vd_sub(x_even, c), dot.even[k]);
+            dot.odd[k] = vd_fma(odd, vd_sub(x_odd, c), dot.odd[k]);
         }
-    for (int k = 0; i < n && k < VD_PER_BLOCK; k++)
-        a.even[k] = add_product(y + k * VD_LANES, x + k * VD_LANES, c, a.even[k]);
-    lane_end(d, &a);
+    for (int k = 0; i < n && k < VD_PER_BLOCK; k++) {
+        vd last = vd_load_f32(y + k * VD_LANES);
+        sum.even[k] = vd_add(sum.even[k], last);
+        dot.even[k] = vd_fma(last, vd_sub(vd_load_f32(x + k * VD_LANES), c), dot.even[k]);
+    }
+    lane_end(s, &sum);
+    lane_end(d, &dot);
 }
