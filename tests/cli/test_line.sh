@@ -28,7 +28,7 @@ check 0 -o "| \`width\` | a whole number from 1 to 1000000 | \`64\` |" -- info -
 check 0 -o "label_noise" -- info --keys
 check 0 -o "backends  " -o "fashion-mnist" -- info
 check 0 -o '"backends":["' -o '"key":"width"' -- info --json
-python3 -c 'import json, sys; json.load(open(sys.argv[1]))' "$tmp/stdout"
+/usr/bin/python3 -c 'import json, sys; json.load(open(sys.argv[1]))' "$tmp/stdout"
 verdict "$([ $? = 0 ] || echo "not JSON")" "info --json is JSON"
 
 # Options.
@@ -86,10 +86,12 @@ verdict "$([ -e out/c ] && echo "out/c was made")" "a refused sweep writes nothi
 check 0 -o "mlp-w2-" -o "mlp-w3-" -- sweep "$cfg" --dry-run --out "$tmp/dry"
 verdict "$([ -e "$tmp/dry" ] && echo "it was written")" "a dry run writes nothing"
 check 0 -o '"' -- sweep "$cfg" --dry-run --json --out "$tmp/dry"
-python3 -c 'import json, sys; json.load(open(sys.argv[1]))' "$tmp/stdout"
+/usr/bin/python3 -c 'import json, sys; json.load(open(sys.argv[1]))' "$tmp/stdout"
 verdict "$([ $? = 0 ] || echo "not JSON")" "sweep --dry-run --json is JSON"
 echo 'width: []' >"$tmp/empty.yaml"
 check 0 -o "0 cells" -- validate "$tmp/empty.yaml"
+check 0 -o "report/index.html" -- sweep "$tmp/empty.yaml" --out "$tmp/empty"
+verdict "$([ "$(wc -l <"$tmp/empty/results.csv")" = 1 ] || echo "not the header alone")" "an empty sweep's results.csv"
 
 # Folders and files that are not there.
 check 6 -e "$tmp/nothing" -- report "$tmp/nothing"

@@ -99,6 +99,10 @@ static void test_types(void **state)
 {
     (void)state;
     lips_experiment e;
+    /* Both ends of a range belong to it. */
+    assert_int_equal(load(&e, "label_noise: 1\nmomentum: 0\nwidth: 1\nbatch: 60000\n", NULL, 0),
+                     LIPS_OK);
+    lips_experiment_free(&e);
     assert_int_equal(load(&e,
                           "model: convnet\nepochs: 1e3\nwidth: 2.0\nseed: 18446744073709551615\n"
                           "lr: 1e-3\nbatch_norm: true\ndata: cifar10\ninit: he\nname: \"a: # b\"\n"
@@ -149,6 +153,7 @@ static void test_bad_values(void **state)
         "lr: -inf",
         "lr: 1e999",
         "lr: 1e-999",
+        "weight_decay: 1e-999",
         "lr: 0",
         "lr: -0.1",
         "lr: 0.1.2",
@@ -467,6 +472,7 @@ static void test_cross_checks(void **state)
         {"width: 1000000\ndepth: 9\n", "c.yaml:1:1: width: 1000000 gives about 8.0e+12"},
         /* Found in any cell of a sweep, reported once. */
         {"seed: 0..9\nn_train: [4000, 100, 50]\n", "c.yaml:2:1: batch: 128 is more than the 100"},
+        {"n_train: [4000, 100]\nbatch: [128, 50]\n", "c.yaml:2:1: batch: 128 is more than the 100"},
         {"model: [convnet, mlp]\nbatch_norm: [false, true]\n", "c.yaml:2:1: batch_norm: mlp"},
         {"width: 1..1000\nseed: 0..99999\n", "the sweep has 100000000 cells; at most 10000000"},
     };

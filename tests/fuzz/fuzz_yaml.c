@@ -1,4 +1,5 @@
-/* Any bytes as a configuration: refused with a text, or read, written and read back to the same cells. */
+/* Any bytes as a configuration: refused with a text, or read, written and read back to the same
+ * cells. */
 #include "config/config.h"
 
 #include <ctype.h>
