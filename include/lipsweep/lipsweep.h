@@ -12,13 +12,15 @@
  *     lips_results_free(results);
  *     lips_model_free(model);
  *
- * A complete program: tests/api/example.c. Link with liblipsweep.a and the libraries that `make config` prints.
+ * A complete program: tests/api/example.c. Link with liblipsweep.a and the libraries that `make
+ * config` prints.
  *
  * Letters: N samples, K classes (outputs), C x H x W the input's channels, height and width.
- * Every function returns a status (lipsweep/status.h) or cannot fail; after a failure lips_error() says in one line
- * what and where, and outputs are untouched or NULL. Structs are filled with designated initialisers (or zeroed first): a
- * field left 0 means what its comment says. Handles are freed with their own function, which accepts NULL. A model is
- * immutable after loading: threads may share it. All calls return when their work is done.
+ * Every function returns a status (lipsweep/status.h) or cannot fail; after a failure lips_error()
+ * says in one line what and where, and outputs are untouched or NULL. Structs are filled with
+ * designated initialisers (or zeroed first): a field left 0 means what its comment says. Handles
+ * are freed with their own function, which accepts NULL. A model is immutable after loading:
+ * threads may share it. All calls return when their work is done.
  */
 #ifndef LIPSWEEP_LIPSWEEP_H
 #define LIPSWEEP_LIPSWEEP_H
@@ -40,9 +42,9 @@ const char *lips_version(void);
 
 typedef struct lips_model lips_model;
 
-/* Which file, and what network it holds. kind NULL: the file was written by lipsweep and says so itself; the other
- * description fields must then be 0. Tensors bear PyTorch's state_dict names (OIHW convolutions, [out,in] linears);
- * F32, F64, F16 or BF16. */
+/* Which file, and what network it holds. kind NULL: the file was written by lipsweep and says so
+ * itself; the other description fields must then be 0. Tensors bear PyTorch's state_dict names
+ * (OIHW convolutions, [out,in] linears); F32, F64, F16 or BF16. */
 typedef struct lips_model_args {
     const char *path;      /* weights, .safetensors */
     const char *init_path; /* the same network before training, for distances; NULL: unknown */
@@ -54,9 +56,9 @@ typedef struct lips_model_args {
     bool batch_norm;
 } lips_model_args;
 
-/* *out: to be freed by lips_model_free. Errors: LIPS_ERR_USAGE (unknown kind, value out of range, no description),
- * LIPS_ERR_DATA (no such file, damaged, a tensor missing, extra or misshapen: each named with what was expected),
- * LIPS_ERR_UNSUPPORTED, LIPS_ERR_MEMORY. */
+/* *out: to be freed by lips_model_free. Errors: LIPS_ERR_USAGE (unknown kind, value out of range,
+ * no description), LIPS_ERR_DATA (no such file, damaged, a tensor missing, extra or misshapen: each
+ * named with what was expected), LIPS_ERR_UNSUPPORTED, LIPS_ERR_MEMORY. */
 lips_status lips_model_load(lips_model **out, const lips_model_args *args);
 void lips_model_free(lips_model *model);
 
@@ -71,7 +73,8 @@ typedef struct lips_model_info {
 } lips_model_info;
 lips_model_info lips_model_describe(const lips_model *model);
 
-/* Name of parameterised layer l = 1..L, "layer1.conv"; owned by the model. NULL if there is no such layer. */
+/* Name of parameterised layer l = 1..L, "layer1.conv"; owned by the model. NULL if there is no such
+ * layer. */
 const char *lips_model_layer_name(const lips_model *model, int64_t l);
 
 /* ---- inputs ---- */
@@ -93,20 +96,23 @@ lips_status lips_model_logits(const lips_model *model, double *logits, const lip
 
 typedef struct lips_measuring {
     lips_samples inputs;
-    const char *metrics;   /* quantity names or section letters, "jacobian,landscape.param_grad", "B,F", "all" */
-    bool squared_loss;     /* 1/2 |z - y|^2 instead of cross-entropy */
-    bool per_sample;       /* keep every sample's value, not only the statistics */
-    const char *backend;   /* "cpu", "ref"; NULL: "cpu" */
-    int threads;           /* 0: one per core; results do not depend on it */
-    const char *split;     /* what the records call these inputs; NULL: "inputs" */
+    const char *metrics; /* quantity names or section letters, "jacobian,landscape.param_grad",
+                            "B,F", "all" */
+    bool squared_loss;   /* 1/2 |z - y|^2 instead of cross-entropy */
+    bool per_sample;     /* keep every sample's value, not only the statistics */
+    const char *backend; /* "cpu", "ref"; NULL: "cpu" */
+    int threads;         /* 0: one per core; results do not depend on it */
+    const char *split;   /* what the records call these inputs; NULL: "inputs" */
 } lips_measuring;
 
 typedef struct lips_results lips_results;
 
-/* *out: one result per quantity, norm, output map and layer, to be freed by lips_results_free. What cannot be given (a loss without
- * labels, ...) is a result with a reason, not an error; so are non-finite values. Errors: LIPS_ERR_USAGE (unknown metric:
- * the nearest is named; unknown backend), LIPS_ERR_DATA (label out of range), LIPS_ERR_MEMORY. */
-lips_status lips_model_measure(lips_results **out, const lips_model *model, const lips_measuring *what);
+/* *out: one result per quantity, norm, output map and layer, to be freed by lips_results_free. What
+ * cannot be given (a loss without labels, ...) is a result with a reason, not an error; so are
+ * non-finite values. Errors: LIPS_ERR_USAGE (unknown metric: the nearest is named; unknown
+ * backend), LIPS_ERR_DATA (label out of range), LIPS_ERR_MEMORY. */
+lips_status lips_model_measure(lips_results **out, const lips_model *model,
+                               const lips_measuring *what);
 void lips_results_free(lips_results *results);
 
 typedef enum lips_result_form {
@@ -117,13 +123,13 @@ typedef enum lips_result_form {
 
 /* Strings are owned by the results; NULL or 0 where a field does not apply. */
 typedef struct lips_result {
-    const char *quantity;   /* "jacobian" */
-    const char *norm;       /* "op", "fro" */
-    const char *output;     /* "logits", "softmax", ... */
-    int64_t layer;          /* 1..L */
+    const char *quantity; /* "jacobian" */
+    const char *norm;     /* "op", "fro" */
+    const char *output;   /* "logits", "softmax", ... */
+    int64_t layer;        /* 1..L */
     const char *layer_name;
     lips_result_form form;
-    int64_t n;              /* samples */
+    int64_t n; /* samples */
     double value;
     double mean, std_err, min, median, q90, max;
     const char *reason;
@@ -132,9 +138,11 @@ typedef struct lips_result {
 int64_t lips_results_count(const lips_results *results);
 /* i = 0..count-1; anything else: an empty result (quantity NULL). */
 lips_result lips_results_get(const lips_results *results, int64_t i);
-/* The same with every field, as one line of JSON (the records format of metrics.jsonl); NULL if i is out of range. */
+/* The same with every field, as one line of JSON (the records format of metrics.jsonl); NULL if i
+ * is out of range. */
 const char *lips_results_json(const lips_results *results, int64_t i);
-/* The N values of "jacobian.op/logits", "layer.input_jacobian.op/fc", ... in the order of the inputs; NULL if not kept. */
+/* The N values of "jacobian.op/logits", "layer.input_jacobian.op/fc", ... in the order of the
+ * inputs; NULL if not kept. */
 const double *lips_results_per_sample(const lips_results *results, const char *name);
 
 #ifdef __cplusplus

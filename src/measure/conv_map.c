@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef double v8 __attribute__((vector_size(64), aligned(8)));
+typedef double v8 __attribute__((vector_size(64), aligned(8), may_alias));
 enum { V = 8, O_BLOCK = 4 };
 
 /* One correlation y[o] = sum_c w[o][c] * x[c], stride 1. */

@@ -15,7 +15,7 @@ enum {
 };
 
 /* One double of each of the LANES matrices; aligned as a double, scratch is the caller's. */
-typedef double lane __attribute__((vector_size(LANES * sizeof(double)), aligned(8)));
+typedef double lane __attribute__((vector_size(LANES * sizeof(double)), aligned(8), may_alias));
 
 /* Squared columns below this, of a matrix scaled to entries in [1/2,1], count as zero: a relative
  * change of 1e-145, and the reflection's 2 / (v'v) stays finite. */

@@ -5,7 +5,7 @@
 #include <string.h>
 
 /* Arithmetic on these becomes as many registers as the instruction set needs. */
-typedef double v8 __attribute__((vector_size(64), aligned(8)));
+typedef double v8 __attribute__((vector_size(64), aligned(8), may_alias));
 enum { V = 8 };
 
 PER_ISA double lips_dot(const double *a, const double *b, int64_t n)

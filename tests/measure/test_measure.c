@@ -287,6 +287,102 @@ static void narrow_first_layer(void **state)
         LIPS_LOSS_MSE, 9);
 }
 
+static double record(const lips_measurement *m, const char *quantity, const char *output, int layer)
+{
+    for (int i = 0; i < m->n_records; i++) {
+        const lips_record *r = &m->records[i];
+        if (strcmp(r->quantity, quantity) == 0 && r->layer == layer &&
+            (!output || (r->output && strcmp(r->output, output) == 0))) {
+            assert_int_equal(r->form, LIPS_FORM_VALUE);
+            return r->value;
+        }
+    }
+    print_error("no record %s %s %d\n", quantity, output ? output : "-", layer);
+    fail();
+    return NAN;
+}
+
+static double mean(const double *v, int64_t n)
+{
+    double s = 0;
+    for (int64_t i = 0; i < n; i++)
+        s += v[i] / (double)n;
+    return s;
+}
+
+/* bound.layer from the per-sample values and LAPACK's norm of the weight (fully connected layers).
+ */
+static void check_bound(const lips_measurement *m, const tiny_net *t, int l)
+{
+    const lips_layer_info *info = lips_net_layer(t->net, l);
+    const lips_segment *seg;
+    lips_net_segments(t->net, &seg);
+    const double *in = layer_samples(m, "layer.input_jacobian.op", info->name);
+    const double *param = layer_samples(m, "layer.param_jacobian.op", info->name);
+    const double *act = layer_samples(m, "layer.act_norm", info->name);
+    const double *w = t->params + seg[info->weight].offset;
+    int64_t count = seg[info->weight].count;
+    double theta = tiny_spectral(w, info->o, count / info->o), h = act[0], over = 0;
+    for (int64_t i = 0; i < t->n; i++) {
+        h = fmin(h, act[i]);
+        over += in[i] * act[i] > theta * param[i] * (1 + 1e-6);
+    }
+    double left = mean(in, t->n), right = theta / h * mean(param, t->n);
+    near(record(m, "bound.layer", "left", l), left, left);
+    near(record(m, "bound.layer", "right", l), right, right);
+    near(record(m, "bound.layer", "ratio", l), left / right, 1);
+    near(record(m, "bound.layer", "violations", l), over / (double)t->n, 1);
+    assert_true(over == 0); /* a Kronecker product: it holds for each sample */
+    near(record(m, "layer.weight_op", NULL, l), theta, theta);
+    near(record(m, "layer.weight_op_reshaped", NULL, l), theta, theta);
+    near(record(m, "layer.weight_fro", NULL, l), tiny_frobenius(w, count), theta);
+}
+
+static double relative_distance(const tiny_net *t, int64_t offset, int64_t count)
+{
+    double moved = 0;
+    for (int64_t i = offset; i < offset + count; i++)
+        moved += (t->params[i] - t->init[i]) * (t->params[i] - t->init[i]);
+    return sqrt(moved) / tiny_frobenius(t->init + offset, count);
+}
+
+static void records_follow_from_samples(void **state)
+{
+    (void)state;
+    lips_model_spec spec = {
+        .kind = "mlp", .width = 6, .depth = 2, .classes = 3, .c = 1, .h = 2, .w = 2};
+    tiny_net t = tiny_net_create(&spec, 9, 33);
+    /* a confident network: some samples' softmax is degenerate, some predictions are right */
+    const lips_segment *seg;
+    lips_net_segments(t.net, &seg);
+    const lips_segment *last = &seg[lips_net_layer(t.net, 3)->weight];
+    for (int64_t i = 0; i < last->count; i++)
+        t.params[last->offset + i] *= 64;
+    lips_measurement m = measure(&t, "all", LIPS_LOSS_CROSS_ENTROPY);
+    const double *loss = samples(&m, "loss"), *error = samples(&m, "error");
+    const double *top = samples(&m, "logit_hessian.max");
+    double worst = loss[0], flat = 0;
+    for (int64_t i = 0; i < t.n; i++) {
+        worst = fmax(worst, loss[i]);
+        flat += top[i] < 1e-6;
+    }
+    assert_true(flat > 0 && flat < (double)t.n);
+    near(record(&m, "loss", NULL, 0), mean(loss, t.n), worst);
+    near(record(&m, "error", NULL, 0), mean(error, t.n), 1);
+    assert_true(mean(error, t.n) > 0 && mean(error, t.n) < 1);
+    near(record(&m, "landscape.loss_max", NULL, 0), worst, worst);
+    near(record(&m, "logit_hessian.degenerate", NULL, 0), flat / (double)t.n, 1);
+    near(record(&m, "distance.total", NULL, 0), relative_distance(&t, 0, t.p), 1);
+    for (int l = 1; l <= 3; l++) {
+        const lips_segment *w = &seg[lips_net_layer(t.net, l)->weight];
+        near(record(&m, "distance.layer", NULL, l), relative_distance(&t, w->offset, w->count),
+             100);
+        check_bound(&m, &t, l);
+    }
+    lips_measurement_free(&m);
+    tiny_net_free(&t);
+}
+
 static void one_output(void **state)
 {
     (void)state;
@@ -302,6 +398,7 @@ int main(void)
         cmocka_unit_test(mlp),
         cmocka_unit_test(convnet),
         cmocka_unit_test(narrow_first_layer),
+        cmocka_unit_test(records_follow_from_samples),
         cmocka_unit_test(one_output),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

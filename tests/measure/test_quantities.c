@@ -26,6 +26,8 @@ static void parses(void **state)
     assert_true(m.bits == bit("jacobian"));
     assert_int_equal(lips_metrics_parse(&m, " A, b ,distance.total"), LIPS_OK);
     assert_true(m.bits == (bit("loss") | bit("error") | bit("jacobian") | bit("distance.total")));
+    assert_int_equal(lips_metrics_parse(&m, "distance"), LIPS_OK);
+    assert_true(m.bits == (bit("distance.layer") | bit("distance.total")));
     assert_int_equal(lips_metrics_parse(&m, "all"), LIPS_OK);
     assert_true(m.bits == (UINT64_C(1) << lips_quantities_count) - 1);
     for (int row = 0; row < lips_quantities_count; row++)
