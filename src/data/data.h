@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 typedef enum lips_source {
-    LIPS_DATA_FASHION_MNIST, /* IDX files, gzip or raw; Debian's dataset-fashion-mnist or data_dir */
+    LIPS_DATA_FASHION_MNIST, /* IDX files, raw or gzip: Debian's dataset-fashion-mnist, data_dir */
     LIPS_DATA_IDX,           /* any IDX set with the MNIST file names, in data_dir */
     LIPS_DATA_CIFAR10,       /* data_batch_1..5.bin, test_batch.bin in data_dir */
     LIPS_DATA_CIFAR100,      /* train.bin, test.bin in data_dir, fine labels */
@@ -26,7 +26,7 @@ typedef struct lips_data_spec {
     int64_t n_train;          /* samples drawn from the training file; 0: all */
     int64_t n_test;           /* 0: all (sine: 200) */
     int64_t n_val;            /* further samples kept apart from the training file; 0: none */
-    double label_noise;       /* share in [0,1] of training labels moved to another class, exactly round(n p) */
+    double label_noise;       /* share p of training labels moved to another class: round(n p) */
     uint64_t data_seed;       /* which samples, sine inputs */
     uint64_t noise_seed;      /* which labels, to what; sine observation noise */
     double sine_noise;        /* standard deviation of the observation noise */
@@ -47,7 +47,8 @@ typedef struct lips_dataset {
     int64_t c, h, w, classes; /* classes = K; 1 for sine */
     bool regression;
     lips_split train, val, test; /* val.n may be 0 */
-    float mean[4], std[4];    /* per channel, of the used training pixels in [0,1]; x = (pixel - mean) / std */
+    float mean[4], std[4];    /* per channel, of the training pixels used, in [0,1] (sine: of x);
+                               * split's x = (pixel - mean) / std */
     uint64_t hash;            /* XXH3 of everything above that training sees */
     char origin[256];         /* where it came from, for the report */
 } lips_dataset;
@@ -61,10 +62,11 @@ void lips_dataset_free(lips_dataset *d);
 /* out (epoch's order of 0..n-1): the same for every width. */
 void lips_batch_order(uint64_t seed, int64_t epoch, int64_t n, int64_t *out);
 
-/* dst (b,C,H,W) = rows idx of split, each cropped at random from its zero-padded (4) image and flipped with
- * probability 1/2. The padding is black (pixel 0), i.e. (0 - mean) / std after standardisation, as torchvision's. */
-void lips_augment(const lips_dataset *d, const lips_split *s, const int64_t *idx, int64_t b, uint64_t seed,
-                  int64_t epoch, float *dst);
+/* dst (b,C,H,W) = rows idx of split, each cropped at random from its image padded by 4 and flipped
+ * with probability 1/2. The padding is black, pixel 0, i.e. (0 - mean) / std once standardised,
+ * as torchvision's. Depends on (seed, epoch, source_index) only: not on batch or thread. */
+void lips_augment(const lips_dataset *d, const lips_split *s, const int64_t *idx, int64_t b,
+                  uint64_t seed, int64_t epoch, float *dst);
 
 /* The command that gets the source's data on Debian or from its site, for messages. */
 const char *lips_source_hint(lips_source s);

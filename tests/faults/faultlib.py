@@ -1,5 +1,5 @@
-"""What the fault tests share: a tiny experiment, the program run with faults, and the comparison of outputs."""
-import contextlib, os, random, resource, shutil, signal, struct, subprocess, sys, tempfile, time, traceback
+"""What the fault tests share: a tiny experiment, the program under faults, comparing outputs."""
+import os, random, shutil, struct, subprocess, sys, tempfile, time, traceback
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.path.join(ROOT, os.environ.get("BUILD", "build/plain"))
@@ -64,9 +64,25 @@ def write_images(folder, n_train=80, n_test=40, side=8, seed=1):
             f.write(struct.pack(">II", 0x801, n) + bytes(labels))
 
 
-SMALL = dict(data="idx", n_train=60, label_noise=0.2, model="mlp", width="[2, 5, 16]", seed="[0, 1]",
-             epochs=6, batch=16, lr=0.05, checkpoint_epochs=1, checkpoint_seconds=0, eval_epochs='"every:1"',
-             save_epochs='"0,3,end"', measure_epochs='"0,end"', metrics="A,B,F", measure_n=20, jobs=2)
+SMALL = dict(
+    data="idx",
+    n_train=60,
+    label_noise=0.2,
+    model="mlp",
+    width="[2, 5, 16]",
+    seed="[0, 1]",
+    epochs=6,
+    batch=16,
+    lr=0.05,
+    checkpoint_epochs=1,
+    checkpoint_seconds=0,
+    eval_epochs='"every:1"',
+    save_epochs='"0,3,end"',
+    measure_epochs='"0,end"',
+    metrics="A,B,F",
+    measure_n=20,
+    jobs=2,
+)
 
 
 def write_config(folder, name="small.yaml", **settings):
@@ -83,7 +99,7 @@ def write_config(folder, name="small.yaml", **settings):
 
 
 def environment(**more):
-    """Without gnuplot: a report's figures take longer than all the rest, and are tests/report's business."""
+    """Without gnuplot: figures take longer than all the rest, and are tests/report's business."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("LIPSWEEP")}
     env["PATH"] = "/nonexistent"
     env.update(more)
@@ -91,8 +107,14 @@ def environment(**more):
 
 
 def start(args, env=None, **options):
-    return subprocess.Popen([PROGRAM] + args, env=env or environment(), stdin=subprocess.DEVNULL,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+    return subprocess.Popen(
+        [PROGRAM] + args,
+        env=env or environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        **options
+    )
 
 
 class Ended:
@@ -102,7 +124,11 @@ class Ended:
         except subprocess.TimeoutExpired:
             process.kill()
             raise
-        self.code, self.out, self.err = process.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace")
+        self.code, self.out, self.err = (
+            process.returncode,
+            out.decode("utf-8", "replace"),
+            err.decode("utf-8", "replace"),
+        )
 
     def __str__(self):
         return "exit %s\nstdout: %s\nstderr: %s" % (self.code, self.out[-2000:], self.err[-3000:])
@@ -117,9 +143,13 @@ def sweep(config, out, *more, **options):
 
 
 def expect(ended, code, *texts):
-    """The documented exit code, no death by signal, no sanitizer report, and the texts on stderr."""
+    """The documented exit code, no sanitizer report, and the texts on stderr."""
     check(ended.code == code, "expected exit %d" % code, ended)
-    check("Sanitizer" not in ended.err and "runtime error:" not in ended.err, "sanitizer report", ended)
+    check(
+        "Sanitizer" not in ended.err and "runtime error:" not in ended.err,
+        "sanitizer report",
+        ended,
+    )
     for text in texts:
         check(text in ended.err, "stderr lacks %r" % text, ended)
     return ended
@@ -137,7 +167,9 @@ def settled(name, data):
     """sweep.yaml without the keys that say where and how it runs."""
     if name != "sweep.yaml":
         return data
-    return b"".join(l for l in data.splitlines(True) if l.split(b":")[0] not in (b"out", b"jobs", b"name"))
+    return b"".join(
+        l for l in data.splitlines(True) if l.split(b":")[0] not in (b"out", b"jobs", b"name")
+    )
 
 
 def results(out):
@@ -157,12 +189,22 @@ def results(out):
 
 def check_same(out, reference, what):
     ours = results(out)
-    only_ours, only_reference = sorted(set(ours) - set(reference)), sorted(set(reference) - set(ours))
-    check(not only_ours and not only_reference, what + ": other files", "more: %s" % only_ours,
-          "missing: %s" % only_reference)
+    only_ours, only_reference = sorted(set(ours) - set(reference)), sorted(
+        set(reference) - set(ours)
+    )
+    check(
+        not only_ours and not only_reference,
+        what + ": other files",
+        "more: %s" % only_ours,
+        "missing: %s" % only_reference,
+    )
     for path in sorted(ours):
-        check(ours[path] == reference[path], "%s: %s differs" % (what, path),
-              ours[path][:400], reference[path][:400])
+        check(
+            ours[path] == reference[path],
+            "%s: %s differs" % (what, path),
+            ours[path][:400],
+            reference[path][:400],
+        )
 
 
 _interposer = None
@@ -177,13 +219,16 @@ def interposer():
         _interposer = os.path.join(folder, "interpose.so")
         temp = "%s.%d" % (_interposer, os.getpid())
         source = os.path.join(ROOT, "tests", "faults", "interpose.c")
-        subprocess.run(["cc", "-O1", "-Wall", "-Wextra", "-shared", "-fPIC", source, "-o", temp, "-ldl"], check=True)
+        subprocess.run(
+            ["cc", "-O1", "-Wall", "-Wextra", "-shared", "-fPIC", source, "-o", temp, "-ldl"],
+            check=True,
+        )
         os.rename(temp, _interposer)
     return _interposer
 
 
 def faulty(path, at, do="", calls=None, keep=False, log=None):
-    """Environment in which call number `at` below `path` fails or ends the program (interpose.c)."""
+    """Environment in which call `at` below `path` fails or ends the program (interpose.c)."""
     env = environment(LD_PRELOAD=interposer(), FAULT_PATH=path, FAULT_AT=str(at), FAULT_DO=do)
     env["ASAN_OPTIONS"] = env.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"
     if calls:
@@ -196,5 +241,10 @@ def faulty(path, at, do="", calls=None, keep=False, log=None):
 
 
 def no_temps(out):
-    left = [os.path.join(d, f) for d, _, fs in os.walk(out) for f in fs if ".tmp." in f or f.endswith(".new")]
+    left = [
+        os.path.join(d, f)
+        for d, _, fs in os.walk(out)
+        for f in fs
+        if ".tmp." in f or f.endswith(".new")
+    ]
     check(not left, "temporary files left", left)

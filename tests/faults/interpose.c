@@ -1,6 +1,6 @@
 /*
- * interpose.c - makes the n-th file operation of a program fail, or ends the program there. Built by
- * faultlib.py and loaded with LD_PRELOAD.
+ * interpose.c - makes the n-th file operation of a program fail, or ends the program there. Built
+ * by faultlib.py and loaded with LD_PRELOAD.
  *
  *   FAULT_PATH   only files whose path contains this text count
  *   FAULT_CALLS  comma-separated of write fsync rename unlink truncate open mkdir; default: all
@@ -44,7 +44,8 @@ static void log_call(long number, const char *call, const char *path)
     if (!log)
         return;
     int n = snprintf(line, sizeof line, "%ld %s %s\n", number, call, path);
-    int fd = (int)syscall(SYS_openat, AT_FDCWD, log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    int fd =
+        (int)syscall(SYS_openat, AT_FDCWD, log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
     if (fd >= 0) {
         syscall(SYS_write, fd, line, n);
         syscall(SYS_close, fd);

@@ -1,4 +1,4 @@
-"""Data sets and configurations that are wrong: exit 6 or 2, one clear line, nothing begun (FAULTS 9 to 12)."""
+"""Wrong data sets and configurations: exit 6 or 2, one clear line, nothing begun."""
 import gzip, json, os, resource, shutil, struct, sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -22,11 +22,16 @@ def changed(index, value):
     def change(data):
         data[index] = value
         return data
+
     return change
 
 
 def damaged_images(folder):
-    config, out, data = write_config(folder), os.path.join(folder, "out"), os.path.join(folder, "data")
+    config, out, data = (
+        write_config(folder),
+        os.path.join(folder, "out"),
+        os.path.join(folder, "data"),
+    )
     images, labels = "train-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
     cases = [
         (images, lambda b: b[:-1], "offset"),
@@ -54,15 +59,19 @@ def damaged_images(folder):
     shutil.rmtree(data)
     refused(config, out, 6, data)
     write_images(data)
-    edit(os.path.join(data, images), lambda b: gzip.compress(bytes(b)))  # content decides, not the name
+    edit(
+        os.path.join(data, images), lambda b: gzip.compress(bytes(b))
+    )  # content decides, not the name
     expect(sweep(config, out), 0)
 
 
 def missing_sets_name_their_command(folder):
     nowhere, out = os.path.join(folder, "nowhere"), os.path.join(folder, "out")
-    for data, command in (("fashion-mnist", "apt-get install dataset-fashion-mnist"),
-                          ("cifar10", "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"),
-                          ("cifar100", "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz")):
+    for data, command in (
+        ("fashion-mnist", "apt-get install dataset-fashion-mnist"),
+        ("cifar10", "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"),
+        ("cifar100", "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz"),
+    ):
         config = write_config(folder, data=data, data_dir=nowhere)
         refused(config, out, 6, nowhere, command)
 
@@ -74,15 +83,19 @@ def damaged_cifar(folder):
     os.mkdir(data)
 
     def whole():
-        for i, name in enumerate(["data_batch_%d.bin" % k for k in range(1, 6)] + ["test_batch.bin"]):
+        for i, name in enumerate(
+            ["data_batch_%d.bin" % k for k in range(1, 6)] + ["test_batch.bin"]
+        ):
             with open(os.path.join(data, name), "wb") as f:
                 for r in range(5):
                     f.write(bytes([(i + r) % 10]) + bytes((i * r + j) % 256 for j in range(3072)))
 
-    for name, change, text in (("data_batch_2.bin", lambda b: b[:-1], "offset 12292"),
-                               ("data_batch_5.bin", lambda b: b + b"\0", "offset 15365"),
-                               ("test_batch.bin", changed(3073 * 2, 10), "offset 6146"),
-                               ("data_batch_3.bin", lambda b: b"", "empty")):
+    for name, change, text in (
+        ("data_batch_2.bin", lambda b: b[:-1], "offset 12292"),
+        ("data_batch_5.bin", lambda b: b + b"\0", "offset 15365"),
+        ("test_batch.bin", changed(3073 * 2, 10), "offset 6146"),
+        ("data_batch_3.bin", lambda b: b"", "empty"),
+    ):
         whole()
         edit(os.path.join(data, name), change)
         refused(config, out, 6, name, text)
@@ -92,7 +105,11 @@ def damaged_cifar(folder):
 
 def replaced_between_runs(folder):
     """Other bytes under the same names: the sweep says so and keeps what it has."""
-    config, out, data = write_config(folder, epochs=3), os.path.join(folder, "out"), os.path.join(folder, "data")
+    config, out, data = (
+        write_config(folder, epochs=3),
+        os.path.join(folder, "out"),
+        os.path.join(folder, "data"),
+    )
     expect(sweep(config, out), 0)
     before = results(out)
     cell = sorted(d for d in os.listdir(os.path.join(out, "cells")))[0]
@@ -130,7 +147,7 @@ def bad_texts(folder):
         (good + "depth: {a: 1}\n", "", lines + 1),
         (good + "depth: " + "[" * 2000 + "\n", "", None),
         (good + "depth: " + "7" * (1 << 20) + "\n", "depth", lines + 1),
-        (good + "name: \"" + "x" * (1 << 20) + "\"\n", "name", lines + 1),
+        (good + 'name: "' + "x" * (1 << 20) + '"\n', "name", lines + 1),
         (good.replace("\n", "\r\n") + "depht: 2\r\n", "depth", lines + 1),
         ("\ufeff" + good + "depht: 2\n", "depth", lines + 1),
         (good + "depht: 2", "depth", lines + 1),
@@ -156,9 +173,27 @@ def bad_texts(folder):
 
 def bad_values(folder):
     out = os.path.join(folder, "out")
-    cases = [("width", 0), ("width", -3), ("width", 2 ** 31), ("width", 2 ** 63), ("batch", 0), ("batch", 61), ("depth", -1),
-             ("epochs", -1), ("label_noise", 1.5), ("lr", 0), ("lr", "inf"), ("n_train", 1000), ("measure_n", -1), ("model", "resnet"),
-             ("metrics", "jacobean"), ("eval_epochs", '"often"'), ("width", "[2, 2]"), ("seed", "0..x"), ("backend", "gpu")]
+    cases = [
+        ("width", 0),
+        ("width", -3),
+        ("width", 2**31),
+        ("width", 2**63),
+        ("batch", 0),
+        ("batch", 61),
+        ("depth", -1),
+        ("epochs", -1),
+        ("label_noise", 1.5),
+        ("lr", 0),
+        ("lr", "inf"),
+        ("n_train", 1000),
+        ("measure_n", -1),
+        ("model", "resnet"),
+        ("metrics", "jacobean"),
+        ("eval_epochs", '"often"'),
+        ("width", "[2, 2]"),
+        ("seed", "0..x"),
+        ("backend", "gpu"),
+    ]
     for key, value in cases:
         config = write_config(folder, **{key: value})
         refused(config, out, 2, key)
@@ -166,7 +201,11 @@ def bad_values(folder):
     config = write_config(folder)
     refused(config, out, 2, "width", more=["width=0"])
     refused(config, out, 2, "wdth", more=["wdth=3"])
-    expect(run(["sweep", config, "out=" + out], env=environment(LIPSWEEP_WIDTH="zero")), 2, "environment: width")
+    expect(
+        run(["sweep", config, "out=" + out], env=environment(LIPSWEEP_WIDTH="zero")),
+        2,
+        "environment: width",
+    )
     # An empty axis is an empty sweep: nothing to do, and that is no error.
     expect(sweep(write_config(folder, width="[]"), os.path.join(folder, "empty")), 0)
     # All errors at once.
@@ -180,14 +219,23 @@ def bad_values(folder):
 
 
 def small_and_prime_sizes(folder):
-    """Width 1, primes, depth 0, a batch of one and of all samples: the cpu backend agrees with float64."""
-    for number, change in enumerate((dict(width="[1, 7, 31, 127]"), dict(depth=0, width=3), dict(batch=1, n_train=7, epochs=2),
-                                     dict(batch=60, depth=3, width=13), dict(model="convnet", width="[1, 3]", epochs=1))):
+    """Width 1, primes, depth 0, a batch of one and of all samples: cpu agrees with float64."""
+    for number, change in enumerate(
+        (
+            dict(width="[1, 7, 31, 127]"),
+            dict(depth=0, width=3),
+            dict(batch=1, n_train=7, epochs=2),
+            dict(batch=60, depth=3, width=13),
+            dict(model="convnet", width="[1, 3]", epochs=1),
+        )
+    ):
         found = []
         for backend in ("cpu", "ref"):
             settings = dict(seed="[0]", epochs=3, backend=backend, lr=0.01)
             settings.update(change)
-            config, out = write_config(folder, **settings), os.path.join(folder, "%s%d" % (backend, number))
+            config, out = write_config(folder, **settings), os.path.join(
+                folder, "%s%d" % (backend, number)
+            )
             expect(sweep(config, out), 0)
             values = []
             for cell in sorted(os.listdir(os.path.join(out, "cells"))):
@@ -195,12 +243,18 @@ def small_and_prime_sizes(folder):
                     for line in f:
                         record = json.loads(line)
                         if record["quantity"] in ("loss", "jacobian"):
-                            values.append((record["quantity"], record.get("value", record.get("mean"))))
+                            values.append(
+                                (record["quantity"], record.get("value", record.get("mean")))
+                            )
             found.append(values)
         check(len(found[0]) == len(found[1]) > 0, "records", found)
-        # A few epochs of float32 training: roundoff 2^-24 grows with the steps, 1e-3 is a wrong formula.
+        # Float32 roundoff, 2^-24, grows with the few steps; 1e-3 is a wrong formula.
         for a, b in zip(*found):
-            check(a[0] == b[0] and abs(a[1] - b[1]) <= 1e-3 * abs(b[1]) + 1e-6, "cpu %s, ref %s" % (a, b), change)
+            check(
+                a[0] == b[0] and abs(a[1] - b[1]) <= 1e-3 * abs(b[1]) + 1e-6,
+                "cpu %s, ref %s" % (a, b),
+                change,
+            )
 
 
 def many_cells_are_listed(folder):
@@ -208,14 +262,31 @@ def many_cells_are_listed(folder):
     config = write_config(folder, width="range(1,1001)", seed="0..999", epochs=1)
     log = os.path.join(folder, "stdout")
     with open(log, "wb") as stdout:
-        process = subprocess.Popen([PROGRAM, "sweep", config, "out=" + os.path.join(folder, "out"), "--dry-run"],
-                                   stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE, env=environment())
+        process = subprocess.Popen(
+            [PROGRAM, "sweep", config, "out=" + os.path.join(folder, "out"), "--dry-run"],
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            env=environment(),
+        )
         _, status, used = os.wait4(process.pid, 0)
         err = process.stderr.read().decode()
     check(os.waitstatus_to_exitcode(status) == 0, "exit code", err)
-    check("1000000" in open(log).read().replace(" ", "").replace(",", ""), "the number of cells", open(log).read()[:500])
+    check(
+        "1000000" in open(log).read().replace(" ", "").replace(",", ""),
+        "the number of cells",
+        open(log).read()[:500],
+    )
     check(SANITIZED or used.ru_maxrss < 512 * 1024, "%d KiB" % used.ru_maxrss)
 
 
-main(damaged_images, missing_sets_name_their_command, damaged_cifar, replaced_between_runs, bad_texts, bad_values,
-     small_and_prime_sizes, many_cells_are_listed)
+main(
+    damaged_images,
+    missing_sets_name_their_command,
+    damaged_cifar,
+    replaced_between_runs,
+    bad_texts,
+    bad_values,
+    small_and_prime_sizes,
+    many_cells_are_listed,
+)

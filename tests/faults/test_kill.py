@@ -1,10 +1,10 @@
-"""kill -9 at any instant, again and again; then the same command ends with the same bytes (FAULTS 1, 2, 3)."""
+"""kill -9 at any instant, again and again; the same command then ends with the same bytes."""
 import os, random, re, shutil, signal, subprocess, sys, time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from faultlib import *
 
-KILLS = times(60)       # at random instants of time
+KILLS = times(60)  # at random instants of time
 STATE_KILLS = times(30)  # inside checkpoints
 IN_A_ROW = 10
 
@@ -80,7 +80,7 @@ def every_file_operation(folder):
     # The report's files are made again from the cells each time: a few of its operations will do.
     calls = [c for c in calls if not ("/report/" in c[2] or "sqlite" in c[2]) or int(c[0]) % 4 == 0]
     shutil.rmtree(out)
-    for number, call, path in calls[::1 if not SANITIZED else 9]:
+    for number, call, path in calls[:: 1 if not SANITIZED else 9]:
         for do in ("kill", "torn") if call == "write" else ("kill",):
             ended = sweep(config, out, env=faulty(out, number, do))
             check(ended.code == -signal.SIGKILL, "%s at %s %s" % (do, call, path), ended)
@@ -92,7 +92,7 @@ def every_file_operation(folder):
 
 
 def restart_makes_progress(folder):
-    """Killed right after each checkpoint, a run still ends: each restart completes an epoch or a cell."""
+    """Killed after each checkpoint, a run still ends: each restart completes an epoch or a cell."""
     config = write_config(folder, width="[3]", seed="[0, 1]", epochs=3, jobs=1)
     expected, _ = reference(folder, config)
     out, restarts = os.path.join(folder, "out"), 0
@@ -115,16 +115,31 @@ def checkpoint_order(folder):
     expect(sweep(config, out, env=faulty(out, 0, log=log)), 0)
     calls = [line.split(" ", 2)[1:] for line in open(log).read().splitlines()]
     names = [(c, os.path.basename(p)) for c, p in calls]
-    renames = [i for i, (c, n) in enumerate(names) if c == "rename" and re.match(r"(state|epoch-\d+)\.safetensors$|done$", n)]
+    renames = [
+        i
+        for i, (c, n) in enumerate(names)
+        if c == "rename" and re.match(r"(state|epoch-\d+)\.safetensors$|done$", n)
+    ]
     check(len(renames) >= 5, "few renames", names)
     for i in renames:
-        before = [c for c, p in calls[:i] if os.path.dirname(p) == os.path.dirname(calls[i][1]) and c in ("write", "fsync")]
-        check(before and before[-1] == "fsync", "%s renamed before its fsync" % calls[i][1], names[:i + 1])
-        after = [(c, p) for c, p in calls[i + 1:] if c in ("fsync", "rename", "write")]
+        before = [
+            c
+            for c, p in calls[:i]
+            if os.path.dirname(p) == os.path.dirname(calls[i][1]) and c in ("write", "fsync")
+        ]
+        check(
+            before and before[-1] == "fsync",
+            "%s renamed before its fsync" % calls[i][1],
+            names[: i + 1],
+        )
+        after = [(c, p) for c, p in calls[i + 1 :] if c in ("fsync", "rename", "write")]
         while after and after[0][0] == "rename":
             after.pop(0)
-        check(after and after[0] == ("fsync", os.path.dirname(calls[i][1])),
-              "%s: its folder is not synced next" % calls[i][1], names[i:i + 4])
+        check(
+            after and after[0] == ("fsync", os.path.dirname(calls[i][1])),
+            "%s: its folder is not synced next" % calls[i][1],
+            names[i : i + 4],
+        )
 
 
 def killed_with_two_generations(folder, name):
@@ -138,19 +153,21 @@ def killed_with_two_generations(folder, name):
 
 
 def damaged_checkpoints(folder):
-    """A changed bit or a missing end: said, and the generation before is used; both: the cell fails."""
+    """A changed bit, a missing end: said, and the previous one is used; both: the cell fails."""
     config, _, _ = killed_with_two_generations(folder, "reference")
     expect(sweep(config, os.path.join(folder, "reference")), 0)
     expected, rng = results(os.path.join(folder, "reference")), random.Random(11)
     for number in range(times(12)):
         config, out, cell = killed_with_two_generations(folder, "out")
-        state, prev = os.path.join(cell, "state.safetensors"), os.path.join(cell, "state.prev.safetensors")
+        state, prev = os.path.join(cell, "state.safetensors"), os.path.join(
+            cell, "state.prev.safetensors"
+        )
         whole = open(state, "rb").read()
         bit = rng.randrange(8 * len(whole))
         broken = bytearray(whole)
         broken[bit // 8] ^= 1 << bit % 8
         with open(state, "wb") as f:
-            f.write(broken if number % 3 else whole[:rng.randrange(len(whole))])
+            f.write(broken if number % 3 else whole[: rng.randrange(len(whole))])
         expect(sweep(config, out), 0, state, "going on from the previous checkpoint " + prev)
         check_same(out, expected, "after bit %d" % bit)
         shutil.rmtree(out)
@@ -165,11 +182,17 @@ def damaged_checkpoints(folder):
 
 
 def damaged_metrics(folder):
-    """metrics.jsonl with a torn last line, or shorter than its checkpoint: written again, the same."""
+    """metrics.jsonl with a torn last line, or shorter than its checkpoint: the same in the end."""
     config, _, _ = killed_with_two_generations(folder, "reference")
     expect(sweep(config, os.path.join(folder, "reference")), 0)
     expected = results(os.path.join(folder, "reference"))
-    for change in (lambda b: b + b'{"quantity":"lo', lambda b: b + b"\0" * 4096, lambda b: b[:-1], lambda b: b[:10], lambda b: b""):
+    for change in (
+        lambda b: b + b'{"quantity":"lo',
+        lambda b: b + b"\0" * 4096,
+        lambda b: b[:-1],
+        lambda b: b[:10],
+        lambda b: b"",
+    ):
         config, out, cell = killed_with_two_generations(folder, "out")
         path = os.path.join(cell, "metrics.jsonl")
         old = open(path, "rb").read()
@@ -180,5 +203,12 @@ def damaged_metrics(folder):
         shutil.rmtree(out)
 
 
-main(random_instants, inside_checkpoints, every_file_operation, restart_makes_progress, checkpoint_order,
-     damaged_checkpoints, damaged_metrics)
+main(
+    random_instants,
+    inside_checkpoints,
+    every_file_operation,
+    restart_makes_progress,
+    checkpoint_order,
+    damaged_checkpoints,
+    damaged_metrics,
+)

@@ -1,6 +1,6 @@
 /*
  * A run of 20 steps stopped after each of its steps, and checkpoints that are damaged or belong to
- * another run (FAULTS 5, 7, 23).
+ * another run.
  */
 #include "../lib/data_files.h"
 #include "../lib/tempdir.h"
@@ -158,8 +158,8 @@ static void resume_everywhere(const setting *s)
         assert_int_equal(lips_trainer_epoch(tr) * 5 + lips_trainer_step(tr), k);
         assert_true(run(tr, 0));
         if (fingerprint(&w, tr) != expected)
-            fail_msg("%s %s: a run resumed after step %d of %d ends otherwise", s->backend, s->model,
-                     k, STEPS);
+            fail_msg("%s %s: a run resumed after step %d of %d ends otherwise", s->backend,
+                     s->model, k, STEPS);
         free(extra);
         lips_trainer_free(tr);
     }

@@ -1,12 +1,20 @@
-"""SIGTERM and SIGUSR2 checkpoint and exit 75, SIGINT exits 130; the same command ends the same (FAULTS 16)."""
+"""SIGTERM and SIGUSR2 checkpoint and exit 75, SIGINT 130; the same command then ends the same."""
 import os, random, shutil, signal, sys, time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from faultlib import *
 
 # Long enough to be met in the middle, short to finish: no checkpoint but those that signals cause.
-LONG = dict(width="[5, 16]", seed="[0]", epochs=400, checkpoint_epochs=0, checkpoint_seconds=0,
-            eval_epochs='"every:50"', measure_epochs='"end"', save_epochs='"end"')
+LONG = dict(
+    width="[5, 16]",
+    seed="[0]",
+    epochs=400,
+    checkpoint_epochs=0,
+    checkpoint_seconds=0,
+    eval_epochs='"every:50"',
+    measure_epochs='"end"',
+    save_epochs='"end"',
+)
 
 
 def begun(out, process):
@@ -17,7 +25,11 @@ def begun(out, process):
                 return False
     except OSError:
         return False
-    return any(os.path.getsize(os.path.join(d, "metrics.jsonl")) > 0 for d, _, files in os.walk(out) if "metrics.jsonl" in files)
+    return any(
+        os.path.getsize(os.path.join(d, "metrics.jsonl")) > 0
+        for d, _, files in os.walk(out)
+        if "metrics.jsonl" in files
+    )
 
 
 def wait_for_begin(process, out):
@@ -117,4 +129,11 @@ def during_start_and_end(folder):
     check_same(out, results(reference), "after signals at random instants")
 
 
-main(term_exits_75, usr2_exits_75, int_exits_130, requeue_loop, second_signal_ends_at_once, during_start_and_end)
+main(
+    term_exits_75,
+    usr2_exits_75,
+    int_exits_130,
+    requeue_loop,
+    second_signal_ends_at_once,
+    during_start_and_end,
+)
