@@ -1,6 +1,7 @@
 #include "measure/block.h"
 
 #include "measure/eigen.h"
+#include "measure/head.h"
 #include "measure/maps.h"
 
 #include <math.h>
@@ -180,27 +181,10 @@ void lips_block_loss_sq(const lips_block *b, int item, int layer, double *out)
 /* Logits to p, loss and dL/dz, in f64. */
 static void head(lips_block *b)
 {
-    const lips_survey *p = b->survey;
-    const lips_inputs *in = &p->args->inputs;
-    bool squared = p->args->network.loss == LIPS_LOSS_MSE;
     for (int64_t i = 0; i < b->b; i++) {
-        const double *z = b->logits + i * b->k;
-        lips_softmax(b->p + i * b->k, b->rest + i * b->k, z, b->k);
-        if (p->no_loss)
-            continue;
-        int64_t y = p->no_class ? -1 : lips_survey_class(p, b->first + i);
-        double *u = b->u + i * b->k, loss = 0;
-        for (int64_t j = 0; j < b->k; j++) {
-            double target = in->target
-                                ? (double)in->target[lips_survey_row(p, b->first + i) * b->k + j]
-                                : (double)(j == y);
-            if (squared)
-                u[j] = z[j] - target;
-            else
-                u[j] = j == y ? -b->rest[i * b->k + j] : b->p[i * b->k + j];
-            loss += 0.5 * u[j] * u[j];
-        }
-        b->loss[i] = squared ? loss : lips_cross_entropy(z, b->k, y);
+        int64_t at = i * b->k;
+        b->loss[i] = lips_head(b->survey, b->first + i, b->logits + at, b->p + at, b->rest + at,
+                               b->u ? b->u + at : NULL);
     }
 }
 

@@ -38,6 +38,25 @@ lips_status lips_emit_add(lips_emit *e, const lips_record *r)
     return LIPS_OK;
 }
 
+lips_status lips_emit_part(lips_emit *e, int row, int layer, const char *what, double value)
+{
+    lips_record r = lips_emit_base(e, row, layer, false);
+    r.output = what;
+    r.form = LIPS_FORM_VALUE;
+    r.value = value;
+    return lips_emit_add(e, &r);
+}
+
+lips_status lips_emit_part_null(lips_emit *e, int row, int layer, const char *what,
+                                const char *reason)
+{
+    lips_record r = lips_emit_base(e, row, layer, false);
+    r.output = what;
+    r.form = LIPS_FORM_NULL;
+    r.reason = reason;
+    return lips_emit_add(e, &r);
+}
+
 static lips_record of_series(const lips_emit *e, const lips_series *s, int v)
 {
     lips_record r = lips_emit_base(e, s->row, s->layer, false);
@@ -184,5 +203,8 @@ lips_status lips_emit_all(lips_measurement *out, const lips_survey *p)
         LIPS_TRY_GOTO(st, emit_samples(&e), out);
 out:
     free(e.norms);
+    lips_curvature_free(e.curvature);
+    lips_eigenpairs_free(&e.hessian);
+    lips_eigenpairs_free(&e.ggn);
     return st;
 }

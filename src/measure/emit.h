@@ -4,6 +4,8 @@
 #ifndef LIPS_MEASURE_EMIT_H
 #define LIPS_MEASURE_EMIT_H
 
+#include "measure/curvature.h"
+#include "measure/lanczos.h"
 #include "measure/operator.h"
 #include "measure/survey.h"
 
@@ -18,9 +20,11 @@ struct lips_emit {
     const lips_survey *survey;
     lips_measurement *out;
     int cap_records;
-    const char *split;       /* as the names, owned by out->storage */
-    const char **names;      /* (L + 1), [l] of layer l */
-    lips_layer_norms *norms; /* (L + 1), filled when first asked for */
+    const char *split;            /* as the names, owned by out->storage */
+    const char **names;           /* (L + 1), [l] of layer l */
+    lips_layer_norms *norms;      /* (L + 1), filled when first asked for */
+    lips_curvature *curvature;    /* made when first asked for, as the pairs below */
+    lips_eigenpairs hessian, ggn; /* value NULL: not yet */
 };
 
 /* Appends the records of every wanted row, in table order, and the per-sample vectors if args ask
@@ -35,10 +39,31 @@ lips_status lips_emit_distance_layer(lips_emit *e, int row);
 lips_status lips_emit_distance_total(lips_emit *e, int row);
 lips_status lips_emit_loss_max(lips_emit *e, int row);
 lips_status lips_emit_degenerate(lips_emit *e, int row);
+lips_status lips_emit_product(lips_emit *e, int row);         /* lipschitz.product */
+lips_status lips_emit_certified(lips_emit *e, int row);       /* lipschitz.certified */
+lips_status lips_emit_chain(lips_emit *e, int row);           /* lipschitz.chain */
+lips_status lips_emit_trace(lips_emit *e, int row);           /* hessian.trace, ggn.trace */
+lips_status lips_emit_lambda_max(lips_emit *e, int row);      /* hessian., ggn.lambda_max */
+lips_status lips_emit_top(lips_emit *e, int row);             /* hessian.top */
+lips_status lips_emit_alignment(lips_emit *e, int row);       /* hessian.alignment */
+lips_status lips_emit_bound_landscape(lips_emit *e, int row); /* bound.landscape */
 
 /* A record of row with split, epoch, precision and device filled; host: computed in f64 from the
  * weights alone, whatever the backend, and of no split. */
 lips_record lips_emit_base(const lips_emit *e, int row, int layer, bool host);
 lips_status lips_emit_add(lips_emit *e, const lips_record *r);
+/* One number of several that a row is made of, called `what` in the field output; or why it is not
+ * there. */
+lips_status lips_emit_part(lips_emit *e, int row, int layer, const char *what, double value);
+lips_status lips_emit_part_null(lips_emit *e, int row, int layer, const char *what,
+                                const char *reason);
+
+/* Sees to it that e->norms[layer].op is there. */
+lips_status lips_emit_operator_norm(lips_emit *e, int layer);
+/* *out = the network's certified bound (NaN and *reason where none exists), widened by *slack
+ * (relative) so that the layers' norms, which are found from below, are above the true ones;
+ * *iterations: products it took. */
+lips_status lips_emit_certify(lips_emit *e, double *out, double *slack, int64_t *iterations,
+                              const char **reason);
 
 #endif

@@ -35,7 +35,7 @@ static double norm_of(const double *a, const double *b, int64_t n)
 
 /* ---- C: norms of the weights ---- */
 
-static lips_status operator_norm(lips_emit *e, int layer)
+lips_status lips_emit_operator_norm(lips_emit *e, int layer)
 {
     lips_layer_norms *n = &e->norms[layer];
     int64_t count;
@@ -59,7 +59,7 @@ lips_status lips_emit_weight_norm(lips_emit *e, int row)
         if (strcmp(name, "layer.weight_fro") == 0)
             s.value = norm_of(w, NULL, count);
         else if (strcmp(name, "layer.weight_op") == 0) {
-            LIPS_TRY(operator_norm(e, l));
+            LIPS_TRY(lips_emit_operator_norm(e, l));
             s = e->norms[l].op;
         } else
             LIPS_TRY(lips_matrix_spectral(&s, w, info->o, count / info->o));
@@ -83,25 +83,6 @@ static double slack(const lips_emit *e, int layer)
     return e->norms[layer].op.residual + (e->survey->args->ops->real_bytes == 8 ? 1e-9 : 1e-5);
 }
 
-static lips_status bound_value(lips_emit *e, int row, int layer, const char *what, double value)
-{
-    lips_record r = lips_emit_base(e, row, layer, false);
-    r.output = what;
-    r.form = LIPS_FORM_VALUE;
-    r.value = value;
-    return lips_emit_add(e, &r);
-}
-
-static lips_status bound_null(lips_emit *e, int row, int layer, const char *what,
-                              const char *reason)
-{
-    lips_record r = lips_emit_base(e, row, layer, false);
-    r.output = what;
-    r.form = LIPS_FORM_NULL;
-    r.reason = reason;
-    return lips_emit_add(e, &r);
-}
-
 lips_status lips_emit_bound(lips_emit *e, int row)
 {
     const lips_survey *p = e->survey;
@@ -109,7 +90,7 @@ lips_status lips_emit_bound(lips_emit *e, int row)
         const double *in = lips_survey_find(p, "layer.input_jacobian", l)->v[0];
         const double *param = lips_survey_find(p, "layer.param_jacobian", l)->v[0];
         const double *act = lips_survey_find(p, "layer.act_norm", l)->v[0];
-        LIPS_TRY(operator_norm(e, l));
+        LIPS_TRY(lips_emit_operator_norm(e, l));
         double theta = e->norms[l].op.value, left = 0, right = 0, h = INFINITY, fails = 0;
         for (int64_t i = 0; i < p->n; i++) {
             left += in[i];
@@ -119,18 +100,19 @@ lips_status lips_emit_bound(lips_emit *e, int row)
         }
         left /= (double)p->n;
         right = theta / h * (right / (double)p->n);
-        LIPS_TRY(bound_value(e, row, l, "left", left));
+        LIPS_TRY(lips_emit_part(e, row, l, "left", left));
         /* h = 0: a sample's input to the layer is dead, and the right side is 0/0 or infinite. */
-        LIPS_TRY(h == 0
-                     ? bound_null(e, row, l, "right", "h_l = 0: a sample reaches the layer as zero")
-                     : bound_value(e, row, l, "right", right));
+        LIPS_TRY(h == 0 ? lips_emit_part_null(e, row, l, "right",
+                                              "h_l = 0: a sample reaches the layer as zero")
+                        : lips_emit_part(e, row, l, "right", right));
         if (h == 0)
-            LIPS_TRY(bound_null(e, row, l, "ratio", "h_l = 0: a sample reaches the layer as zero"));
+            LIPS_TRY(lips_emit_part_null(e, row, l, "ratio",
+                                         "h_l = 0: a sample reaches the layer as zero"));
         else if (right == 0)
-            LIPS_TRY(bound_null(e, row, l, "ratio", "both sides are zero"));
+            LIPS_TRY(lips_emit_part_null(e, row, l, "ratio", "both sides are zero"));
         else
-            LIPS_TRY(bound_value(e, row, l, "ratio", left / right));
-        LIPS_TRY(bound_value(e, row, l, "violations", fails / (double)p->n));
+            LIPS_TRY(lips_emit_part(e, row, l, "ratio", left / right));
+        LIPS_TRY(lips_emit_part(e, row, l, "violations", fails / (double)p->n));
     }
     return LIPS_OK;
 }

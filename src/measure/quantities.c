@@ -8,7 +8,10 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { PARAM_ITEMS = LIPS_NEED_LOSS_WEIGHT | LIPS_NEED_LOSS_BIAS | LIPS_NEED_LOSS_NORM };
+enum {
+    PARAM_ITEMS = LIPS_NEED_LOSS_WEIGHT | LIPS_NEED_LOSS_BIAS | LIPS_NEED_LOSS_NORM,
+    THETA_ITEMS = LIPS_NEED_WEIGHT | LIPS_NEED_BIAS | LIPS_NEED_NORM
+};
 
 /* Order of the records. */
 const lips_quantity lips_quantities[] = {
@@ -25,6 +28,9 @@ const lips_quantity lips_quantities[] = {
     {"layer.weight_op_reshaped", 'C', 0, NULL, lips_emit_weight_norm},
     {"layer.weight_fro", 'C', 0, NULL, lips_emit_weight_norm},
     {"bound.layer", 'D', 0, lips_series_bound, lips_emit_bound},
+    {"lipschitz.product", 'E', 0, NULL, lips_emit_product},
+    {"lipschitz.certified", 'E', 0, NULL, lips_emit_certified},
+    {"lipschitz.chain", 'E', 0, lips_series_chain, lips_emit_chain},
     {"distance.layer", 'F', 0, NULL, lips_emit_distance_layer},
     {"distance.total", 'F', 0, NULL, lips_emit_distance_total},
     {"landscape.input_grad", 'H', LIPS_NEED_LOSS_INPUT, lips_series_gradient, NULL},
@@ -36,6 +42,13 @@ const lips_quantity lips_quantities[] = {
     {"logit_hessian.trace", 'H', LIPS_NEED_FORWARD, lips_series_logit_hessian, NULL},
     {"logit_hessian.degenerate", 'H', LIPS_NEED_FORWARD, lips_series_degenerate,
      lips_emit_degenerate},
+    {"hessian.trace", 'H', 0, lips_series_hessian_trace, lips_emit_trace},
+    {"ggn.trace", 'H', THETA_ITEMS, lips_series_trace, lips_emit_trace},
+    {"hessian.lambda_max", 'H', 0, NULL, lips_emit_lambda_max},
+    {"hessian.top", 'H', 0, NULL, lips_emit_top},
+    {"ggn.lambda_max", 'H', 0, NULL, lips_emit_lambda_max},
+    {"hessian.alignment", 'H', 0, NULL, lips_emit_alignment},
+    {"bound.landscape", 'H', 0, lips_series_bound_landscape, lips_emit_bound_landscape},
 };
 const int lips_quantities_count = sizeof lips_quantities / sizeof *lips_quantities;
 _Static_assert(sizeof lips_quantities / sizeof *lips_quantities <= 64,
@@ -75,7 +88,7 @@ static lips_status unknown(const char *word)
         names[row] = lips_quantities[row].name;
     nearest = lips_nearest(word, names, lips_quantities_count);
     if (strlen(word) == 1)
-        return lips_fail(LIPS_ERR_USAGE, "no section '%s'; there are A, B, C, D, F, H", word);
+        return lips_fail(LIPS_ERR_USAGE, "no section '%s'; there are A, B, C, D, E, F, H", word);
     return lips_fail(LIPS_ERR_USAGE, "no quantity '%s'%s%s%s", word,
                      nearest ? "; did you mean '" : "", nearest ? nearest : "",
                      nearest ? "'?" : "");

@@ -187,6 +187,14 @@ lips_status lips_series_bound(lips_survey *p, int row)
     return lips_survey_require(p, "layer.act_norm");
 }
 
+/* ---- E ---- */
+
+lips_status lips_series_chain(lips_survey *p, int row)
+{
+    (void)row;
+    return lips_survey_require(p, "jacobian");
+}
+
 /* ---- H ---- */
 
 /* ||dL/dx||, ||dL/dtheta|| (all parameters) or ||dL/dtheta_1|| (the first layer's weight), and

@@ -18,5 +18,9 @@ lips_status lips_series_gradient(lips_survey *p, int row);
 lips_status lips_series_loss_max(lips_survey *p, int row);
 lips_status lips_series_logit_hessian(lips_survey *p, int row);
 lips_status lips_series_degenerate(lips_survey *p, int row);
+lips_status lips_series_chain(lips_survey *p, int row);
+lips_status lips_series_trace(lips_survey *p, int row);
+lips_status lips_series_hessian_trace(lips_survey *p, int row);
+lips_status lips_series_bound_landscape(lips_survey *p, int row);
 
 #endif

@@ -132,6 +132,15 @@ const lips_series *lips_survey_find(const lips_survey *p, const char *name, int 
     return NULL;
 }
 
+/* Where both ends of the chain mean <= max <= certified are measured, it is checked. */
+static uint64_t with_chain(uint64_t bits)
+{
+    uint64_t ends = UINT64_C(1) << lips_quantity_find("jacobian") |
+                    UINT64_C(1) << lips_quantity_find("lipschitz.certified");
+    return (bits & ends) == ends ? bits | UINT64_C(1) << lips_quantity_find("lipschitz.chain")
+                                 : bits;
+}
+
 lips_status lips_survey_create(lips_survey **out, const lips_measure_args *a)
 {
     *out = NULL;
@@ -144,11 +153,12 @@ lips_status lips_survey_create(lips_survey **out, const lips_measure_args *a)
     p->n = a->inputs.n;
     p->k = lips_net_spec(p->net)->classes;
     p->layers = lips_net_layers(p->net);
-    p->block = a->batch ? a->batch : choose_block(p->net, p->k);
-    p->wanted = a->metrics.bits;
+    p->sum_block = choose_block(p->net, p->k);
+    p->block = a->batch ? a->batch : p->sum_block;
+    p->wanted = with_chain(a->metrics.bits);
     LIPS_TRY_GOTO(st, check_inputs(p), out);
     for (int row = 0; row < lips_quantities_count; row++)
-        if (lips_metrics_has(&a->metrics, row))
+        if ((p->wanted >> row) & 1)
             LIPS_TRY_GOTO(st, plan_row(p, row), out);
     resolve_passes(p);
     *out = p;

@@ -31,6 +31,8 @@ struct lips_survey {
     const lips_measure_args *args;
     const lips_net *net;
     int64_t n, k, block; /* samples, classes, samples per block */
+    int64_t sum_block; /* samples per block where blocks are summed in reals: of the network alone,
+                        * so that no choice of block shows in a result */
     int layers;
     uint64_t wanted, planned; /* rows whose records are asked for; rows whose series exist */
     unsigned needs;           /* LIPS_NEED_* of all series that can be given */

@@ -4,6 +4,7 @@
 #include "nn/graph.h"
 
 #include <inttypes.h>
+#include <math.h>
 
 static lips_status setup(lips_net *net, lips_node *node, const lips_node_spec *spec,
                          lips_value *out)
@@ -44,6 +45,17 @@ static lips_status vjp(const lips_call *c, int which, const lips_tensor *dy, con
         c->be, &(lips_pool_args){.y = *dy, .x = *dx, .k = c->node->k, .mask = mask});
 }
 
+/* The mean of m values maps a vector of norm 1 to at most 1/sqrt(m), reached where all are equal;
+ * the windows are apart. */
+static double norm(const lips_net *net, const lips_node *node, const double *params,
+                   const double *buffers)
+{
+    const lips_value *x = &net->values[node->in[0]];
+    (void)params;
+    (void)buffers;
+    return node->k ? 1.0 / (double)node->k : 1.0 / sqrt((double)(x->h * x->w));
+}
+
 const lips_kind lips_kind_avgpool = {
     .name = "avgpool",
     .n_in = 1,
@@ -51,4 +63,5 @@ const lips_kind lips_kind_avgpool = {
     .forward = forward,
     .jvp = jvp,
     .vjp = vjp,
+    .norm = norm,
 };

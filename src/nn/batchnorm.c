@@ -4,6 +4,8 @@
  */
 #include "nn/graph.h"
 
+#include <math.h>
+
 enum { WEIGHT, BIAS };
 enum { MEAN, VAR, TRACKED };
 
@@ -91,7 +93,8 @@ static lips_status grad(const lips_call *c, const lips_tensor *dy)
     return c->be->ops->bn_grad(c->be, &a);
 }
 
-/* xhat moves by xdot / sqrt(var + eps): the scale's gradient with mean 0. The shift's does not depend on the input. */
+/* xhat moves by xdot / sqrt(var + eps): the scale's gradient with mean 0. The shift's does not
+ * depend on the input. */
 static lips_status grad_tangent(const lips_call *c, const lips_tensor *xdot, const lips_tensor *dy,
                                 void *zeros)
 {
@@ -111,6 +114,20 @@ static lips_status gram(const lips_call *c, const lips_tensor *dy, double *theta
     return theta_weight ? c->be->ops->bn_gram(c->be, &a) : LIPS_OK;
 }
 
+static double norm(const lips_net *net, const lips_node *node, const double *params,
+                   const double *buffers)
+{
+    const double *gamma = params + net->segments[node->params[WEIGHT]].offset;
+    const double *var = buffers + net->buffer_segments[node->buffers[VAR]].offset;
+    double most = 0;
+    for (int64_t c = 0; c < net->values[node->out].c; c++) {
+        double scale = fabs(gamma[c]) / sqrt(var[c] + EPS);
+        if (!(scale <= most)) /* a NaN comes in, and stays: nothing is above it */
+            most = isnan(most) ? most : scale;
+    }
+    return most;
+}
+
 const lips_kind lips_kind_batchnorm = {
     .name = "batchnorm",
     .n_in = 1,
@@ -123,4 +140,5 @@ const lips_kind lips_kind_batchnorm = {
     .grad = grad,
     .grad_tangent = grad_tangent,
     .gram = gram,
+    .norm = norm,
 };

@@ -81,13 +81,19 @@ struct lips_kind {
     lips_status (*vjp)(const lips_call *c, int which, const lips_tensor *dy, const lips_tensor *dx,
                        const lips_tensor *mask);
     lips_status (*grad)(const lips_call *c, const lips_tensor *dy); /* NULL: no parameters */
-    /* Derivative of grad along the input's tangent, added to the same c->grad; zeros: as many zero reals as the
-     * input has channels. NULL: grad itself of xdot in the input's place, without the bias. */
+    /* Derivative of grad along the input's tangent, added to the same c->grad; zeros: as many zero
+     * reals as the input has channels. NULL: grad itself of xdot in the input's place, without the
+     * bias. */
     lips_status (*grad_tangent)(const lips_call *c, const lips_tensor *xdot, const lips_tensor *dy,
                                 void *zeros);
     /* Added to theta_weight and theta_bias (each NULL: not wanted). NULL: no parameters. */
     lips_status (*gram)(const lips_call *c, const lips_tensor *dy, double *theta_weight,
                         double *theta_bias);
+    /* Lipschitz constant of the node's map in evaluation mode with respect to each of its inputs
+     * (2-norms; its ReLU aside), from the host's parameters and buffers. NULL: the spectral norm of
+     * the node's weight if it is a layer; else the map has none. */
+    double (*norm)(const lips_net *net, const lips_node *node, const double *params,
+                   const double *buffers);
 };
 
 extern const lips_kind lips_kind_linear, lips_kind_conv, lips_kind_avgpool, lips_kind_batchnorm;

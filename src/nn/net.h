@@ -82,6 +82,13 @@ double lips_net_forward_flops(const lips_net *net); /* F: 2 x multiply-adds of o
 lips_status lips_net_init(const lips_net *net, lips_init init, uint64_t seed, double *params,
                           double *buffers);
 
+/* *out = a Lipschitz constant of the network in evaluation mode (2-norms): the product of its
+ * nodes' norms along a path, summed where paths meet. layer_norm[l], l = 1..L: upper bounds on the
+ * layers' spectral norms; params, buffers: host. Where some kind of layer has no such constant,
+ * *out is NaN and *reason says so; else *reason is NULL. */
+lips_status lips_net_lipschitz(const lips_net *net, const double *params, const double *buffers,
+                               const double *layer_norm, double *out, const char **reason);
+
 typedef struct lips_exec lips_exec;
 
 typedef struct lips_exec_spec {

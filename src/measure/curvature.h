@@ -1,0 +1,33 @@
+/*
+ * measure/curvature.h - Hessian and Gauss-Newton products of the mean loss over the survey's first
+ * samples, and gradients of its minibatches, with host vectors in f64.
+ *
+ * Samples go through the network in fixed blocks, spread over the survey's threads; each block's
+ * part is added in f64 in the order of the blocks, so that results do not depend on the number of
+ * threads. What a block keeps between the products (activations and cotangents) stays in memory if
+ * all blocks fit LIPS_CURVATURE_BYTES, else it is computed anew for each product.
+ */
+#ifndef LIPS_MEASURE_CURVATURE_H
+#define LIPS_MEASURE_CURVATURE_H
+
+#include "measure/survey.h"
+
+#define LIPS_CURVATURE_BYTES ((size_t)1 << 30)
+
+typedef struct lips_curvature lips_curvature;
+
+/* s stays the caller's and must outlive it. samples: 1..s->n. */
+lips_status lips_curvature_create(lips_curvature **out, const lips_survey *s, int64_t samples);
+void lips_curvature_free(lips_curvature *c);
+/* Its bytes, without taking them. */
+lips_status lips_curvature_plan_bytes(const lips_survey *s, int64_t samples, size_t *bytes);
+
+/* out (P) = (Hessian) v, or the Gauss-Newton product, which needs no labels. NaN if one of the
+ * samples has a non-finite input or logit. */
+lips_status lips_curvature_product(lips_curvature *c, double *out, const double *v,
+                                   bool gauss_newton);
+
+/* out (P) = gradient of the mean loss over samples first..first+count-1 of the survey. */
+lips_status lips_curvature_gradient(lips_curvature *c, double *out, int64_t first, int64_t count);
+
+#endif

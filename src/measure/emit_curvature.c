@@ -1,0 +1,283 @@
+/* Records of section H that come from the curvature of the mean loss: traces, eigenvalues,
+ * alignment. */
+#include "measure/emit.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    SUBSET = 512, /* samples of the eigenvalues and of the matrix they belong to: the first of the
+                     measured ones */
+    TOP = 10,
+    MINIBATCH = 128 /* samples of a minibatch gradient: the training protocol's batch */
+};
+
+/* Wanted |Hv - lv| / |l|; and what rounding of a product may leave, relative to |H|. */
+static const double TOLERANCE = 1e-4, NOISE_F64 = 1e-12, NOISE_F32 = 1e-6;
+
+static const char *const rank_names[TOP] = {"1", "2", "3", "4", "5", "6", "7", "8", "9", "10"};
+
+static bool is_ggn(int row)
+{
+    return strncmp(lips_quantities[row].name, "ggn.", 4) == 0;
+}
+
+static lips_status emit_null(lips_emit *e, int row, int layer, const char *reason)
+{
+    return lips_emit_part_null(e, row, layer, NULL, reason);
+}
+
+/* ---- traces ---- */
+
+/* Mean over samples of tr((d2L/dz2) Theta); std_err: of that mean, over samples. */
+static lips_status emit_trace(lips_emit *e, int row, int layer)
+{
+    const lips_series *s = lips_survey_find(e->survey, "ggn.trace", layer);
+    lips_record r = lips_emit_base(e, row, layer, false);
+    LIPS_TRY(lips_record_stats(&r, s->v[0], e->survey->n));
+    r.form = LIPS_FORM_VALUE;
+    r.value = r.mean;
+    r.estimate = r.exact = true;
+    return lips_emit_add(e, &r);
+}
+
+lips_status lips_emit_trace(lips_emit *e, int row)
+{
+    const char *reason = is_ggn(row) ? NULL : e->survey->no_loss;
+    for (int l = 0; l <= e->survey->layers; l++)
+        LIPS_TRY(reason ? emit_null(e, row, l, reason) : emit_trace(e, row, l));
+    return LIPS_OK;
+}
+
+/* ---- eigenvalues ---- */
+
+static int64_t subset(const lips_survey *p)
+{
+    return p->n < SUBSET ? p->n : SUBSET;
+}
+
+static lips_status engine(lips_emit *e)
+{
+    return e->curvature ? LIPS_OK
+                        : lips_curvature_create(&e->curvature, e->survey, subset(e->survey));
+}
+
+static lips_status apply_hessian(void *user, double *out, const double *v)
+{
+    return lips_curvature_product(user, out, v, false);
+}
+
+static lips_status apply_ggn(void *user, double *out, const double *v)
+{
+    return lips_curvature_product(user, out, v, true);
+}
+
+static bool wants(const lips_survey *p, const char *name)
+{
+    return (p->wanted >> lips_quantity_find(name)) & 1;
+}
+
+/* Pairs of the Hessian that the wanted rows need. */
+static int hessian_pairs(const lips_survey *p)
+{
+    int64_t params = lips_net_params(p->net);
+    if (!wants(p, "hessian.top") && !wants(p, "hessian.alignment"))
+        return 1;
+    return (int)(params < TOP ? params : TOP);
+}
+
+static lips_status eigen(lips_emit *e, bool ggn, const lips_eigenpairs **out)
+{
+    const lips_survey *p = e->survey;
+    lips_eigenpairs *pairs = ggn ? &e->ggn : &e->hessian;
+    *out = pairs;
+    if (pairs->value)
+        return LIPS_OK;
+    LIPS_TRY(engine(e));
+    return lips_lanczos(pairs, &(lips_lanczos_args){
+                                   .apply = ggn ? apply_ggn : apply_hessian,
+                                   .user = e->curvature,
+                                   .n = lips_net_params(p->net),
+                                   .k = ggn ? 1 : hessian_pairs(p),
+                                   .tolerance = TOLERANCE,
+                                   .noise = p->args->ops->real_bytes == 8 ? NOISE_F64 : NOISE_F32});
+}
+
+static lips_status emit_pair(lips_emit *e, int row, const lips_eigenpairs *pairs, int i,
+                             const char *rank)
+{
+    lips_record r = lips_emit_base(e, row, 0, false);
+    r.n = subset(e->survey);
+    r.output = rank;
+    if (i >= pairs->found) {
+        r.form = LIPS_FORM_NULL;
+        r.reason = "the iterations ended before it was found";
+        return lips_emit_add(e, &r);
+    }
+    r.form = LIPS_FORM_VALUE;
+    r.value = pairs->value[i];
+    r.estimate = true;
+    r.residual = pairs->residual[i];
+    r.iterations = pairs->iterations;
+    return lips_emit_add(e, &r);
+}
+
+lips_status lips_emit_lambda_max(lips_emit *e, int row)
+{
+    const lips_eigenpairs *pairs;
+    if (!is_ggn(row) && e->survey->no_loss)
+        return emit_null(e, row, 0, e->survey->no_loss);
+    LIPS_TRY(eigen(e, is_ggn(row), &pairs));
+    return emit_pair(e, row, pairs, 0, NULL);
+}
+
+/* One record per eigenvalue, the largest first, its rank in the field output. */
+lips_status lips_emit_top(lips_emit *e, int row)
+{
+    const lips_eigenpairs *pairs;
+    if (e->survey->no_loss)
+        return emit_null(e, row, 0, e->survey->no_loss);
+    LIPS_TRY(eigen(e, false, &pairs));
+    for (int i = 0; i < hessian_pairs(e->survey); i++)
+        LIPS_TRY(emit_pair(e, row, pairs, i, rank_names[i]));
+    return LIPS_OK;
+}
+
+/* ---- alignment ---- */
+
+/* sum_j <g, v_j>^2 / |g|^2; -1 where g is zero. */
+static double aligned(const lips_eigenpairs *pairs, const double *g)
+{
+    double norm = 0, along = 0, most = 0;
+    for (int64_t i = 0; i < pairs->n; i++)
+        most = fabs(g[i]) > most || isnan(g[i]) ? fabs(g[i]) : most;
+    if (most == 0)
+        return -1;
+    for (int64_t i = 0; i < pairs->n; i++)
+        norm += g[i] / most * (g[i] / most);
+    for (int j = 0; j < pairs->found; j++) {
+        double s = 0;
+        for (int64_t i = 0; i < pairs->n; i++)
+            s += g[i] / most * pairs->vector[j * pairs->n + i];
+        along += s * s;
+    }
+    return along / norm;
+}
+
+/* Shares of the minibatches with a gradient, into share; their number. */
+static lips_status align_all(lips_emit *e, const lips_eigenpairs *pairs, double *share,
+                             int64_t *count)
+{
+    int64_t n = e->survey->n, size = n < MINIBATCH ? n : MINIBATCH;
+    lips_status st = LIPS_OK;
+    double *g = malloc((size_t)pairs->n * sizeof *g);
+    *count = 0;
+    if (!g)
+        return lips_fail(LIPS_ERR_MEMORY, "measure: out of memory for a gradient");
+    for (int64_t first = 0; first + size <= n; first += size) {
+        LIPS_TRY_GOTO(st, lips_curvature_gradient(e->curvature, g, first, size), out);
+        share[*count] = aligned(pairs, g);
+        *count += share[*count] != -1;
+    }
+out:
+    free(g);
+    return st;
+}
+
+/* Statistics over minibatches of consecutive measured samples; n is their number. */
+lips_status lips_emit_alignment(lips_emit *e, int row)
+{
+    const lips_eigenpairs *pairs;
+    lips_record r = lips_emit_base(e, row, 0, false);
+    lips_status st = LIPS_OK;
+    int64_t count;
+    if (e->survey->no_loss)
+        return emit_null(e, row, 0, e->survey->no_loss);
+    LIPS_TRY(eigen(e, false, &pairs));
+    double *share = calloc((size_t)(e->survey->n / MINIBATCH + 1), sizeof *share);
+    if (!share)
+        return lips_fail(LIPS_ERR_MEMORY, "measure: out of memory for alignments");
+    LIPS_TRY_GOTO(st, align_all(e, pairs, share, &count), out);
+    if (count == 0) {
+        st = emit_null(e, row, 0, "every minibatch's gradient is zero");
+        goto out;
+    }
+    LIPS_TRY_GOTO(st, lips_record_stats(&r, share, count), out);
+    r.estimate = true;
+    r.iterations = pairs->iterations;
+    r.residual = 0;
+    for (int j = 0; j < pairs->found; j++)
+        r.residual = !(pairs->residual[j] <= r.residual) ? pairs->residual[j] : r.residual;
+    LIPS_TRY_GOTO(st, lips_emit_add(e, &r), out);
+out:
+    free(share);
+    return st;
+}
+
+/* ---- both landscape inequalities ---- */
+
+static double mean_of(const lips_survey *p, const char *name, int v)
+{
+    const double *x = lips_survey_find(p, name, 0)->v[v];
+    double sum = 0;
+    for (int64_t i = 0; i < p->n; i++)
+        sum += x[i];
+    return sum / (double)p->n;
+}
+
+/* Smallest (sign 1) or largest (sign -1) value; NaN if one is. */
+static double extreme(const lips_survey *p, const char *name, int layer, double sign)
+{
+    const double *x = lips_survey_find(p, name, layer)->v[0];
+    double best = x[0];
+    for (int64_t i = 1; i < p->n; i++)
+        best = sign * x[i] < sign * best || isnan(x[i]) ? x[i] : best;
+    return best;
+}
+
+static lips_status emit_ratio(lips_emit *e, int row, const char *what, double left, double right)
+{
+    return right == 0 ? lips_emit_part_null(e, row, 0, what, "the right side is zero")
+                      : lips_emit_part(e, row, 0, what, left / right);
+}
+
+/* (h_1 / |theta_1|) E|dL/dx| <= E|dL/dtheta_1| */
+static lips_status emit_input_bound(lips_emit *e, int row)
+{
+    const lips_survey *p = e->survey;
+    double h = extreme(p, "layer.act_norm", 1, 1), grad = mean_of(p, "landscape.input_grad", 0);
+    double right = mean_of(p, "landscape.param_grad_layer1", 0);
+    LIPS_TRY(lips_emit_operator_norm(e, 1));
+    double theta = e->norms[1].op.value, left = h / theta * grad;
+    const char *zero = "the first layer's weight is zero";
+    LIPS_TRY(lips_emit_part(e, row, 0, "input.h_1", h));
+    LIPS_TRY(lips_emit_part(e, row, 0, "input.theta_1", theta));
+    LIPS_TRY(lips_emit_part(e, row, 0, "input.grad", grad));
+    LIPS_TRY(theta == 0 ? lips_emit_part_null(e, row, 0, "input.left", zero)
+                        : lips_emit_part(e, row, 0, "input.left", left));
+    LIPS_TRY(lips_emit_part(e, row, 0, "input.right", right));
+    return theta == 0 ? lips_emit_part_null(e, row, 0, "input.ratio", zero)
+                      : emit_ratio(e, row, "input.ratio", left, right);
+}
+
+/* E|dL/dtheta|^2 <= 2 L_max tr H */
+static lips_status emit_param_bound(lips_emit *e, int row)
+{
+    const lips_survey *p = e->survey;
+    double left = mean_of(p, "landscape.param_grad", 1);
+    double loss = extreme(p, "loss", 0, -1), trace = mean_of(p, "ggn.trace", 0);
+    LIPS_TRY(lips_emit_part(e, row, 0, "param.loss_max", loss));
+    LIPS_TRY(lips_emit_part(e, row, 0, "param.trace", trace));
+    LIPS_TRY(lips_emit_part(e, row, 0, "param.left", left));
+    LIPS_TRY(lips_emit_part(e, row, 0, "param.right", 2 * loss * trace));
+    return emit_ratio(e, row, "param.ratio", left, 2 * loss * trace);
+}
+
+lips_status lips_emit_bound_landscape(lips_emit *e, int row)
+{
+    if (e->survey->no_loss)
+        return emit_null(e, row, 0, e->survey->no_loss);
+    LIPS_TRY(emit_input_bound(e, row));
+    return emit_param_bound(e, row);
+}

@@ -1,0 +1,50 @@
+/*
+ * measure/lanczos.h - the largest eigenvalues of a symmetric matrix that is known by its products,
+ * by Lanczos with full re-orthogonalisation in f64.
+ *
+ * One Krylov space holds one vector of each eigenspace, so an eigenvalue of higher multiplicity
+ * would be found once. Therefore, when the wanted pairs have converged, further spaces are built
+ * orthogonal to them, until one shows nothing above the smallest pair.
+ */
+#ifndef LIPS_MEASURE_LANCZOS_H
+#define LIPS_MEASURE_LANCZOS_H
+
+#include "base/status.h"
+
+#include <stdint.h>
+
+enum {
+    LIPS_LANCZOS_STEPS = 80,    /* products for one Krylov space, at most */
+    LIPS_LANCZOS_PRODUCTS = 160 /* products in all, at most */
+};
+
+/* The basis of one space is kept below this many bytes, by fewer steps. */
+#define LIPS_LANCZOS_BYTES 4e9
+
+typedef struct lips_lanczos_args {
+    /* out (n) = A v, overwritten */
+    lips_status (*apply)(void *user, double *out, const double *v);
+    void *user;
+    int64_t n;
+    int k;            /* eigenvalues wanted, 1..n */
+    double tolerance; /* wanted |Av - lv| / |l| */
+    double noise; /* rounding of a product, relative to |A|: smaller residuals are not waited for */
+} lips_lanczos_args;
+
+/* found pairs, the largest eigenvalue first: found = k unless the products ran out before. A
+ * non-finite product ends the search: every value is NaN. */
+typedef struct lips_eigenpairs {
+    int64_t n;
+    int found;
+    int64_t iterations; /* products */
+    double *value;      /* (k) */
+    double *residual;   /* (k) |Av - lv| / |l|; 0 if both are 0, NaN if only l is */
+    double *vector;     /* (k,n) */
+} lips_eigenpairs;
+
+lips_status lips_lanczos(lips_eigenpairs *out, const lips_lanczos_args *a);
+void lips_eigenpairs_free(lips_eigenpairs *e);
+/* Bytes that the search takes besides the products. */
+double lips_lanczos_bytes(int64_t n, int k);
+
+#endif
