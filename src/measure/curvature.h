@@ -19,7 +19,7 @@ typedef struct lips_curvature lips_curvature;
 /* s stays the caller's and must outlive it. samples: 1..s->n. */
 lips_status lips_curvature_create(lips_curvature **out, const lips_survey *s, int64_t samples);
 void lips_curvature_free(lips_curvature *c);
-/* Its bytes, without taking them. */
+/* Its bytes; takes those of one block for a moment. */
 lips_status lips_curvature_plan_bytes(const lips_survey *s, int64_t samples, size_t *bytes);
 
 /* out (P) = (Hessian) v, or the Gauss-Newton product, which needs no labels. NaN if one of the

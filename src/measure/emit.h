@@ -31,6 +31,9 @@ struct lips_emit {
  * for them. */
 lips_status lips_emit_all(lips_measurement *out, const lips_survey *p);
 
+/* Bytes that lips_emit_all takes for the curvature, after the blocks are gone. */
+lips_status lips_emit_plan_bytes(const lips_survey *p, size_t *bytes);
+
 /* emit functions of the quantity table */
 lips_status lips_emit_mean(lips_emit *e, int row);        /* one value: the mean */
 lips_status lips_emit_weight_norm(lips_emit *e, int row); /* layer.weight_* */

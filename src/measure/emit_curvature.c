@@ -87,6 +87,20 @@ static int hessian_pairs(const lips_survey *p)
     return (int)(params < TOP ? params : TOP);
 }
 
+lips_status lips_emit_plan_bytes(const lips_survey *p, size_t *bytes)
+{
+    bool hessian = !p->no_loss && (wants(p, "hessian.lambda_max") || wants(p, "hessian.top") ||
+                                   wants(p, "hessian.alignment"));
+    int64_t n = lips_net_params(p->net);
+    *bytes = 0;
+    if (!hessian && !wants(p, "ggn.lambda_max"))
+        return LIPS_OK;
+    LIPS_TRY(lips_curvature_plan_bytes(p, subset(p), bytes));
+    /* The Hessian's vectors stay while the Gauss-Newton matrix's are sought. */
+    *bytes += (size_t)lips_lanczos_bytes(n, hessian ? hessian_pairs(p) + 1 : 1);
+    return LIPS_OK;
+}
+
 static lips_status eigen(lips_emit *e, bool ggn, const lips_eigenpairs **out)
 {
     const lips_survey *p = e->survey;

@@ -1,6 +1,7 @@
 #include "measure/lanczos.h"
 
 #include "base/random.h"
+#include "measure/vector.h"
 
 #include <lapacke.h>
 #include <math.h>
@@ -10,7 +11,8 @@
 
 enum {
     CHECK_EVERY = 5,  /* the small eigenproblem is solved after so many products */
-    CHECK_FIRST = 10, /* a further space shows its largest eigenvalue well enough after so many */
+    CHECK_FIRST = 10, /* a further space is not judged before so many */
+    CHECK_LAST = 20,  /* nor for longer, if it shows nothing */
     CHUNK = 1024 /* doubles of each basis vector at a time: with the vector worked on, in the first
                     cache */
 };
@@ -22,29 +24,11 @@ typedef struct search {
     double *basis; /* (steps + 1, n) */
     double *alpha, *beta;
     double *ritz, *s; /* (steps) ascending, (steps,steps) eigenvectors of T by column */
-    double *order;    /* (k + steps) for merging */
+    double *off;      /* (steps) for dstev */
     double scale;     /* largest |eigenvalue| seen */
     int64_t used;     /* steps of the current space */
     bool exhausted;   /* the space is invariant */
 } search;
-
-static double dot(const double *a, const double *b, int64_t n)
-{
-    double s[8] = {0}; /* chains, in a fixed order: one would wait for its own additions */
-    int64_t i = 0;
-    for (; i + 8 <= n; i += 8)
-        for (int j = 0; j < 8; j++)
-            s[j] += a[i + j] * b[i + j];
-    for (; i < n; i++)
-        s[0] += a[i] * b[i];
-    return ((s[0] + s[4]) + (s[1] + s[5])) + ((s[2] + s[6]) + (s[3] + s[7]));
-}
-
-static void axpy(double *restrict y, double a, const double *restrict x, int64_t n)
-{
-    for (int64_t i = 0; i < n; i++)
-        y[i] += a * x[i];
-}
 
 /* w -= Q Q'w for count orthonormal rows q (count,n), by chunks that stay in the cache. Returns the
  * removed length. */
@@ -54,12 +38,12 @@ static double project_out(double *w, const double *q, int64_t count, int64_t n)
     for (int64_t at = 0; at < n; at += CHUNK) {
         int64_t len = n - at < CHUNK ? n - at : CHUNK;
         for (int64_t i = 0; i < count; i++)
-            c[i] += dot(q + i * n + at, w + at, len);
+            c[i] += lips_dot(q + i * n + at, w + at, len);
     }
     for (int64_t at = 0; at < n; at += CHUNK) {
         int64_t len = n - at < CHUNK ? n - at : CHUNK;
         for (int64_t i = 0; i < count; i++)
-            axpy(w + at, -c[i], q + i * n + at, len);
+            lips_axpy(w + at, -c[i], q + i * n + at, len);
     }
     for (int64_t i = 0; i < count; i++)
         removed += c[i] * c[i];
@@ -75,7 +59,7 @@ static double orthogonalise(search *x, double *w, int64_t count)
     for (int pass = 0; pass < 3; pass++) {
         double a = project_out(w, x->out->vector, x->out->found, n);
         double b = project_out(w, x->basis, count, n);
-        norm = sqrt(dot(w, w, n));
+        norm = sqrt(lips_dot(w, w, n));
         if (!(hypot(a, b) > norm)) /* also when not a number */
             break;
     }
@@ -111,11 +95,11 @@ static lips_status step(search *x)
     double *v = x->basis + j * n, *w = v + n;
     LIPS_TRY(x->a->apply(x->a->user, w, v));
     x->out->iterations++;
-    x->alpha[j] = dot(v, w, n);
+    x->alpha[j] = lips_dot(v, w, n);
     /* The large part first, so that the full pass rarely needs a second. */
-    axpy(w, -x->alpha[j], v, n);
+    lips_axpy(w, -x->alpha[j], v, n);
     if (j > 0)
-        axpy(w, -x->beta[j - 1], v - n, n);
+        lips_axpy(w, -x->beta[j - 1], v - n, n);
     x->beta[j] = orthogonalise(x, w, j + 1);
     x->scale = fmax(x->scale, fabs(x->alpha[j]) + x->beta[j]);
     x->used = j + 1;
@@ -130,15 +114,15 @@ static lips_status solve(search *x)
 {
     int64_t m = x->used;
     memcpy(x->ritz, x->alpha, (size_t)m * sizeof *x->ritz);
-    memcpy(x->order, x->beta, (size_t)m * sizeof *x->order); /* destroyed */
+    memcpy(x->off, x->beta, (size_t)m * sizeof *x->off); /* destroyed */
     lapack_int info =
-        LAPACKE_dstev(LAPACK_COL_MAJOR, 'V', (lapack_int)m, x->ritz, x->order, x->s, (lapack_int)m);
+        LAPACKE_dstev(LAPACK_COL_MAJOR, 'V', (lapack_int)m, x->ritz, x->off, x->s, (lapack_int)m);
     if (info != 0)
         return lips_fail(LIPS_ERR_RUNTIME, "eigenvalues: dstev failed (%d)", (int)info);
     return LIPS_OK;
 }
 
-/* |A y - theta y| of Ritz pair number i from above. */
+/* |A y - theta y| of Ritz pair number i from above, but for the products' rounding. */
 static double residual(const search *x, int64_t i)
 {
     int64_t m = x->used;
@@ -155,53 +139,57 @@ static bool converged(const search *x, int64_t i)
     return residual(x, i) <= fmax(x->a->tolerance * fabs(theta(x, i)), x->a->noise * x->scale);
 }
 
+/* Does the space, built beside k pairs, show nothing above the smallest of them? The largest Ritz
+ * value comes from below; an eigenvalue that stands apart shows early. */
+static bool nothing_above(const search *x)
+{
+    double least = x->out->value[x->out->found - 1];
+    return (x->used >= CHECK_FIRST && theta(x, 0) + residual(x, 0) <= least) ||
+           (x->used >= CHECK_LAST && theta(x, 0) <= least);
+}
+
 /* Is there enough in the current space? */
 static bool enough(const search *x)
 {
     int missing = x->a->k - x->out->found;
-    if (missing <= 0) {
-        double least = x->out->value[x->out->found - 1];
-        bool nothing = x->used >= CHECK_FIRST && theta(x, 0) + residual(x, 0) <= least;
-        return nothing || converged(x, 0);
-    }
+    if (missing <= 0)
+        return nothing_above(x) || converged(x, 0);
     for (int64_t i = 0; i < missing; i++)
         if (i >= x->used || !converged(x, i))
             return false;
     return true;
 }
 
-/* The Ritz vector of pair i into the basis' first free place, returned; then it becomes pair number
- * `at`. */
-static void put(search *x, int64_t i, int at)
+/* Ritz pairs from..from+count-1 from above become pairs number at.. */
+static void put(search *x, int64_t from, int64_t count, int at)
 {
     int64_t n = x->a->n, m = x->used;
-    lips_eigenpairs *e = x->out;
-    double *y = e->vector + at * n, value = theta(x, i), r = residual(x, i);
-    memset(y, 0, (size_t)n * sizeof *y);
-    for (int64_t from = 0; from < n; from += CHUNK)
-        for (int64_t j = 0; j < m; j++)
-            axpy(y + from, x->s[(m - 1 - i) * m + j], x->basis + j * n + from,
-                 n - from < CHUNK ? n - from : CHUNK);
-    scale_by(y, 1 / sqrt(dot(y, y, n)), n);
-    e->value[at] = value;
-    e->residual[at] = r == 0 ? 0 : value == 0 ? NAN : r / fabs(value);
+    double *y = x->out->vector + at * n;
+    memset(y, 0, (size_t)(count * n) * sizeof *y);
+    for (int64_t c = 0; c < n; c += CHUNK)
+        for (int64_t i = 0; i < count; i++)
+            for (int64_t j = 0; j < m; j++)
+                lips_axpy(y + i * n + c, x->s[(m - 1 - from - i) * m + j], x->basis + j * n + c,
+                          n - c < CHUNK ? n - c : CHUNK);
+    for (int64_t i = 0; i < count; i++) {
+        scale_by(y + i * n, 1 / sqrt(lips_dot(y + i * n, y + i * n, n)), n);
+        x->out->value[at + i] = theta(x, from + i);
+    }
+    x->out->found = (int)(at + count);
 }
 
-static void swap(double *a, double *b)
-{
-    double t = *a;
-    *a = *b;
-    *b = t;
-}
-
-/* Pair at moves up to its place among the larger ones before it. */
+/* Pair `at` moves up to its place among the larger ones before it. */
 static void sift(lips_eigenpairs *e, int at)
 {
     for (; at > 0 && e->value[at] > e->value[at - 1]; at--) {
-        swap(&e->value[at], &e->value[at - 1]);
-        swap(&e->residual[at], &e->residual[at - 1]);
-        for (int64_t i = 0; i < e->n; i++)
-            swap(&e->vector[at * e->n + i], &e->vector[(at - 1) * e->n + i]);
+        double *a = e->vector + (at - 1) * e->n, *b = a + e->n, value = e->value[at];
+        e->value[at] = e->value[at - 1];
+        e->value[at - 1] = value;
+        for (int64_t i = 0; i < e->n; i++) {
+            double t = a[i];
+            a[i] = b[i];
+            b[i] = t;
+        }
     }
 }
 
@@ -209,21 +197,38 @@ static void sift(lips_eigenpairs *e, int at)
 static bool merge(search *x)
 {
     lips_eigenpairs *e = x->out;
-    int missing = x->a->k - e->found;
-    bool checking = missing <= 0, better = false;
-    /* A pair that is pushed out was orthogonal to the new one: nothing else changes. */
-    for (int64_t i = 0; i < (checking ? x->a->k : missing) && i < x->used; i++) {
-        bool larger = checking && converged(x, i) &&
-                      theta(x, i) > e->value[e->found - 1] + x->a->tolerance * fabs(theta(x, i));
-        if (checking && !larger)
+    int old = e->found, missing = x->a->k - old;
+    if (missing > 0) {
+        put(x, 0, missing < x->used ? missing : x->used, old);
+        for (int i = old; i < e->found; i++)
+            sift(e, i);
+        return true;
+    }
+    bool better = false;
+    /* The pair that is pushed out was orthogonal to the new one: nothing else changes. */
+    for (int64_t i = 0; i < x->a->k && i < x->used && converged(x, i); i++) {
+        if (theta(x, i) <= e->value[old - 1] + x->a->tolerance * fabs(theta(x, i)))
             break;
-        int at = checking ? e->found - 1 : e->found;
-        put(x, i, at);
-        e->found = at + 1;
-        sift(e, at);
+        put(x, i, 1, old - 1);
+        sift(e, old - 1);
         better = true;
     }
     return better;
+}
+
+/* |A y - l y| / |l| of every pair, by one product each: with the rounding that the products have.
+ */
+static lips_status measure_residuals(search *x)
+{
+    lips_eigenpairs *e = x->out;
+    double *w = x->basis;
+    for (int i = 0; i < e->found; i++) {
+        LIPS_TRY(x->a->apply(x->a->user, w, e->vector + i * e->n));
+        lips_axpy(w, -e->value[i], e->vector + i * e->n, e->n);
+        double r = sqrt(lips_dot(w, w, e->n));
+        e->residual[i] = r == 0 ? 0 : e->value[i] == 0 ? NAN : r / fabs(e->value[i]);
+    }
+    return LIPS_OK;
 }
 
 static lips_status take(search *x)
@@ -241,8 +246,8 @@ static lips_status take(search *x)
                          lips_lanczos_bytes(a->n, a->k) / 1e6);
     x->beta = x->alpha + m;
     x->ritz = x->beta + m;
-    x->order = x->ritz + m;
-    x->s = x->order + m;
+    x->off = x->ritz + m;
+    x->s = x->off + m;
     return LIPS_OK;
 }
 
@@ -295,6 +300,8 @@ lips_status lips_lanczos(lips_eigenpairs *out, const lips_lanczos_args *a)
         if (a->k == 1 || (!better && out->found >= a->k))
             break;
     }
+    if (!broken)
+        LIPS_TRY_GOTO(st, measure_residuals(&x), out);
     if (broken) {
         out->found = a->k;
         for (int i = 0; i < a->k; i++)

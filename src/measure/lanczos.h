@@ -36,7 +36,7 @@ typedef struct lips_lanczos_args {
 typedef struct lips_eigenpairs {
     int64_t n;
     int found;
-    int64_t iterations; /* products */
+    int64_t iterations; /* steps: products without those of the residuals */
     double *value;      /* (k) */
     double *residual;   /* (k) |Av - lv| / |l|; 0 if both are 0, NaN if only l is */
     double *vector;     /* (k,n) */

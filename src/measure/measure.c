@@ -138,13 +138,17 @@ void lips_measurement_free(lips_measurement *m)
 lips_status lips_measure_plan_bytes(const lips_measure_args *a, size_t *bytes)
 {
     lips_survey *p = NULL;
-    size_t block = 0;
+    size_t block = 0, curvature = 0;
     LIPS_TRY(lips_survey_create(&p, a));
     int64_t blocks = (p->n + p->block - 1) / p->block;
     int64_t threads = a->threads < blocks ? a->threads : blocks;
     lips_status st = p->needs ? lips_block_plan_bytes(p, &block) : LIPS_OK;
+    if (st == LIPS_OK)
+        st = lips_emit_plan_bytes(p, &curvature);
+    block *= (size_t)threads;
     /* kept twice when the caller wants the per-sample values */
-    *bytes = block * (size_t)threads + lips_survey_bytes(p) * (a->per_sample ? 2 : 1);
+    *bytes = (block > curvature ? block : curvature) + /* one after the other */
+             lips_survey_bytes(p) * (a->per_sample ? 2 : 1);
     lips_survey_free(p);
     return st;
 }

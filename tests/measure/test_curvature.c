@@ -31,15 +31,16 @@ static const struct subject {
     const lips_model_spec *spec;
     lips_loss_kind loss;
     int64_t n;
+    uint64_t seed; /* convnets: one that leaves most of so narrow a network alive */
 } subjects[] = {
-    {"linear, cross-entropy", &LINEAR, LIPS_LOSS_CROSS_ENTROPY, 9},
-    {"linear, squared loss", &LINEAR, LIPS_LOSS_MSE, 9},
-    {"mlp, cross-entropy", &MLP, LIPS_LOSS_CROSS_ENTROPY, 150},
-    {"mlp, squared loss", &MLP, LIPS_LOSS_MSE, 8},
-    {"deep mlp, cross-entropy", &DEEP, LIPS_LOSS_CROSS_ENTROPY, 9},
-    {"convnet, cross-entropy", &CONVNET, LIPS_LOSS_CROSS_ENTROPY, 20},
-    {"convnet with batch norm, squared loss", &CONVNET_BN, LIPS_LOSS_MSE, 7},
-    {"convnet with batch norm, cross-entropy", &CONVNET_BN, LIPS_LOSS_CROSS_ENTROPY, 18},
+    {"linear, cross-entropy", &LINEAR, LIPS_LOSS_CROSS_ENTROPY, 9, 40},
+    {"linear, squared loss", &LINEAR, LIPS_LOSS_MSE, 9, 41},
+    {"mlp, cross-entropy", &MLP, LIPS_LOSS_CROSS_ENTROPY, 150, 42},
+    {"mlp, squared loss", &MLP, LIPS_LOSS_MSE, 8, 43},
+    {"deep mlp, cross-entropy", &DEEP, LIPS_LOSS_CROSS_ENTROPY, 9, 44},
+    {"convnet, cross-entropy", &CONVNET, LIPS_LOSS_CROSS_ENTROPY, 20, 55},
+    {"convnet with batch norm, squared loss", &CONVNET_BN, LIPS_LOSS_MSE, 7, 76},
+    {"convnet with batch norm, cross-entropy", &CONVNET_BN, LIPS_LOSS_CROSS_ENTROPY, 18, 77},
 };
 enum { SUBJECTS = sizeof subjects / sizeof *subjects };
 
@@ -278,7 +279,7 @@ static void explicit_matrices(void **state)
     (void)state;
     for (int i = 0; i < SUBJECTS; i++) {
         const struct subject *s = &subjects[i];
-        tiny_net t = tiny_net_create(s->spec, s->n, 40 + (uint64_t)i);
+        tiny_net t = tiny_net_create(s->spec, s->n, s->seed);
         lips_measure_args a = args_of(&t, "ref", s->loss, "hessian,ggn");
         lips_measurement m = measure(&a);
         double *h = by_products(&t, &a, s->n, false), *g = by_products(&t, &a, s->n, true);
