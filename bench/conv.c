@@ -1,10 +1,10 @@
 /*
  * bench/conv.c - the convolutions of convnet on CIFAR shapes, ours and oneDNN's, one core.
  *
- * Rows: op x width x layer; forward and grad with t = 1, vjp and gram with t = 10 cotangents. flops is
- * lips_conv_flops (tests/ops/test_conv_cpu.c): of a direct convolution, padding included, so that a
- * faster algorithm may pass 100 % of the limit. err_rel is over some entries drawn at random. Rows
- * called onednn are its convolution in the layouts it likes best (conv_onednn.h).
+ * Rows: op x width x layer; forward and grad with t = 1, vjp and gram with t = 10 cotangents. flops
+ * is lips_conv_flops (tests/ops/test_conv_cpu.c): of a direct convolution, padding included, so
+ * that a faster algorithm may pass 100 % of the limit. err_rel is over some entries drawn at
+ * random. Rows called onednn are its convolution in the layouts it likes best (conv_onednn.h).
  * usage: conv [SELECT], as every bench; environment BENCH_ALGO=N: lips_conv_algo number N
  */
 #include "backend/cpu/conv.h"
@@ -45,7 +45,8 @@ static void run(void *user)
 }
 
 /* dW_t[o][c][ky][kx] of one sample. */
-static double gradient(const job *j, int64_t b, int64_t t, int64_t o, int64_t c, int64_t ky, int64_t kx)
+static double gradient(const job *j, int64_t b, int64_t t, int64_t o, int64_t c, int64_t ky,
+                       int64_t kx)
 {
     double sum = 0;
     for (int64_t y = 0; y < j->a.y.h; y++)
@@ -83,7 +84,8 @@ static double gram(const job *j, int64_t b, int64_t t, int64_t t2)
     for (int64_t o = 0; o < j->a.y.c; o++)
         for (int64_t c = 0; c < j->a.x.c; c++)
             for (int64_t k = 0; k < 9; k++)
-                sum += gradient(j, b, t, o, c, k / 3, k % 3) * gradient(j, b, t2, o, c, k / 3, k % 3);
+                sum +=
+                    gradient(j, b, t, o, c, k / 3, k % 3) * gradient(j, b, t2, o, c, k / 3, k % 3);
     return sum;
 }
 
@@ -146,7 +148,8 @@ static void measure(bench *b, lips_conv_op op, int64_t c, int64_t o, int64_t hw)
     const char *algo = getenv("BENCH_ALGO");
     job j = {.be = bench_backend(b), .op = op};
     j.algo = algo ? (lips_conv_algo)atoi(algo) : LIPS_CONV_AUTO;
-    j.a = (lips_conv_args){.geom = {.r = 3, .stride = 1, .pad = 1}, .relu = op == LIPS_CONV_FORWARD};
+    j.a =
+        (lips_conv_args){.geom = {.r = 3, .stride = 1, .pad = 1}, .relu = op == LIPS_CONV_FORWARD};
     j.a.x = bench_tensor(b, batch, c, hw, hw, op == LIPS_CONV_VJP ? t : 1, true);
     j.a.y = bench_tensor(b, batch, o, hw, hw, t, true);
     j.mask = bench_tensor(b, batch, c, hw, hw, 1, true);
@@ -159,8 +162,14 @@ static void measure(bench *b, lips_conv_op op, int64_t c, int64_t o, int64_t hw)
     char shape[64];
     snprintf(shape, sizeof shape, "C=%d,O=%d,HW=%d,B=%d,T=%d", (int)c, (int)o, (int)hw, (int)batch,
              (int)t);
-    bench_case row = {.op = ops[op], .variant = lips_cpu_k(j.be)->name, .dtype = "f32",
-                      .shape = shape, .flops = flops, .call = run, .user = &j, .check = check,
+    bench_case row = {.op = ops[op],
+                      .variant = lips_cpu_k(j.be)->name,
+                      .dtype = "f32",
+                      .shape = shape,
+                      .flops = flops,
+                      .call = run,
+                      .user = &j,
+                      .check = check,
                       .bytes = 4 * (reals(&j.a.x) + reals(&j.a.y) + (double)(o * c * 9))};
     bench_row(b, &row);
     if (op != LIPS_CONV_GRAM && bench_selected(b, &row)) {

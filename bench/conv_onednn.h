@@ -52,8 +52,8 @@ static void onednn_create(onednn *d, lips_conv_op op, const lips_conv_args *a)
     ONEDNN(dnnl_memory_desc_init_by_tag(&ms, 4, src, dnnl_f32, dnnl_format_tag_any));
     ONEDNN(dnnl_memory_desc_init_by_tag(&mw, 4, weights, dnnl_f32, dnnl_format_tag_any));
     ONEDNN(dnnl_memory_desc_init_by_tag(&md, 4, dst, dnnl_f32, dnnl_format_tag_any));
-    ONEDNN(dnnl_convolution_forward_desc_init(&cd, dnnl_forward_training, dnnl_convolution_auto, &ms,
-                                              &mw, NULL, &md, stride, pad, pad));
+    ONEDNN(dnnl_convolution_forward_desc_init(&cd, dnnl_forward_training, dnnl_convolution_auto,
+                                              &ms, &mw, NULL, &md, stride, pad, pad));
     ONEDNN(dnnl_primitive_desc_create(&hint, &cd, NULL, d->engine, NULL));
     pd = hint;
     if (op == LIPS_CONV_VJP) {

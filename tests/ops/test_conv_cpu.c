@@ -2,9 +2,10 @@
  * The cpu convolutions, each algorithm with each instruction set that this machine runs, against a
  * plain f64 loop on odd shapes.
  *
- * Tolerance: a chain of n f32 products errs by at most n 2^-24 sum|ab|, and like a random walk for data of
- * random sign: rel_l2 <= TOL = 2e-6 holds a factor 5 above what the longest chain here gives.
- * Integer data in -2..2 (outputs below 2^24) must come out exactly.
+ * Tolerance: a chain of n f32 products errs by at most n 2^-24 sum|ab|, and like a random walk for
+ * data of random sign: rel_l2 <= TOL = 2e-6 holds a factor 5 above what the longest chain here
+ * gives. Integer data in -2..2 (outputs below 2^24) must come out exactly, but for Winograd's
+ * algorithm, whose fractions are rounded; its error is about twice that of the chain.
  */
 #include "backend/cpu/conv.h"
 #include "../lib/cmocka_all.h"
@@ -104,7 +105,8 @@ static int64_t reals(const lips_tensor *t)
 
 static lips_tensor tensor(const data *d, int64_t c, int64_t h, int64_t w, int64_t t)
 {
-    lips_tensor v = {.cap = d->cap, .b = d->s.b, .c = c, .h = h, .w = w, .t = t, .lanes = d->s.lanes};
+    lips_tensor v = {
+        .cap = d->cap, .b = d->s.b, .c = c, .h = h, .w = w, .t = t, .lanes = d->s.lanes};
     v.data = guarded(reals(&v));
     return v;
 }
@@ -191,7 +193,7 @@ static run start(const data *d, const lips_cpu_kernels *k, lips_conv_op op, lips
     static const char *const ops[] = {"forward", "vjp", "grad", "gram"};
     const shape *s = &d->s;
     const bool stacked = op == LIPS_CONV_FORWARD || op == LIPS_CONV_VJP;
-    run r = {.be.k = k, .algo = algo, .tol = d->whole ? 0 : TOL};
+    run r = {.be.k = k, .algo = algo};
     snprintf(r.what, sizeof r.what,
              "conv_%s %s algo %d c=%d o=%d %dx%d r=%d stride=%d pad=%d t=%d b=%d lanes=%d", ops[op],
              k->name, (int)algo, (int)s->c, (int)s->o, (int)s->h, (int)s->w, (int)s->r,
@@ -199,6 +201,9 @@ static run start(const data *d, const lips_cpu_kernels *k, lips_conv_op op, lips
     r.a.geom = (lips_conv_geom){.r = s->r, .stride = s->stride, .pad = s->pad};
     r.a.x = tensor(d, s->c, s->h, s->w, stacked ? s->t : 1);
     r.a.y = tensor(d, s->o, d->oh, d->ow, op == LIPS_CONV_GRAD ? 1 : s->t);
+    if (algo == LIPS_CONV_AUTO)
+        algo = lips_cpu_conv_choose(op, &r.a);
+    r.tol = d->whole && algo != LIPS_CONV_WINOGRAD ? 0 : TOL;
     return r;
 }
 
@@ -355,8 +360,8 @@ static void case_gram(data *d, const lips_cpu_kernels *k, lips_conv_algo algo)
     for (int64_t b = 0; b < s->b; b++) {
         memset(g, 0, (size_t)(s->t * nw) * sizeof *g);
         for (int64_t t = 0; t < s->t; t++)
-            walk(d, add_grad, &(sums){.x = d->x + b * nx, .y = d->y + (b * s->t + t) * ny,
-                                      .out = g + t * nw});
+            walk(d, add_grad,
+                 &(sums){.x = d->x + b * nx, .y = d->y + (b * s->t + t) * ny, .out = g + t * nw});
         for (int64_t i = 0; i < s->t * s->t; i++)
             for (int64_t j = 0; j < nw; j++)
                 want[b * s->t * s->t + i] += g[i / s->t * nw + j] * g[i % s->t * nw + j];
@@ -376,7 +381,8 @@ static void case_gram(data *d, const lips_cpu_kernels *k, lips_conv_algo algo)
     free(want);
 }
 
-/* Channels around the tiles of 8, images around the blocks of rows, every kernel, stride, padding. */
+/* Channels around the tiles of 8, images around the blocks of rows, every kernel, stride, padding.
+ */
 static const shape shapes[] = {
     /*c  o   h   w  r  s  p  t   b  lanes */
     {1, 1, 1, 1, 1, 1, 0, 1, 17, 16},
@@ -425,12 +431,16 @@ static void forward(data *d, const lips_cpu_kernels *k)
 {
     case_forward(d, k, LIPS_CONV_DIRECT, true);
     case_forward(d, k, LIPS_CONV_AUTO, false);
+    if (d->s.r == 3 && d->s.stride == 1)
+        case_forward(d, k, LIPS_CONV_WINOGRAD, true);
 }
 
 static void vjp(data *d, const lips_cpu_kernels *k)
 {
     case_vjp(d, k, LIPS_CONV_DIRECT, true);
     case_vjp(d, k, LIPS_CONV_AUTO, false);
+    if (d->s.r == 3 && d->s.stride == 1)
+        case_vjp(d, k, LIPS_CONV_WINOGRAD, true);
 }
 
 static void grad(data *d, const lips_cpu_kernels *k)
@@ -508,7 +518,8 @@ static double *outputs(const data *d, const lips_cpu_kernels *k, lips_conv_op op
     return out;
 }
 
-/* One chain of fused multiply-adds per output, whatever the tile: avx512 and avx2 agree bit for bit. */
+/* One chain of fused multiply-adds per output, whatever the tile: avx512 and avx2 agree bit for
+ * bit. */
 static void test_same_bits(void **state)
 {
     (void)state;
@@ -536,9 +547,10 @@ static void test_same_bits(void **state)
 
 static lips_conv_args sizes(int64_t c, int64_t o, int64_t hw, int64_t t)
 {
-    return (lips_conv_args){.geom = {.r = 3, .stride = 1, .pad = 1},
-                            .x = {.cap = 16, .b = 16, .c = c, .h = hw, .w = hw, .t = 1, .lanes = 16},
-                            .y = {.cap = 16, .b = 16, .c = o, .h = hw, .w = hw, .t = t, .lanes = 16}};
+    return (lips_conv_args){
+        .geom = {.r = 3, .stride = 1, .pad = 1},
+        .x = {.cap = 16, .b = 16, .c = c, .h = hw, .w = hw, .t = 1, .lanes = 16},
+        .y = {.cap = 16, .b = 16, .c = o, .h = hw, .w = hw, .t = t, .lanes = 16}};
 }
 
 static void test_choice(void **state)
@@ -549,6 +561,13 @@ static void test_choice(void **state)
     assert_int_equal(lips_cpu_conv_choose(LIPS_CONV_GRAM, &wide), LIPS_CONV_PIXEL_GRAM);
     assert_int_equal(lips_cpu_conv_choose(LIPS_CONV_GRAM, &narrow), LIPS_CONV_DIRECT);
     assert_int_equal(lips_cpu_conv_choose(LIPS_CONV_GRAM, &big), LIPS_CONV_DIRECT);
+    assert_int_equal(lips_cpu_conv_choose(LIPS_CONV_FORWARD, &wide), LIPS_CONV_WINOGRAD);
+    assert_int_equal(lips_cpu_conv_choose(LIPS_CONV_VJP, &wide), LIPS_CONV_WINOGRAD);
+    assert_int_equal(lips_cpu_conv_choose(LIPS_CONV_GRAD, &wide), LIPS_CONV_DIRECT);
+    assert_int_equal(lips_cpu_conv_choose(LIPS_CONV_FORWARD, &narrow), LIPS_CONV_DIRECT);
+    wide.geom.stride = 2;
+    wide.y.h = wide.y.w = 4;
+    assert_int_equal(lips_cpu_conv_choose(LIPS_CONV_VJP, &wide), LIPS_CONV_DIRECT);
 }
 
 static void test_flops(void **state)
@@ -584,9 +603,8 @@ static void test_refusals(void **state)
     assert_int_equal(lips_cpu_conv_forward(&r.be.base, &r.a), LIPS_ERR_USAGE);
     r.a.y.h = 4;
     r.a.db = db;
-    assert_int_equal(
-        lips_cpu_conv_run(&r.be.base, LIPS_CONV_GRAD, &r.a, LIPS_CONV_PIXEL_GRAM),
-        LIPS_ERR_UNSUPPORTED);
+    assert_int_equal(lips_cpu_conv_run(&r.be.base, LIPS_CONV_GRAD, &r.a, LIPS_CONV_PIXEL_GRAM),
+                     LIPS_ERR_UNSUPPORTED);
     close_run(&r);
     release(work, n);
     free(w);
@@ -597,14 +615,10 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_forward),
-        cmocka_unit_test(test_vjp),
-        cmocka_unit_test(test_grad),
-        cmocka_unit_test(test_gram),
-        cmocka_unit_test(test_same_bits),
-        cmocka_unit_test(test_choice),
-        cmocka_unit_test(test_flops),
-        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_forward),   cmocka_unit_test(test_vjp),
+        cmocka_unit_test(test_grad),      cmocka_unit_test(test_gram),
+        cmocka_unit_test(test_same_bits), cmocka_unit_test(test_choice),
+        cmocka_unit_test(test_flops),     cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -21,10 +21,18 @@ double lips_conv_flops(lips_conv_op op, const lips_conv_args *a)
     return 2 * (direct < pixel ? direct : pixel) * (double)a->y.b;
 }
 
+static bool winograd_fits(lips_conv_op op, const lips_conv_args *a)
+{
+    return (op == LIPS_CONV_FORWARD || op == LIPS_CONV_VJP) && a->geom.r == 3 &&
+           a->geom.stride == 1;
+}
+
 lips_conv_algo lips_cpu_conv_choose(lips_conv_op op, const lips_conv_args *a)
 {
     if (op == LIPS_CONV_GRAM && lips_conv_gram_pixel_cost(a) < lips_conv_gram_direct_cost(a))
         return LIPS_CONV_PIXEL_GRAM;
+    if (winograd_fits(op, a) && lips_conv_winograd_cost(op, a) < lips_conv_apply_cost(op, a))
+        return LIPS_CONV_WINOGRAD;
     return LIPS_CONV_DIRECT;
 }
 
@@ -34,7 +42,9 @@ size_t lips_cpu_conv_work(lips_conv_op op, const lips_conv_args *a, lips_conv_al
         algo = lips_cpu_conv_choose(op, a);
     switch (op) {
     case LIPS_CONV_FORWARD:
-    case LIPS_CONV_VJP: return lips_conv_apply_work(op, a);
+    case LIPS_CONV_VJP:
+        return algo == LIPS_CONV_WINOGRAD ? lips_conv_winograd_work(op, a)
+                                          : lips_conv_apply_work(op, a);
     case LIPS_CONV_GRAD: return lips_conv_grad_work(a);
     case LIPS_CONV_GRAM:
         return algo == LIPS_CONV_PIXEL_GRAM ? lips_conv_gram_pixel_work(a)
@@ -81,11 +91,19 @@ lips_status lips_cpu_conv_run(lips_backend *be, lips_conv_op op, const lips_conv
     LIPS_TRY(check(op, a));
     if (algo == LIPS_CONV_AUTO)
         algo = lips_cpu_conv_choose(op, a);
+    if (algo == LIPS_CONV_WINOGRAD && !winograd_fits(op, a))
+        return lips_fail(LIPS_ERR_UNSUPPORTED, "%s: Winograd is for 3x3 of stride 1 only",
+                         names[op]);
     if (algo == LIPS_CONV_PIXEL_GRAM && op != LIPS_CONV_GRAM)
         return lips_fail(LIPS_ERR_UNSUPPORTED, "%s: the pixel Gram is not for this op", names[op]);
     switch (op) {
     case LIPS_CONV_FORWARD:
-    case LIPS_CONV_VJP: lips_conv_apply(k, op, a); break;
+    case LIPS_CONV_VJP:
+        if (algo == LIPS_CONV_WINOGRAD)
+            lips_conv_winograd(k, op, a);
+        else
+            lips_conv_apply(k, op, a);
+        break;
     case LIPS_CONV_GRAD: lips_conv_grad(k, a); break;
     case LIPS_CONV_GRAM:
         if (algo == LIPS_CONV_PIXEL_GRAM)

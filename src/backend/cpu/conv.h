@@ -2,7 +2,8 @@
  * backend/cpu/conv.h - inside the convolutions of the cpu backend.
  *
  * A tensor is read as planes of blocks of 16 lanes: with v = t * lanes / 16 blocks per pixel, block
- * (s,c,y,x,q), q < v, is at ((((s*C+c)*H+y)*W+x)*v+q)*16. Stacked values and lanes beyond 16 are one index q.
+ * (s,c,y,x,q), q < v, is at ((((s*C+c)*H+y)*W+x)*v+q)*16. Stacked values and lanes beyond 16 are
+ * one index q.
  */
 #ifndef LIPS_BACKEND_CPU_CONV_H
 #define LIPS_BACKEND_CPU_CONV_H
@@ -14,16 +15,17 @@ enum {
     LIPS_CONV_TILE = 8,               /* most output channels of one register tile */
 };
 
-/* One run of output positions that share their taps; steps and offsets in floats (isa/conv_tile.c). */
+/* One run of output positions that share their taps; steps and offsets in floats (isa/conv_tile.c).
+ */
 typedef struct lips_conv_seg {
-    const float *x; /* first position, first channel, first tap */
-    float *y;       /* first position, first output channel */
-    const float *w; /* panel (nc, ., ., M) from its first used tap on */
-    const float *bias;      /* (M) or NULL */
-    const float *mask;      /* at the first position, or NULL */
-    const int64_t *mask_at; /* (n) offsets from mask */
-    int64_t m, n;           /* output channels 1..LIPS_CONV_TILE, positions */
-    int64_t nc, ny, nx;     /* channels, rows and columns of taps; 0 gives the start value */
+    const float *x;           /* first position, first channel, first tap */
+    float *y;                 /* first position, first output channel */
+    const float *w;           /* panel (nc, ., ., M) from its first used tap on */
+    const float *bias;        /* (M) or NULL */
+    const float *mask;        /* at the first position, or NULL */
+    const int64_t *mask_at;   /* (n) offsets from mask */
+    int64_t m, n;             /* output channels 1..LIPS_CONV_TILE, positions */
+    int64_t nc, ny, nx;       /* channels, rows and columns of taps; 0 gives the start value */
     int64_t xc, xy, xx, xpos; /* input: from channel, row, column, position to the next */
     int64_t yo, ypos;         /* output: from channel, position to the next */
     int64_t mo;               /* mask: from channel to channel */
@@ -51,7 +53,8 @@ typedef struct lips_conv_dot {
 
 typedef void lips_conv_dot_fn(const lips_conv_dot *d);
 
-/* out[i] += sum over lanes l < lanes of v[i*16 + l], as ((01)(23))((45)(67)) + the same of 8..15. */
+/* out[i] += sum over lanes l < lanes of v[i*16 + l], as ((01)(23))((45)(67)) + the same of 8..15.
+ */
 typedef void lips_conv_lane_sum_fn(float *out, const float *v, int64_t n, int64_t lanes);
 
 /* acc[i] += (double)v[i] */
@@ -60,12 +63,65 @@ typedef void lips_conv_widen_fn(double *acc, const float *v, int64_t n);
 /* n blocks from src (step floats apart) to adjacent ones in dst. */
 typedef void lips_conv_pack_fn(float *dst, const float *src, int64_t n, int64_t step);
 
+/* A tile of Winograd's F(4x4,3x3): 6x6 inputs, 4x4 outputs (isa/conv_winograd.c); floats. */
+typedef struct lips_conv_wino_tile {
+    int64_t in, out, mask;  /* offsets of its first input, output and mask */
+    int64_t y0, y1, x0, x1; /* its inputs that exist */
+    int64_t ny, nx;         /* its outputs that exist */
+    bool whole;             /* all inputs exist */
+} lips_conv_wino_tile;
+
+/* Tiles x channels to transform; v (36, channels, tiles) blocks is the transform, x or y the
+ * tensor. */
+typedef struct lips_conv_wino {
+    const lips_conv_wino_tile *tile;
+    int64_t tiles, channels;
+    const float *x;
+    float *y;
+    int64_t x_chan, x_row, x_pixel; /* floats, of x or y */
+    float *v;
+    int64_t v_freq, v_chan;
+    const float *bias; /* out: (channels) or NULL */
+    const float *mask;
+    int64_t mask_chan, mask_row, mask_pixel;
+    bool relu;
+} lips_conv_wino;
+
+typedef void lips_conv_wino_in_fn(const lips_conv_wino *w);  /* x -> v */
+typedef void lips_conv_wino_out_fn(const lips_conv_wino *w); /* v -> y */
+/* A panel of weights (C, m), m <= LIPS_CONV_TILE, at floats from the weights of its frequency. */
+typedef struct lips_conv_panel {
+    int64_t m, at;
+} lips_conv_panel;
+
+/* Products of panels by blocks (isa/conv_gemm.c), floats. */
+typedef struct lips_conv_gemm {
+    int64_t count; /* of frequencies */
+    const lips_conv_panel *panel;
+    int64_t panels;
+    const float *w, *x;
+    float *y;
+    int64_t w_freq, x_freq, y_freq;
+    int64_t channels, n;    /* inputs, blocks */
+    int64_t x_chan, y_chan; /* from channel to channel */
+} lips_conv_gemm;
+
+typedef void lips_conv_gemm_fn(const lips_conv_gemm *g);
+
+/* u (36, n) from g (9, n), n a multiple of 16; rows ustep and gstep apart. */
+typedef void lips_conv_wino_weights_fn(float *u, int64_t ustep, const float *g, int64_t gstep,
+                                       int64_t n);
+
 typedef struct lips_conv_kernels {
     lips_conv_tile_fn *tile;
     lips_conv_dot_fn *dot;
     lips_conv_lane_sum_fn *lane_sum;
     lips_conv_widen_fn *widen;
     lips_conv_pack_fn *pack;
+    lips_conv_gemm_fn *gemm;
+    lips_conv_wino_in_fn *wino_in;
+    lips_conv_wino_out_fn *wino_out;
+    lips_conv_wino_weights_fn *wino_weights;
 } lips_conv_kernels;
 
 typedef enum lips_conv_op {
@@ -80,6 +136,7 @@ typedef enum lips_conv_algo {
     LIPS_CONV_AUTO,
     LIPS_CONV_DIRECT,     /* any op */
     LIPS_CONV_PIXEL_GRAM, /* gram: through the Gram matrix of the input's pixels */
+    LIPS_CONV_WINOGRAD,   /* forward, vjp of 3x3, stride 1: F(4x4,3x3) */
 } lips_conv_algo;
 
 lips_conv_algo lips_cpu_conv_choose(lips_conv_op op, const lips_conv_args *a);
@@ -97,6 +154,11 @@ double lips_conv_flops(lips_conv_op op, const lips_conv_args *a);
 /* Below: one file per algorithm; shapes have been checked, work is large enough. */
 size_t lips_conv_apply_work(lips_conv_op op, const lips_conv_args *a);
 void lips_conv_apply(const lips_cpu_kernels *k, lips_conv_op op, const lips_conv_args *a);
+
+double lips_conv_apply_cost(lips_conv_op op, const lips_conv_args *a); /* stride 1 */
+double lips_conv_winograd_cost(lips_conv_op op, const lips_conv_args *a);
+size_t lips_conv_winograd_work(lips_conv_op op, const lips_conv_args *a);
+void lips_conv_winograd(const lips_cpu_kernels *k, lips_conv_op op, const lips_conv_args *a);
 
 size_t lips_conv_grad_work(const lips_conv_args *a);
 void lips_conv_grad(const lips_cpu_kernels *k, const lips_conv_args *a);

@@ -9,7 +9,7 @@
  * never stored: near a border, taps outside the input are left out, which saves their work.
  *
  * Shapes     any; t stacked values and lanes beyond 16 are one index of v blocks per pixel (conv.h)
- * Work split slab by slab. Few input channels: rows of the tensor are read in place, all v together.
+ * Work split slab by slab. Few input channels: rows of the tensor are read in place, all v at once.
  *            Many: for each of the v, blocks of rows and channels are copied to scratch, so that
  *            power-of-two strides between channels do not fight for cache sets and the block stays
  *            in the second-level cache while all output channels use it
@@ -28,8 +28,8 @@ enum {
     VERTICAL_V = 4,          /* below so many blocks per pixel, border columns run downwards */
 };
 
-/* One dimension of a phase. Output u = 0..n-1 is at coordinate first + u*step; its tap k reads input
- * u*in_step + k - pad if that is in 0..in_n-1, with the weight at k0 + k*kstep. */
+/* One dimension of a phase. Output u = 0..n-1 is at coordinate first + u*step; its tap k reads
+ * input u*in_step + k - pad if that is in 0..in_n-1, with the weight at k0 + k*kstep. */
 typedef struct axis {
     int64_t n, first, step;
     int64_t in_n, in_step, pad;
@@ -44,27 +44,32 @@ typedef struct apply {
     const float *bias;
     const lips_tensor *mask;
     bool relu;
-    int64_t v, m;           /* blocks per pixel of in and out, of the mask */
+    int64_t v, m; /* blocks per pixel of in and out, of the mask */
     axis y, x;
-    float *panel;           /* weights of a phase, (tile of outputs, c, ky, kx, M) */
+    float *panel; /* weights of a phase, (tile of outputs, c, ky, kx, M) */
     float *scratch;
     int64_t *mask_pixel, *mask_row, *mask_col; /* offsets of positions: (ow*v), (oh), (ow) */
 } apply;
 
 /* The input of one call of emit: the tensor itself, or a copied block of it. */
 typedef struct view {
-    const float *in;              /* channel 0, row 0, pixel 0 of the input, first of the v used */
-    int64_t chan, row, pixel;     /* floats */
-    int64_t c0, nc;               /* input channels */
-    int64_t q0, v;                /* which of the blocks of a pixel */
-    float *out;                   /* slab of the output */
-    const float *mask;            /* slab of the mask or NULL */
+    const float *in;          /* channel 0, row 0, pixel 0 of the input, first of the v used */
+    int64_t chan, row, pixel; /* floats */
+    int64_t c0, nc;           /* input channels */
+    int64_t q0, v;            /* which of the blocks of a pixel */
+    float *out;               /* slab of the output */
+    const float *mask;        /* slab of the mask or NULL */
 } view;
 
 static axis forward_axis(const lips_conv_geom *g, int64_t in_n, int64_t out_n)
 {
-    return (axis){.n = out_n, .step = 1, .in_n = in_n, .in_step = g->stride, .pad = g->pad,
-                  .taps = g->r, .kstep = 1};
+    return (axis){.n = out_n,
+                  .step = 1,
+                  .in_n = in_n,
+                  .in_step = g->stride,
+                  .pad = g->pad,
+                  .taps = g->r,
+                  .kstep = 1};
 }
 
 /* Phase f of the vjp: outputs f, f+s, ...; their taps are k0, k0+s, ..., last first. */
@@ -72,9 +77,15 @@ static axis vjp_axis(const lips_conv_geom *g, int64_t in_n, int64_t out_n, int64
 {
     const int64_t s = g->stride, k0 = (f + g->pad) % s;
     const int64_t taps = k0 < g->r ? (g->r - k0 + s - 1) / s : 0;
-    return (axis){.n = f < out_n ? (out_n - f + s - 1) / s : 0, .first = f, .step = s,
-                  .in_n = in_n, .in_step = 1, .pad = taps - 1 - (f + g->pad - k0) / s,
-                  .taps = taps, .k0 = k0 + s * (taps - 1), .kstep = -s};
+    return (axis){.n = f < out_n ? (out_n - f + s - 1) / s : 0,
+                  .first = f,
+                  .step = s,
+                  .in_n = in_n,
+                  .in_step = 1,
+                  .pad = taps - 1 - (f + g->pad - k0) / s,
+                  .taps = taps,
+                  .k0 = k0 + s * (taps - 1),
+                  .kstep = -s};
 }
 
 /* Taps lo..hi-1 of output u are inside the input. */
@@ -105,8 +116,7 @@ static void pack_panel(const apply *p)
             for (int64_t ky = 0; ky < p->y.taps; ky++)
                 for (int64_t kx = 0; kx < p->x.taps; kx++) {
                     const float *w = p->w + m0 * p->w_out + c * p->w_in +
-                                     (p->y.k0 + ky * p->y.kstep) * p->r + p->x.k0 +
-                                     kx * p->x.kstep;
+                                     (p->y.k0 + ky * p->y.kstep) * p->r + p->x.k0 + kx * p->x.kstep;
                     for (int64_t i = 0; i < m; i++)
                         *dst++ = w[i * p->w_out];
                 }
@@ -177,8 +187,8 @@ static void rows(const apply *p, const view *e, int64_t u0, int64_t u1, bool fir
     const int64_t tiles = lips_conv_ceil(p->out.c, LIPS_CONV_TILE);
     int64_t m0 = 0;
     for (int64_t t = 0; t < tiles; t++) {
-        lips_conv_seg s = {.m = lips_conv_part(p->out.c, tiles, t), .resume = !first,
-                           .relu = p->relu && last};
+        lips_conv_seg s = {
+            .m = lips_conv_part(p->out.c, tiles, t), .resume = !first, .relu = p->relu && last};
         s.bias = p->bias ? p->bias + m0 : NULL;
         view f = *e;
         if (!last)
@@ -207,7 +217,8 @@ static void block_size(int64_t c, const axis *y, int64_t iw, int64_t *nc, int64_
     const int64_t want = lips_conv_max(1, lips_conv_min(PACK_ROWS, y->n));
     const int64_t tall = (want - 1) * y->in_step + lips_conv_max(1, y->taps);
     int64_t parts = lips_conv_ceil(c, 64);
-    while (lips_conv_ceil(c, parts) > PACK_CHANNELS && lips_conv_ceil(c, parts) * tall * row > PACK_BYTES)
+    while (lips_conv_ceil(c, parts) > PACK_CHANNELS &&
+           lips_conv_ceil(c, parts) * tall * row > PACK_BYTES)
         parts++;
     *nc = lips_conv_ceil(c, parts);
     const int64_t fit = PACK_BYTES / (*nc * row) - lips_conv_max(1, y->taps);
@@ -236,9 +247,8 @@ static const float *copy_block(const apply *p, const float *in, int64_t q, int64
     const int64_t hi = lips_conv_max(lo, lips_conv_min(ih, end));
     *chan = ((hi - lo) * iw + 1) * blk;
     for (int64_t c = 0; c < nc; c++)
-        p->k->conv->pack(p->scratch + c * *chan,
-                         in + (((c0 + c) * ih + lo) * iw * p->v + q) * blk, (hi - lo) * iw,
-                         p->v * blk);
+        p->k->conv->pack(p->scratch + c * *chan, in + (((c0 + c) * ih + lo) * iw * p->v + q) * blk,
+                         (hi - lo) * iw, p->v * blk);
     return p->scratch - lo * iw * blk;
 }
 
@@ -328,6 +338,26 @@ static void set_phase(apply *p, lips_conv_op op, const lips_conv_geom *g, int64_
         p->y = vjp_axis(g, p->in.h, p->out.h, fy);
         p->x = vjp_axis(g, p->in.w, p->out.w, fx);
     }
+}
+
+/* Taps of all outputs along an axis that are inside the input. */
+static double taps_inside(const axis *a)
+{
+    double sum = 0;
+    for (int64_t u = 0; u < a->n; u++) {
+        int64_t lo, hi;
+        clip(a, u, &lo, &hi);
+        sum += (double)(hi - lo);
+    }
+    return sum;
+}
+
+/* Processor cycles per slab at 90 % of the limit: two multiply-adds of a block per cycle. */
+double lips_conv_apply_cost(lips_conv_op op, const lips_conv_args *a)
+{
+    apply p = describe(op, a);
+    set_phase(&p, op, &a->geom, 0, 0);
+    return taps_inside(&p.y) * taps_inside(&p.x) * (double)(p.in.c * p.out.c * p.v) / (2 * 0.9);
 }
 
 size_t lips_conv_apply_work(lips_conv_op op, const lips_conv_args *a)

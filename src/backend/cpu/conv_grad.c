@@ -1,12 +1,13 @@
 /*
  * conv_grad - parameter gradient of a convolution.
  *
- *   dw[o][c][k] += sum_{s,p} y[s][o][p] x[s][c][stride p + k - pad],   db[o] += sum_{s,p} y[s][o][p]
+ *   dw[o][c][k] += sum_{s,p} y[s][o][p] x[s][c][stride p + k - pad]
+ *   db[o] += sum_{s,p} y[s][o][p]
  *
  * Shapes     any; t = 1. Samples beyond b are left out lane by lane.
- * Work split slab by slab; blocks of about POSITIONS output pixels; input channels in chunks, copied with
- *            their zero border, so that each (c,ky,kx) is one stream of blocks; tiles of 8 outputs by
- *            STREAMS streams (isa/conv_dot.c), whose lanes are summed at the end of the block
+ * Work split slab by slab; blocks of about POSITIONS output pixels; input channels in chunks,
+ *            copied with their zero border, so that each (c,ky,kx) is one stream; tiles of
+ *            8 outputs by STREAMS streams (isa/conv_dot.c), whose lanes are summed after each block
  * Precision  f32; a chain is one block's positions, then 16 lanes in pairs, then blocks in turn
  * Order      fixed by the shapes
  * Cost       2 O C R^2 flops per output pixel and lane
@@ -16,7 +17,8 @@
 #include "backend/cpu/conv_patch.h"
 
 enum {
-    POSITIONS = 64, /* 8 outputs of these are 32 KiB: with the input's rows they fit the first-level cache */
+    POSITIONS = 64, /* 8 outputs of these are 32 KiB: with the input's rows they fit the first-level
+                       cache */
     STREAMS = 24,
 };
 
@@ -30,8 +32,8 @@ static void carve(grad *g, const lips_conv_args *a, lips_conv_arena *mem)
 {
     lips_conv_patch_init(&g->patch, &a->x, &a->y, &a->geom, POSITIONS, mem);
     g->ones = lips_conv_take(mem, LIPS_CONV_BLOCK, sizeof(float));
-    g->tile = lips_conv_take(mem, (int64_t)LIPS_CONV_TILE * STREAMS * LIPS_CONV_BLOCK,
-                             sizeof(float));
+    g->tile =
+        lips_conv_take(mem, (int64_t)LIPS_CONV_TILE * STREAMS * LIPS_CONV_BLOCK, sizeof(float));
 }
 
 size_t lips_conv_grad_work(const lips_conv_args *a)
@@ -76,16 +78,21 @@ static void tile_bias(const lips_cpu_kernels *k, const lips_conv_args *a, const 
 }
 
 /* All outputs over output rows u0..u1-1, for the patch's chunk of channels. */
-static void block(const lips_cpu_kernels *k, const lips_conv_args *a, const grad *g,
-                  const float *y, int64_t u0, int64_t u1, int64_t lanes)
+static void block(const lips_cpu_kernels *k, const lips_conv_args *a, const grad *g, const float *y,
+                  int64_t u0, int64_t u1, int64_t lanes)
 {
     const int64_t v = lips_conv_v(&a->y), tiles = lips_conv_ceil(a->y.c, LIPS_CONV_TILE);
     const int64_t pixel = v * LIPS_CONV_BLOCK, chan = a->y.h * a->y.w * pixel;
     int64_t o0 = 0;
     for (int64_t t = 0; t < tiles; t++) {
-        lips_conv_dot d = {.a = y + o0 * chan + u0 * a->y.w * pixel, .out = g->tile,
-                           .m = lips_conv_part(a->y.c, tiles, t), .rows = u1 - u0,
-                           .cols = a->y.w, .am = chan, .ar = a->y.w * pixel, .ai = pixel};
+        lips_conv_dot d = {.a = y + o0 * chan + u0 * a->y.w * pixel,
+                           .out = g->tile,
+                           .m = lips_conv_part(a->y.c, tiles, t),
+                           .rows = u1 - u0,
+                           .cols = a->y.w,
+                           .am = chan,
+                           .ar = a->y.w * pixel,
+                           .ai = pixel};
         if (a->db && g->patch.c0 == 0)
             tile_bias(k, a, g, &d, o0, lanes);
         if (a->dw)
@@ -105,8 +112,10 @@ void lips_conv_grad(const lips_cpu_kernels *k, const lips_conv_args *a)
     for (int64_t s = 0; s < slabs; s++)
         for (int64_t q = 0; q < v; q++) {
             const int64_t lanes = a->x.b - s * a->x.lanes - q * blk;
-            const float *x = (const float *)a->x.data + (s * lips_tensor_features(&a->x) * v + q) * blk;
-            const float *y = (const float *)a->y.data + (s * lips_tensor_features(&a->y) * v + q) * blk;
+            const float *x =
+                (const float *)a->x.data + (s * lips_tensor_features(&a->x) * v + q) * blk;
+            const float *y =
+                (const float *)a->y.data + (s * lips_tensor_features(&a->y) * v + q) * blk;
             for (int64_t u0 = 0; lanes > 0 && u0 < a->y.h; u0 += g.patch.rows) {
                 const int64_t u1 = lips_conv_min(a->y.h, u0 + g.patch.rows);
                 for (int64_t c0 = 0; c0 < a->x.c; c0 += g.patch.chunk) {

@@ -5,11 +5,12 @@
  *
  * Shapes     any; theta (B,T,T) f64, symmetric to the bit
  * direct     the gradients dW_t of tiles of 8 outputs by some channels, all t, lanes apart; then
- *            sum_i dW_t[i] dW_t'[i]. Never more than one tile of them is stored. T P O C R^2 multiply-adds.
- * pixel      XX[q'][q] = <x_q', x_q>;  A[p'][p] = <patch_p', patch_p> = sum over taps of XX[p'+k][p+k];
- *            Z[t][p'] = sum_p A[p'][p] y[o][p][t];  theta += Z[t][p'] y[o][p'][t'].
- *            A is symmetric: only rows of pixels p up to p' 's are formed, those above it doubled, and
- *            theta is symmetrised at the end. About (HW)^2 C / 2 + T P^2 O / 2 multiply-adds.
+ *            sum_i dW_t[i] dW_t'[i]. Never more than one tile is stored. T P O C R^2 multiply-adds.
+ * pixel      XX[q'][q] = <x_q', x_q>;  A[p'][p] = <patch_p', patch_p> = sum over taps of
+ *            XX[p'+k][p+k];  Z[t][p'] = sum_p A[p'][p] y[o][p][t];  theta += Z[t][p'] y[o][p'][t'].
+ *            A is symmetric: only rows of pixels p up to that of p' are formed, those before
+ *            it doubled, and theta is symmetrised at the end. About (HW)^2 C / 2 + T P^2 O / 2
+ *            multiply-adds.
  * Precision  products in f32 chains of at most about CHAIN, their sums in f64; dW_t in f32
  * Order      fixed by the shapes
  * Proof      tests/ops/test_conv_cpu.c      Speed  bench/conv.c
@@ -18,11 +19,11 @@
 #include "backend/cpu/conv_patch.h"
 
 enum {
-    POSITIONS = 64,           /* as in conv_grad.c */
-    CHAIN = 64,               /* f32 products added before going to f64 */
-    TILE_BYTES = 256 * 1024,  /* gradients of one tile, all t */
-    CHANNELS = 32,            /* of pixels at a time: 8 pixels are 16 KiB */
-    PIXEL_BYTES = 64 << 20,   /* most scratch for the pixel Gram */
+    POSITIONS = 64,          /* as in conv_grad.c */
+    CHAIN = 64,              /* f32 products added before going to f64 */
+    TILE_BYTES = 256 * 1024, /* gradients of one tile, all t */
+    CHANNELS = 32,           /* of pixels at a time: 8 pixels are 16 KiB */
+    PIXEL_BYTES = 64 << 20,  /* most scratch for the pixel Gram */
 };
 
 /* theta += (acc + acc') / 2 for the samples of one block of lanes; acc (T,T,16). */
@@ -37,13 +38,13 @@ static void give(double *theta, const double *acc, int64_t t, int64_t lanes)
 
 typedef struct direct {
     lips_conv_patch patch;
-    int64_t n;      /* gradients per output and cotangent in a tile: chunk * R * R */
+    int64_t n;       /* gradients per output and cotangent in a tile: chunk * R * R */
     int64_t dy_step; /* floats from output channel to output channel in dy */
-    float *dy;      /* (8, rows*ow) of one cotangent, copied: its stride is that of no cache */
-    float *g;       /* (T, 8, n) blocks */
-    float *tt;      /* (T, T) blocks */
-    int64_t *at;    /* (T) offsets of the cotangents in g */
-    double *acc;    /* (T, T, 16) */
+    float *dy;       /* (8, rows*ow) of one cotangent, copied: its stride is that of no cache */
+    float *g;        /* (T, 8, n) blocks */
+    float *tt;       /* (T, T) blocks */
+    int64_t *at;     /* (T) offsets of the cotangents in g */
+    double *acc;     /* (T, T, 16) */
 } direct;
 
 static void direct_carve(direct *d, const lips_conv_args *a, lips_conv_arena *mem)
@@ -80,15 +81,26 @@ static void direct_rows(const lips_cpu_kernels *k, const lips_conv_args *a, cons
 {
     const int64_t blk = LIPS_CONV_BLOCK, pixel = lips_conv_v(&a->y) * blk, ow = a->y.w;
     const int64_t n = w->patch.nc * a->geom.r * a->geom.r, lane_step = a->y.lanes;
-    lips_conv_dot d = {.a = w->dy, .b = w->patch.data, .m = m, .j = n, .rows = u1 - u0, .cols = ow,
-                       .am = w->dy_step, .ar = ow * blk, .ai = blk, .bj = w->patch.at,
-                       .br = w->patch.row_step, .bi = w->patch.pos_step, .om = n * blk, .oj = blk,
+    lips_conv_dot d = {.a = w->dy,
+                       .b = w->patch.data,
+                       .m = m,
+                       .j = n,
+                       .rows = u1 - u0,
+                       .cols = ow,
+                       .am = w->dy_step,
+                       .ar = ow * blk,
+                       .ai = blk,
+                       .bj = w->patch.at,
+                       .br = w->patch.row_step,
+                       .bi = w->patch.pos_step,
+                       .om = n * blk,
+                       .oj = blk,
                        .resume = u0 > 0};
     for (int64_t t = 0; t < a->y.t; t++) {
         for (int64_t i = 0; i < m; i++)
             k->conv->pack(w->dy + i * w->dy_step,
-                          y + ((o0 + i) * a->y.h + u0) * ow * pixel + t * lane_step,
-                          (u1 - u0) * ow, pixel);
+                          y + ((o0 + i) * a->y.h + u0) * ow * pixel + t * lane_step, (u1 - u0) * ow,
+                          pixel);
         d.out = w->g + t * m * n * blk;
         k->conv->dot(&d);
     }
@@ -104,10 +116,19 @@ static void direct_products(const lips_cpu_kernels *k, const direct *w, int64_t 
         int64_t t0 = 0;
         for (int64_t p = 0; p < parts; p++) {
             const int64_t m = lips_conv_part(t, parts, p);
-            lips_conv_dot d = {.a = w->g + (t0 * n + i0) * blk, .b = w->g + i0 * blk, .m = m,
-                               .j = t - t0, .rows = 1, .cols = lips_conv_min(CHAIN, n - i0),
-                               .am = n * blk, .ai = blk, .bj = w->at + t0, .bi = blk,
-                               .out = w->tt, .om = (t - t0) * blk, .oj = blk};
+            lips_conv_dot d = {.a = w->g + (t0 * n + i0) * blk,
+                               .b = w->g + i0 * blk,
+                               .m = m,
+                               .j = t - t0,
+                               .rows = 1,
+                               .cols = lips_conv_min(CHAIN, n - i0),
+                               .am = n * blk,
+                               .ai = blk,
+                               .bj = w->at + t0,
+                               .bi = blk,
+                               .out = w->tt,
+                               .om = (t - t0) * blk,
+                               .oj = blk};
             k->conv->dot(&d);
             for (int64_t i = 0; i < m; i++) {
                 double *row = w->acc + ((t0 + i) * t + t0) * blk;
@@ -123,7 +144,8 @@ static void direct_products(const lips_cpu_kernels *k, const direct *w, int64_t 
 
 void lips_conv_gram_direct(const lips_cpu_kernels *k, const lips_conv_args *a)
 {
-    const int64_t blk = LIPS_CONV_BLOCK, t = a->y.t, vx = lips_conv_v(&a->x), vy = lips_conv_v(&a->y);
+    const int64_t blk = LIPS_CONV_BLOCK, t = a->y.t, vx = lips_conv_v(&a->x),
+                  vy = lips_conv_v(&a->y);
     const int64_t tiles = lips_conv_ceil(a->y.c, LIPS_CONV_TILE), slabs = lips_conv_slabs(&a->y);
     direct w;
     lips_conv_arena mem = {.base = a->work};
@@ -131,8 +153,10 @@ void lips_conv_gram_direct(const lips_cpu_kernels *k, const lips_conv_args *a)
     for (int64_t s = 0; s < slabs; s++)
         for (int64_t q = 0; q < vx; q++) {
             const int64_t b0 = s * a->x.lanes + q * blk;
-            const float *x = (const float *)a->x.data + (s * lips_tensor_features(&a->x) * vx + q) * blk;
-            const float *y = (const float *)a->y.data + (s * lips_tensor_features(&a->y) * vy + q) * blk;
+            const float *x =
+                (const float *)a->x.data + (s * lips_tensor_features(&a->x) * vx + q) * blk;
+            const float *y =
+                (const float *)a->y.data + (s * lips_tensor_features(&a->y) * vy + q) * blk;
             if (b0 >= a->y.b)
                 break;
             for (int64_t i = 0; i < t * t * blk; i++)
@@ -208,17 +232,27 @@ static void pixel_gram(const lips_cpu_kernels *k, const lips_conv_args *a, const
     }
     for (int64_t y = 0; y < a->x.h; y++)
         for (int64_t c0 = 0; c0 < c; c0 += CHANNELS) {
-            lips_conv_dot d = {.a = w->xt + y * iw * w->xt_step + c0 * blk, .b = w->xt + c0 * blk,
-                               .out = w->xx + y * iw * hw * blk, .m = iw, .j = (y + 1) * iw,
-                               .rows = 1, .cols = lips_conv_min(CHANNELS, c - c0),
-                               .am = w->xt_step, .ai = blk, .bj = w->at_x, .bi = blk,
-                               .om = hw * blk, .oj = blk, .resume = c0 > 0};
+            lips_conv_dot d = {.a = w->xt + y * iw * w->xt_step + c0 * blk,
+                               .b = w->xt + c0 * blk,
+                               .out = w->xx + y * iw * hw * blk,
+                               .m = iw,
+                               .j = (y + 1) * iw,
+                               .rows = 1,
+                               .cols = lips_conv_min(CHANNELS, c - c0),
+                               .am = w->xt_step,
+                               .ai = blk,
+                               .bj = w->at_x,
+                               .bi = blk,
+                               .om = hw * blk,
+                               .oj = blk,
+                               .resume = c0 > 0};
             k->conv->dot(&d);
         }
 }
 
 /* Taps lo..hi-1 of both output coordinates u and u' read inside an input of n. */
-static void clip2(const lips_conv_geom *g, int64_t n, int64_t u, int64_t u2, int64_t *lo, int64_t *hi)
+static void clip2(const lips_conv_geom *g, int64_t n, int64_t u, int64_t u2, int64_t *lo,
+                  int64_t *hi)
 {
     const int64_t near = lips_conv_min(u, u2) * g->stride, far = lips_conv_max(u, u2) * g->stride;
     *lo = lips_conv_max(0, g->pad - near);
@@ -226,8 +260,8 @@ static void clip2(const lips_conv_geom *g, int64_t n, int64_t u, int64_t u2, int
 }
 
 /* One row of pixels p = (u,0..OW-1) of A[p'], p' = (v,vx): sums of xx over the taps both have. */
-static void patch_row(const lips_cpu_kernels *k, const lips_conv_args *a, const pixel *w,
-                      int64_t v, int64_t vx, int64_t u)
+static void patch_row(const lips_cpu_kernels *k, const lips_conv_args *a, const pixel *w, int64_t v,
+                      int64_t vx, int64_t u)
 {
     const lips_conv_geom *g = &a->geom;
     const int64_t blk = LIPS_CONV_BLOCK, hw = a->x.h * a->x.w, iw = a->x.w, ow = a->y.w;
@@ -246,11 +280,19 @@ static void patch_row(const lips_cpu_kernels *k, const lips_conv_args *a, const 
         }
         const int64_t row = (v * g->stride - g->pad + ky0) * iw + vx * g->stride - g->pad + kx0;
         const int64_t col = (u * g->stride - g->pad + ky0) * iw + ux * g->stride - g->pad + kx0;
-        const lips_conv_seg s = {
-            .x = w->xx + (row * hw + col) * blk, .w = w->weight, .m = 1, .n = end - ux, .nc = 1,
-            .y = w->patch + (vx * (a->y.h * ow + 1) + u * ow + ux) * blk,
-            .ny = ky1 - ky0, .nx = kx1 - kx0, .xy = iw * (hw + 1) * blk, .xx = (hw + 1) * blk,
-            .xpos = g->stride * blk, .ypos = blk, .wy = kx1 - kx0};
+        const lips_conv_seg s = {.x = w->xx + (row * hw + col) * blk,
+                                 .w = w->weight,
+                                 .m = 1,
+                                 .n = end - ux,
+                                 .nc = 1,
+                                 .y = w->patch + (vx * (a->y.h * ow + 1) + u * ow + ux) * blk,
+                                 .ny = ky1 - ky0,
+                                 .nx = kx1 - kx0,
+                                 .xy = iw * (hw + 1) * blk,
+                                 .xx = (hw + 1) * blk,
+                                 .xpos = g->stride * blk,
+                                 .ypos = blk,
+                                 .wy = kx1 - kx0};
         k->conv->tile(&s);
         ux = end;
     }
@@ -266,15 +308,36 @@ static void pixel_contract(const lips_cpu_kernels *k, const lips_conv_args *a, c
     for (int64_t o = 0; o < a->y.c; o++) {
         const float *yo = y + o * p_all * step;
         for (int64_t p0 = 0; p0 < n; p0 += POSITIONS) {
-            lips_conv_dot d = {.a = w->patch + p0 * blk, .b = yo + p0 * step, .out = w->z, .m = ow,
-                               .j = t, .rows = 1, .cols = lips_conv_min(POSITIONS, n - p0),
-                               .am = (p_all + 1) * blk, .ai = blk, .bj = w->at_t, .bi = step,
-                               .om = blk, .oj = ow * blk, .resume = p0 > 0};
+            lips_conv_dot d = {.a = w->patch + p0 * blk,
+                               .b = yo + p0 * step,
+                               .out = w->z,
+                               .m = ow,
+                               .j = t,
+                               .rows = 1,
+                               .cols = lips_conv_min(POSITIONS, n - p0),
+                               .am = (p_all + 1) * blk,
+                               .ai = blk,
+                               .bj = w->at_t,
+                               .bi = step,
+                               .om = blk,
+                               .oj = ow * blk,
+                               .resume = p0 > 0};
             k->conv->dot(&d);
         }
-        lips_conv_dot d = {.a = w->z, .b = yo + v * ow * step, .out = w->tt, .m = t, .j = t,
-                           .rows = 1, .cols = ow, .am = ow * blk, .ai = blk, .bj = w->at_t,
-                           .bi = step, .om = t * blk, .oj = blk, .resume = chain > 0};
+        lips_conv_dot d = {.a = w->z,
+                           .b = yo + v * ow * step,
+                           .out = w->tt,
+                           .m = t,
+                           .j = t,
+                           .rows = 1,
+                           .cols = ow,
+                           .am = ow * blk,
+                           .ai = blk,
+                           .bj = w->at_t,
+                           .bi = step,
+                           .om = t * blk,
+                           .oj = blk,
+                           .resume = chain > 0};
         k->conv->dot(&d);
         chain += ow;
         if (chain >= CHAIN || o + 1 == a->y.c) {
@@ -286,7 +349,8 @@ static void pixel_contract(const lips_cpu_kernels *k, const lips_conv_args *a, c
 
 void lips_conv_gram_pixel(const lips_cpu_kernels *k, const lips_conv_args *a)
 {
-    const int64_t blk = LIPS_CONV_BLOCK, t = a->y.t, vx = lips_conv_v(&a->x), vy = lips_conv_v(&a->y);
+    const int64_t blk = LIPS_CONV_BLOCK, t = a->y.t, vx = lips_conv_v(&a->x),
+                  vy = lips_conv_v(&a->y);
     const int64_t slabs = lips_conv_slabs(&a->y);
     pixel w;
     lips_conv_arena mem = {.base = a->work};
@@ -296,8 +360,10 @@ void lips_conv_gram_pixel(const lips_cpu_kernels *k, const lips_conv_args *a)
     for (int64_t s = 0; s < slabs; s++)
         for (int64_t q = 0; q < vx; q++) {
             const int64_t b0 = s * a->x.lanes + q * blk;
-            const float *x = (const float *)a->x.data + (s * lips_tensor_features(&a->x) * vx + q) * blk;
-            const float *y = (const float *)a->y.data + (s * lips_tensor_features(&a->y) * vy + q) * blk;
+            const float *x =
+                (const float *)a->x.data + (s * lips_tensor_features(&a->x) * vx + q) * blk;
+            const float *y =
+                (const float *)a->y.data + (s * lips_tensor_features(&a->y) * vy + q) * blk;
             if (b0 >= a->y.b)
                 break;
             for (int64_t i = 0; i < t * t * blk; i++)

@@ -1,6 +1,6 @@
 /*
- * backend/cpu/conv_patch.h - a chunk of input channels over some output rows, with its zero border, in
- * scratch: there each tap (c,ky,kx) of all output pixels is one stream of blocks of even steps.
+ * backend/cpu/conv_patch.h - a chunk of input channels over some output rows, with its zero border,
+ * in scratch: there each tap (c,ky,kx) of all output pixels is one stream of blocks of even steps.
  */
 #ifndef LIPS_BACKEND_CPU_CONV_PATCH_H
 #define LIPS_BACKEND_CPU_CONV_PATCH_H
@@ -15,7 +15,7 @@ typedef struct lips_conv_patch {
     int64_t c0, nc;             /* channels loaded */
     lips_tensor x;              /* geometry of the input */
     lips_conv_geom geom;
-    int64_t ow, wide;           /* output width; input columns with border */
+    int64_t ow, wide; /* output width; input columns with border */
 } lips_conv_patch;
 
 /* Plans blocks of about positions output pixels (whole rows) and takes memory. */

@@ -59,36 +59,42 @@ VF_INLINE void tile(const int M, const int J, const lips_conv_dot *d, const floa
 
 typedef void tile_fn(const lips_conv_dot *, const float *, const int64_t *, float *);
 
-#define TILE(M, J)                                                                        \
-    static void tile_##M##_##J(const lips_conv_dot *d, const float *a, const int64_t *bj, \
-                               float *out)                                                \
-    {                                                                                     \
-        int64_t at[J];                                                                    \
-        memcpy(at, bj, sizeof at);                                                        \
-        tile(M, J, d, a, at, out);                                                        \
+#define TILE(M, J)                                                                                 \
+    static void tile_##M##_##J(const lips_conv_dot *d, const float *a, const int64_t *bj,          \
+                               float *out)                                                         \
+    {                                                                                              \
+        int64_t at[J];                                                                             \
+        memcpy(at, bj, sizeof at);                                                                 \
+        tile(M, J, d, a, at, out);                                                                 \
     }
 #define ROW(M, J) [M][J] = tile_##M##_##J,
 
 /* Widest J for each M, as in conv_tile.c. */
 #if VF_LANES == 16
-#define TILES(F)                                                                              \
-    F(1, 1) F(1, 2) F(1, 3) F(1, 4) F(1, 5) F(1, 6) F(1, 7) F(1, 8) F(1, 9)                    \
-    F(2, 1) F(2, 2) F(2, 3) F(2, 4) F(2, 5) F(2, 6) F(2, 7) F(2, 8) F(2, 9)                   \
-    F(3, 1) F(3, 2) F(3, 3) F(3, 4) F(3, 5) F(3, 6) F(3, 7) F(3, 8) F(3, 9)                   \
-    F(4, 1) F(4, 2) F(4, 3) F(4, 4) F(4, 5) F(4, 6) F(5, 1) F(5, 2) F(5, 3) F(5, 4) F(5, 5)   \
-    F(6, 1) F(6, 2) F(6, 3) F(6, 4) F(7, 1) F(7, 2) F(7, 3) F(8, 1) F(8, 2) F(8, 3)
+#define TILES(F)                                                                                   \
+    F(1, 1)                                                                                        \
+    F(1, 2)                                                                                        \
+    F(1, 3) F(1, 4) F(1, 5) F(1, 6) F(1, 7) F(1, 8) F(1, 9) F(2, 1) F(2, 2) F(2, 3) F(2, 4)        \
+        F(2, 5) F(2, 6) F(2, 7) F(2, 8) F(2, 9) F(3, 1) F(3, 2) F(3, 3) F(3, 4) F(3, 5) F(3, 6)    \
+            F(3, 7) F(3, 8) F(3, 9) F(4, 1) F(4, 2) F(4, 3) F(4, 4) F(4, 5) F(4, 6) F(5, 1)        \
+                F(5, 2) F(5, 3) F(5, 4) F(5, 5) F(6, 1) F(6, 2) F(6, 3) F(6, 4) F(7, 1) F(7, 2)    \
+                    F(7, 3) F(8, 1) F(8, 2) F(8, 3)
 static const int64_t widest[LIPS_CONV_TILE + 1] = {0, 9, 9, 9, 6, 5, 4, 3, 3};
 enum { TALLEST = 8 };
 #elif VF_LANES == 8
-#define TILES(F)                                                                         \
-    F(1, 1) F(1, 2) F(1, 3) F(1, 4) F(1, 5) F(1, 6) F(1, 7) F(2, 1) F(2, 2) F(2, 3) F(2, 4) \
-    F(2, 5) F(3, 1) F(3, 2) F(3, 3) F(3, 4) F(4, 1) F(4, 2) F(4, 3)
+#define TILES(F)                                                                                   \
+    F(1, 1)                                                                                        \
+    F(1, 2)                                                                                        \
+    F(1, 3) F(1, 4) F(1, 5) F(1, 6) F(1, 7) F(2, 1) F(2, 2) F(2, 3) F(2, 4) F(2, 5) F(3, 1)        \
+        F(3, 2) F(3, 3) F(3, 4) F(4, 1) F(4, 2) F(4, 3)
 static const int64_t widest[LIPS_CONV_TILE + 1] = {0, 7, 5, 4, 3};
 enum { TALLEST = 4 };
 #else
-#define TILES(F)                                                                         \
-    F(1, 1) F(1, 2) F(1, 3) F(1, 4) F(1, 5) F(1, 6) F(2, 1) F(2, 2) F(2, 3) F(2, 4) F(3, 1) \
-    F(3, 2) F(3, 3) F(4, 1) F(4, 2)
+#define TILES(F)                                                                                   \
+    F(1, 1)                                                                                        \
+    F(1, 2)                                                                                        \
+    F(1, 3) F(1, 4) F(1, 5) F(1, 6) F(2, 1) F(2, 2) F(2, 3) F(2, 4) F(3, 1) F(3, 2) F(3, 3)        \
+        F(4, 1) F(4, 2)
 static const int64_t widest[LIPS_CONV_TILE + 1] = {0, 6, 4, 3, 2};
 enum { TALLEST = 4 };
 #endif

@@ -8,6 +8,10 @@ lips_conv_dot_fn LIPS_ISA_FN(lips_conv_dot);
 lips_conv_lane_sum_fn LIPS_ISA_FN(lips_conv_lane_sum);
 lips_conv_widen_fn LIPS_ISA_FN(lips_conv_widen);
 lips_conv_pack_fn LIPS_ISA_FN(lips_conv_pack);
+lips_conv_gemm_fn LIPS_ISA_FN(lips_conv_gemm);
+lips_conv_wino_in_fn LIPS_ISA_FN(lips_conv_wino_in);
+lips_conv_wino_out_fn LIPS_ISA_FN(lips_conv_wino_out);
+lips_conv_wino_weights_fn LIPS_ISA_FN(lips_conv_wino_weights);
 
 extern const lips_conv_kernels LIPS_ISA_FN(lips_conv_kernels);
 
@@ -17,4 +21,8 @@ const lips_conv_kernels LIPS_ISA_FN(lips_conv_kernels) = {
     .lane_sum = LIPS_ISA_FN(lips_conv_lane_sum),
     .widen = LIPS_ISA_FN(lips_conv_widen),
     .pack = LIPS_ISA_FN(lips_conv_pack),
+    .gemm = LIPS_ISA_FN(lips_conv_gemm),
+    .wino_in = LIPS_ISA_FN(lips_conv_wino_in),
+    .wino_out = LIPS_ISA_FN(lips_conv_wino_out),
+    .wino_weights = LIPS_ISA_FN(lips_conv_wino_weights),
 };

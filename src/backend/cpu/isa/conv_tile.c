@@ -1,5 +1,5 @@
 /*
- * conv_tile - the contraction under every convolution pass of the cpu backend.
+ * conv_tile - the contraction under every direct convolution pass of the cpu backend.
  *
  *   y[m][i] = (bias[m] or 0 or y[m][i]) + sum_{c,ky,kx} w[c][ky][kx][m] * x[c][ky][kx][i]
  *   then relu (max(0, .)), then mask (0 where mask <= 0)
@@ -10,15 +10,13 @@
  *            strided convolutions are all this one kernel (conv_apply.c).
  * Work split register tiles of M channels by N positions; n is cut into nearly equal tiles
  * Precision  f32, fused multiply-add
- * Order      c, ky, kx ascending in one chain per output, whatever the tile: the same bits for every
- *            cut of channels and positions, and in avx512 and avx2
+ * Order      c, ky, kx ascending in one chain per output, whatever the tile: the same bits for
+ *            every cut of channels and positions, and in avx512 and avx2
  * Cost       2 nc ny nx flops per output lane; M + N loads for M N multiply-adds
  * Limits     M <= 8, any n, any number of taps, also none
  * Proof      tests/ops/test_conv_cpu.c      Speed  bench/conv.c
  */
-#include "backend/cpu/isa/simd.h"
-
-#include "backend/cpu/conv.h"
+#include "backend/cpu/isa/tiles.h"
 
 lips_conv_tile_fn LIPS_ISA_FN(lips_conv_tile);
 lips_conv_pack_fn LIPS_ISA_FN(lips_conv_pack);
@@ -30,15 +28,13 @@ typedef enum tile_kind {
     TILE_SLIDE3 /* and taps are adjacent positions too: N + 2 loads serve three taps */
 } tile_kind;
 
-/* Extents of the arrays below: fixed, so that the compiler keeps them in registers. */
-enum { MAX_N = 12 };
-
 /* One row of taps: acc += w x. */
-VF_INLINE void row(const int M, const int N, const tile_kind kind, vf acc[LIPS_CONV_TILE][MAX_N],
-                   const float *x, const float *w, int64_t nx, int64_t xx, int64_t xpos)
+VF_INLINE void row(const int M, const int N, const tile_kind kind,
+                   vf acc[LIPS_CONV_TILE][TILE_MAX_N], const float *x, const float *w, int64_t nx,
+                   int64_t xx, int64_t xpos)
 {
     if (kind == TILE_SLIDE3) {
-        vf b[MAX_N + 2];
+        vf b[TILE_MAX_N + 2];
 #pragma GCC unroll 16
         for (int n = 0; n < N + 2; n++)
             b[n] = vf_load(x + n * LIPS_CONV_BLOCK);
@@ -56,7 +52,7 @@ VF_INLINE void row(const int M, const int N, const tile_kind kind, vf acc[LIPS_C
     const int64_t taps = kind == TILE_ROW3 ? 3 : nx;
     const int64_t step = kind == TILE_ROW3 ? LIPS_CONV_BLOCK : xpos;
     for (int64_t kx = 0; kx < taps; kx++, x += xx, w += M) {
-        vf b[MAX_N];
+        vf b[TILE_MAX_N];
 #pragma GCC unroll 16
         for (int n = 0; n < N; n++)
             b[n] = vf_load(x + n * step);
@@ -74,7 +70,7 @@ VF_INLINE void row(const int M, const int N, const tile_kind kind, vf acc[LIPS_C
 VF_INLINE void tile(const int M, const int N, const tile_kind kind, const lips_conv_seg *s,
                     int64_t i, int64_t h)
 {
-    vf acc[LIPS_CONV_TILE][MAX_N];
+    vf acc[LIPS_CONV_TILE][TILE_MAX_N];
     const int64_t nc = s->nc, ny = s->ny, nx = s->nx, xc = s->xc, xy = s->xy, xx = s->xx;
     const int64_t xpos = s->xpos, wc = s->wc, wy = s->wy, yo = s->yo, ypos = s->ypos;
     const float *x = s->x + i * xpos + h, *w = s->w;
@@ -105,54 +101,33 @@ VF_INLINE void tile(const int M, const int N, const tile_kind kind, const lips_c
 
 typedef void tile_fn(const lips_conv_seg *, int64_t, int64_t);
 
-#define TILE_KIND(M, N, KIND)                                                       \
-    static void tile_##M##_##N##_##KIND(const lips_conv_seg *s, int64_t i, int64_t h) \
-    {                                                                               \
-        tile(M, N, KIND, s, i, h);                                                  \
+#define TILE_KIND(M, N, KIND)                                                                      \
+    static void tile_##M##_##N##_##KIND(const lips_conv_seg *s, int64_t i, int64_t h)              \
+    {                                                                                              \
+        tile(M, N, KIND, s, i, h);                                                                 \
     }
-#define TILE(M, N)            \
-    TILE_KIND(M, N, TILE_ANY) \
-    TILE_KIND(M, N, TILE_ROW3) \
+#define TILE(M, N)                                                                                 \
+    TILE_KIND(M, N, TILE_ANY)                                                                      \
+    TILE_KIND(M, N, TILE_ROW3)                                                                     \
     TILE_KIND(M, N, TILE_SLIDE3)
-#define ROW(M, N) [M][N] = {tile_##M##_##N##_TILE_ANY, tile_##M##_##N##_TILE_ROW3, \
-                            tile_##M##_##N##_TILE_SLIDE3},
-
-/* Widest N for each M: M N accumulators, N inputs and one weight fit the registers (32, 16, 16). */
-#if VF_LANES == 16
-#define TILES(F)                                                                              \
-    F(1, 1) F(1, 2) F(1, 3) F(1, 4) F(1, 5) F(1, 6) F(1, 7) F(1, 8) F(1, 9) F(1, 10) F(1, 11) \
-    F(1, 12) F(2, 1) F(2, 2) F(2, 3) F(2, 4) F(2, 5) F(2, 6) F(2, 7) F(2, 8) F(2, 9) F(2, 10) \
-    F(3, 1) F(3, 2) F(3, 3) F(3, 4) F(3, 5) F(3, 6) F(3, 7) F(3, 8)                           \
-    F(4, 1) F(4, 2) F(4, 3) F(4, 4) F(4, 5) F(4, 6) F(5, 1) F(5, 2) F(5, 3) F(5, 4) F(5, 5)   \
-    F(6, 1) F(6, 2) F(6, 3) F(6, 4) F(7, 1) F(7, 2) F(7, 3) F(8, 1) F(8, 2) F(8, 3)
-static const int64_t widest[LIPS_CONV_TILE + 1] = {0, 12, 10, 8, 6, 5, 4, 3, 3};
-#elif VF_LANES == 8
-#define TILES(F)                                                                         \
-    F(1, 1) F(1, 2) F(1, 3) F(1, 4) F(1, 5) F(1, 6) F(1, 7) F(2, 1) F(2, 2) F(2, 3) F(2, 4) \
-    F(2, 5) F(2, 6) F(3, 1) F(3, 2) F(3, 3) F(3, 4) F(4, 1) F(4, 2) F(4, 3) F(5, 1) F(5, 2) \
-    F(6, 1) F(6, 2) F(7, 1) F(8, 1)
-static const int64_t widest[LIPS_CONV_TILE + 1] = {0, 7, 6, 4, 3, 2, 2, 1, 1};
-#else
-#define TILES(F)                                                                         \
-    F(1, 1) F(1, 2) F(1, 3) F(1, 4) F(1, 5) F(1, 6) F(2, 1) F(2, 2) F(2, 3) F(2, 4) F(3, 1) \
-    F(3, 2) F(3, 3) F(4, 1) F(4, 2) F(5, 1) F(5, 2) F(6, 1) F(7, 1) F(8, 1)
-static const int64_t widest[LIPS_CONV_TILE + 1] = {0, 6, 4, 3, 2, 2, 1, 1, 1};
-#endif
+#define ROW(M, N)                                                                                  \
+    [M][N] = {tile_##M##_##N##_TILE_ANY, tile_##M##_##N##_TILE_ROW3, tile_##M##_##N##_TILE_SLIDE3},
 
 TILES(TILE)
 
-static tile_fn *const tiles[LIPS_CONV_TILE + 1][MAX_N + 1][3] = {TILES(ROW)};
+static tile_fn *const tiles[LIPS_CONV_TILE + 1][TILE_MAX_N + 1][3] = {TILES(ROW)};
 
 void LIPS_ISA_FN(lips_conv_tile)(const lips_conv_seg *s)
 {
     tile_kind kind = TILE_ANY;
     if (s->nx == 3 && s->xpos == LIPS_CONV_BLOCK)
         kind = s->xx == LIPS_CONV_BLOCK ? TILE_SLIDE3 : TILE_ROW3;
-    const int64_t parts = lips_conv_ceil(s->n, widest[s->m]);
+    const int64_t parts = lips_conv_ceil(s->n, tile_widest[s->m]);
+    const int64_t size = s->n / parts, larger = s->n % parts;
     for (int64_t h = 0; h < LIPS_CONV_BLOCK; h += VF_LANES) {
         int64_t i = 0;
         for (int64_t p = 0; p < parts; p++) {
-            const int64_t n = lips_conv_part(s->n, parts, p);
+            const int64_t n = size + (p < larger);
             tiles[s->m][n][kind](s, i, h);
             i += n;
         }

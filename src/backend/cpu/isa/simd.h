@@ -1,10 +1,10 @@
 /*
  * backend/cpu/isa/simd.h - one vector type per instruction set, for the files of this folder.
  *
- * vf is the widest float vector, VF_LANES floats (16, 8 or 4); a block of 16 lanes is VF_PER_BLOCK of
- * them. vf_fma(a, b, c) = a*b + c is one rounding in avx512 and avx2, whose results therefore agree in
- * every bit where the order of operations is the same; base has no such instruction and rounds twice.
- * Loads and stores demand no alignment.
+ * vf is the widest float vector, VF_LANES floats (16, 8 or 4); a block of 16 lanes is VF_PER_BLOCK
+ * of them. vf_fma(a, b, c) = a*b + c is one rounding in avx512 and avx2, whose results therefore
+ * agree in every bit where the order of operations is the same; base has no such instruction and
+ * rounds twice. Loads and stores demand no alignment.
  */
 #ifndef LIPS_BACKEND_CPU_ISA_SIMD_H
 #define LIPS_BACKEND_CPU_ISA_SIMD_H
@@ -24,10 +24,10 @@
 #include <immintrin.h>
 #define VF_LANES 16
 typedef __m512 vf;
-#define VF_OP(name, args, expr) \
-    VF_INLINE vf name args      \
-    {                           \
-        return expr;            \
+#define VF_OP(name, args, expr)                                                                    \
+    VF_INLINE vf name args                                                                         \
+    {                                                                                              \
+        return expr;                                                                               \
     }
 VF_OP(vf_load, (const float *p), _mm512_loadu_ps(p))
 VF_OP(vf_set1, (float x), _mm512_set1_ps(x))
@@ -52,10 +52,10 @@ VF_INLINE void vf_store(float *p, vf a)
 #include <immintrin.h>
 #define VF_LANES 8
 typedef __m256 vf;
-#define VF_OP(name, args, expr) \
-    VF_INLINE vf name args      \
-    {                           \
-        return expr;            \
+#define VF_OP(name, args, expr)                                                                    \
+    VF_INLINE vf name args                                                                         \
+    {                                                                                              \
+        return expr;                                                                               \
     }
 VF_OP(vf_load, (const float *p), _mm256_loadu_ps(p))
 VF_OP(vf_set1, (float x), _mm256_set1_ps(x))
@@ -81,10 +81,10 @@ VF_INLINE void vf_store(float *p, vf a)
 /* The compiler's own vectors: SSE2 on x86-64, NEON on ARM, scalars elsewhere. */
 typedef float vf __attribute__((vector_size(16)));
 typedef int32_t vf_int __attribute__((vector_size(16)));
-#define VF_OP(name, args, expr) \
-    VF_INLINE vf name args      \
-    {                           \
-        return expr;            \
+#define VF_OP(name, args, expr)                                                                    \
+    VF_INLINE vf name args                                                                         \
+    {                                                                                              \
+        return expr;                                                                               \
     }
 VF_INLINE vf vf_load(const float *p)
 {
@@ -96,11 +96,11 @@ VF_OP(vf_set1, (float x), ((vf){x, x, x, x}))
 VF_OP(vf_zero, (void), ((vf){0, 0, 0, 0}))
 VF_OP(vf_add, (vf a, vf b), a + b)
 VF_OP(vf_sub, (vf a, vf b), a - b)
-VF_OP(vf_mul, (vf a, vf b), a * b)
+VF_OP(vf_mul, (vf a, vf b), a *b)
 VF_OP(vf_div, (vf a, vf b), a / b)
 VF_OP(vf_sqrt, (vf a), ((vf){sqrtf(a[0]), sqrtf(a[1]), sqrtf(a[2]), sqrtf(a[3])}))
-VF_OP(vf_fma, (vf a, vf b, vf c), a * b + c)
-VF_OP(vf_where_pos, (vf m, vf a), (vf)((vf_int)a & (vf_int)(m > vf_zero())))
+VF_OP(vf_fma, (vf a, vf b, vf c), a *b + c)
+VF_OP(vf_where_pos, (vf m, vf a), (vf)((vf_int)a &(vf_int)(m > vf_zero())))
 /* As in the other sets, a NaN stays a NaN: cleared where a <= 0. */
 VF_OP(vf_relu, (vf a), (vf)((vf_int)a & ~(vf_int)(a <= vf_zero())))
 VF_INLINE void vf_store(float *p, vf a)
