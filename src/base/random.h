@@ -20,7 +20,7 @@ typedef enum lips_stream {
     LIPS_STREAM_NOISE_LABEL = 5, /* to which class */
     LIPS_STREAM_SUBSET = 6,      /* which samples are used; epoch = 0 train, 1 test, 2 validation */
     LIPS_STREAM_MEASURE = 7,     /* which samples are measured */
-    LIPS_STREAM_PROBE = 8,       /* inputs that are not data; epoch = probe kind */
+    LIPS_STREAM_PROBE = 8,       /* inputs that are not data; epoch = probe kind + 16 x draw */
     LIPS_STREAM_SINE = 9,        /* sine samples; epoch = 0 inputs, 1 noise */
     LIPS_STREAM_LANCZOS = 10,    /* starting vectors */
     LIPS_STREAM_TEST = 11        /* tests and benches */
