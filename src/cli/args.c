@@ -2,7 +2,7 @@
 #include "base/nearest.h"
 #include "cli/cli.h"
 #include "config/options.h"
-#include "measure/measure.h"
+#include "measure/probing.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -260,11 +260,12 @@ lips_status lips_args_int(const lips_args *a, const char *flag, int64_t min, int
     return LIPS_OK;
 }
 
-lips_status lips_cli_check_metrics(const char *key, const char *value)
+lips_status lips_cli_check_list(const char *key, const char *value)
 {
-    (void)key; /* the only list key there is */
     lips_metrics metrics;
-    return lips_metrics_parse(&metrics, value);
+    unsigned probes;
+    return strcmp(key, "probes") == 0 ? lips_probes_parse(&probes, value)
+                                      : lips_metrics_parse(&metrics, value);
 }
 
 lips_status lips_args_experiment(const lips_args *a, lips_experiment *out, bool keep_out)
@@ -274,6 +275,6 @@ lips_status lips_args_experiment(const lips_args *a, lips_experiment *out, bool 
                                      .n_overrides = a->n_overrides,
                                      .use_env = true,
                                      .keep_out = keep_out,
-                                     .check_list = lips_cli_check_metrics};
+                                     .check_list = lips_cli_check_list};
     return lips_experiment_load(out, &src);
 }

@@ -59,8 +59,8 @@ lips_status lips_args_int(const lips_args *a, const char *flag, int64_t min, int
 /* The experiment of a command with keys: its first positional argument (if any), environment,
  * overrides. */
 lips_status lips_args_experiment(const lips_args *a, lips_experiment *out, bool keep_out);
-/* The check_list of lips_config_sources: are these known quantities? */
-lips_status lips_cli_check_metrics(const char *key, const char *value);
+/* The check_list of lips_config_sources: are these known quantities (probes)? */
+lips_status lips_cli_check_list(const char *key, const char *value);
 
 extern const lips_command lips_command_sweep, lips_command_train, lips_command_measure,
     lips_command_report, lips_command_status, lips_command_export, lips_command_validate,

@@ -7,6 +7,7 @@
 #include "cli/samples.h"
 #include "cli/shape.h"
 #include "config/options.h"
+#include "measure/probing.h"
 #include "train/weights.h"
 
 #include <inttypes.h>
@@ -25,6 +26,10 @@ static const lips_flag flags[] = {
     {"backend", "NAME", "cpu (default) or ref"},
     {"threads", "N", "threads; default: one per core. The results do not depend on it"},
     {"n", "N", "samples; default: the cell's measure_n, else all; 0: all"},
+    {"probe", "NAMES",
+     "measure inputs that are not data instead: uniform, normal, hypersphere, jitter, path; --n of "
+     "each (default: the cell's probe_n, else 500)"},
+    {"probe-seed", "N", "random numbers of the probes; default: the cell's, else 1234"},
     {"split", "NAME", "of a cell's data: train (default), train_clean, val, test"},
     {"data-dir", "DIR", "folder of a cell's data, if it has moved"},
     {"loss", "NAME", "cross_entropy or mse; default: the cell's, else by the type of y"},
@@ -50,12 +55,17 @@ typedef struct job {
     lips_net *net;
     double *params, *buffers, *init, *init_buffers;
     lips_measure_args measure;
-    lips_measurement result;
+    unsigned probes; /* 0: the data are measured */
+    int64_t probe_n, probe_seed;
+    char inputs[128]; /* what is measured, for people */
+    lips_measurement results[LIPS_PROBES];
+    int n_results;
 } job;
 
 static lips_status read_cell(job *j)
 {
     const char *yaml = lips_st_meta(j->file, "lipsweep.config"), *dir;
+    lips_config_defaults(&j->cell.base);
     if (!yaml)
         return LIPS_OK;
     char label[LIPS_PATH_MAX + 32], override[LIPS_PATH_MAX + 32];
@@ -76,10 +86,12 @@ static lips_status read_samples(job *j)
     const char *inputs = lips_args_value(j->args, "inputs"),
                *split = lips_args_value(j->args, "split");
     int64_t n = -1;
-    LIPS_TRY(lips_args_int(j->args, "n", 0, INT64_C(1) << 40, &n));
-    if (inputs && split)
+    if (split && (inputs || j->probes))
         return lips_fail(LIPS_ERR_USAGE,
-                         "measure: --split is for a cell's data, not with --inputs");
+                         "measure: --split is for a cell's data, not with --%s",
+                         inputs ? "inputs" : "probe");
+    if (!j->probes) /* probes are made from all samples */
+        LIPS_TRY(lips_args_int(j->args, "n", 0, INT64_C(1) << 40, &n));
     if (inputs)
         return lips_samples_read(&j->samples, inputs, n);
     if (!j->own)
@@ -199,6 +211,54 @@ static lips_status read_flags(job *j)
     return st == LIPS_OK ? st : lips_fail_prefix(st, "measure: --metrics: ");
 }
 
+static lips_status read_probes(job *j)
+{
+    const char *names = lips_args_value(j->args, "probe");
+    const lips_config *cell = &j->cell.base;
+    j->probe_n = cell->probe_n;
+    j->probe_seed = (int64_t)cell->probe_seed;
+    LIPS_TRY(lips_args_int(j->args, "probe-seed", 0, INT64_MAX, &j->probe_seed));
+    if (!names)
+        return lips_args_has(j->args, "probe-seed")
+                   ? lips_fail(LIPS_ERR_USAGE, "measure: --probe-seed goes with --probe")
+                   : LIPS_OK;
+    LIPS_TRY(lips_args_int(j->args, "n", 1, INT64_C(1) << 40, &j->probe_n));
+    lips_status st = lips_probes_parse(&j->probes, names);
+    if (st != LIPS_OK)
+        return lips_fail_prefix(st, "measure: --probe: ");
+    if (!j->probes)
+        return lips_fail(LIPS_ERR_USAGE, "measure: --probe none: nothing to measure");
+    if (lips_metrics_of_probes(&j->measure.metrics).bits == 0)
+        return lips_fail(LIPS_ERR_USAGE, "measure: --probe: none of the metrics is defined on "
+                                         "inputs without labels; sections B and C are");
+    if (__builtin_popcount(j->probes) > 1 && lips_args_has(j->args, "per-sample"))
+        return lips_fail(LIPS_ERR_USAGE,
+                         "measure: --per-sample goes with one --probe, not with several");
+    return LIPS_OK;
+}
+
+static lips_status measure_probes(job *j)
+{
+    const lips_dataset *d = j->samples.dataset;
+    lips_probing p = {.n = j->probe_n, .seed = (uint64_t)j->probe_seed};
+    p.source = (lips_probe_source){.x = d ? d->train.x : j->samples.x,
+                                   .n = d ? d->train.n : j->samples.view.n,
+                                   .c = j->spec.c,
+                                   .h = j->spec.h,
+                                   .w = j->spec.w};
+    snprintf(j->inputs, sizeof j->inputs, "probe:");
+    for (int k = 0; k < LIPS_PROBES; k++) {
+        p.kind = (lips_probe)k;
+        if (!lips_probes_has(j->probes, p.kind))
+            continue;
+        size_t used = strlen(j->inputs);
+        snprintf(j->inputs + used, sizeof j->inputs - used, "%s%s", j->n_results ? "," : "",
+                 lips_probe_name(p.kind));
+        LIPS_TRY(lips_measure_probe(&j->results[j->n_results++], &j->measure, &p));
+    }
+    return LIPS_OK;
+}
+
 static lips_status run_measurement(job *j)
 {
     lips_measure_args *m = &j->measure;
@@ -209,21 +269,25 @@ static lips_status run_measurement(job *j)
     m->inputs = j->samples.view;
     m->per_sample = lips_args_has(j->args, "per-sample");
     m->progress = lips_log_get_level() >= LIPS_LOG_INFO;
-    return lips_measure_run(&j->result, m);
+    if (j->probes)
+        return measure_probes(j);
+    snprintf(j->inputs, sizeof j->inputs, "%s", m->inputs.split);
+    return lips_measure_run(&j->results[j->n_results++], m);
 }
 
 static lips_status write_per_sample(const job *j, const char *path)
 {
-    int n = j->result.n_samples;
+    const lips_measurement *m = &j->results[0];
+    int n = m->n_samples;
     lips_st_out_tensor *t = calloc((size_t)n + 1, sizeof *t);
     if (!t)
         return lips_fail(LIPS_ERR_MEMORY, "no memory for %d tensors", n);
     for (int i = 0; i < n; i++)
-        t[i] = (lips_st_out_tensor){.name = j->result.samples[i].name,
+        t[i] = (lips_st_out_tensor){.name = m->samples[i].name,
                                     .dtype = LIPS_F64,
                                     .ndim = 1,
-                                    .shape = {j->result.n},
-                                    .data = j->result.samples[i].v};
+                                    .shape = {m->n},
+                                    .data = m->samples[i].v};
     lips_status st = lips_st_write(path, t, n, NULL, 0);
     free(t);
     return st;
@@ -235,17 +299,21 @@ static lips_status write_results(const job *j)
     const lips_measured what = {.weights = j->path,
                                 .backend = j->measure.ops->name,
                                 .model = &j->spec,
-                                .inputs = &j->measure.inputs,
-                                .epoch = j->measure.network.epoch};
+                                .inputs = j->inputs,
+                                .n = j->results[0].n,
+                                .epoch = j->measure.network.epoch,
+                                .results = j->results,
+                                .n_results = j->n_results};
     if (per_sample)
         LIPS_TRY(write_per_sample(j, per_sample));
-    return lips_args_has(j->args, "json") ? lips_records_print_json(&j->result, &what)
-                                          : lips_records_print_table(&j->result, &what);
+    return lips_args_has(j->args, "json") ? lips_records_print_json(&what)
+                                          : lips_records_print_table(&what);
 }
 
 static void job_free(job *j)
 {
-    lips_measurement_free(&j->result);
+    for (int i = 0; i < j->n_results; i++)
+        lips_measurement_free(&j->results[i]);
     free(j->init_buffers);
     free(j->init);
     free(j->buffers);
@@ -270,6 +338,7 @@ static lips_status run(const lips_args *a)
     LIPS_TRY_GOTO(st, lips_st_read(&j->file, j->path), out);
     LIPS_TRY_GOTO(st, read_cell(j), out);
     LIPS_TRY_GOTO(st, read_flags(j), out);
+    LIPS_TRY_GOTO(st, read_probes(j), out);
     LIPS_TRY_GOTO(st, read_samples(j), out);
     LIPS_TRY_GOTO(st, build_network(j), out);
     LIPS_TRY_GOTO(st, run_measurement(j), out);

@@ -29,8 +29,8 @@ static lips_status print_head(const lips_measured *what)
     lips_json_int(&j, "classes", s->classes);
     lips_json_string(&j, "input", input);
     lips_json_bool(&j, "batch_norm", s->batch_norm);
-    lips_json_string(&j, "split", what->inputs->split);
-    lips_json_int(&j, "n", what->inputs->n);
+    lips_json_string(&j, "split", what->inputs);
+    lips_json_int(&j, "n", what->n);
     if (what->epoch >= 0)
         lips_json_int(&j, "epoch", what->epoch);
     lips_json_open(&j, "records", '['); /* closed by hand, behind the records */
@@ -44,18 +44,25 @@ static lips_status print_head(const lips_measured *what)
     return st;
 }
 
-lips_status lips_records_print_json(const lips_measurement *m, const lips_measured *what)
+static lips_status print_line(const lips_record *r, bool first)
 {
-    LIPS_TRY(print_head(what));
-    for (int i = 0; i < m->n_records; i++) {
-        int n = lips_record_json(&m->records[i], NULL, 0);
-        char *line = malloc((size_t)n + 1);
-        if (!line)
-            return lips_fail(LIPS_ERR_MEMORY, "no memory for a record of %d bytes", n);
-        lips_record_json(&m->records[i], line, (size_t)n + 1);
-        printf("%s\n%s", i ? "," : "", line);
-        free(line);
-    }
+    int n = lips_record_json(r, NULL, 0);
+    char *line = malloc((size_t)n + 1);
+    if (!line)
+        return lips_fail(LIPS_ERR_MEMORY, "no memory for a record of %d bytes", n);
+    lips_record_json(r, line, (size_t)n + 1);
+    printf("%s\n%s", first ? "" : ",", line);
+    free(line);
+    return LIPS_OK;
+}
+
+lips_status lips_records_print_json(const lips_measured *m)
+{
+    bool first = true;
+    LIPS_TRY(print_head(m));
+    for (int k = 0; k < m->n_results; k++)
+        for (int i = 0; i < m->results[k].n_records; i++, first = false)
+            LIPS_TRY(print_line(&m->results[k].records[i], first));
     puts("\n]}");
     return LIPS_OK;
 }
@@ -112,9 +119,8 @@ static void print_row(const row *r, const int *width, const char *reason)
     printf("%s%s\n", reason ? "  not available: " : "", reason ? reason : "");
 }
 
-lips_status lips_records_print_table(const lips_measurement *m, const lips_measured *what)
+static lips_status print_records(const lips_measurement *m)
 {
-    const lips_model_spec *s = what->model;
     row *rows = malloc(((size_t)m->n_records + 1) * sizeof *rows);
     int width[COLUMNS] = {0};
     if (!rows)
@@ -127,15 +133,26 @@ lips_status lips_records_print_table(const lips_measurement *m, const lips_measu
         for (int c = 0; c < COLUMNS; c++)
             if ((int)strlen(rows[i].cell[c]) > width[c])
                 width[c] = (int)strlen(rows[i].cell[c]);
-    printf("%s: %s of width %" PRId64 ", inputs %" PRId64 "x%" PRId64 "x%" PRId64 ", %" PRId64
-           " outputs; %" PRId64 " samples (%s), backend %s\n\n",
-           what->weights, s->kind, s->width, s->c, s->h, s->w, s->classes, what->inputs->n,
-           what->inputs->split, what->backend);
     for (int i = 0; i <= m->n_records; i++) {
         const lips_record *r = i ? &m->records[i - 1] : NULL;
         bool null = r && r->form == LIPS_FORM_NULL;
         print_row(&rows[i], width, null ? (r->reason ? r->reason : "no reason given") : NULL);
     }
     free(rows);
+    return LIPS_OK;
+}
+
+lips_status lips_records_print_table(const lips_measured *m)
+{
+    const lips_model_spec *s = m->model;
+    printf("%s: %s of width %" PRId64 ", inputs %" PRId64 "x%" PRId64 "x%" PRId64 ", %" PRId64
+           " outputs; %" PRId64 " samples (%s), backend %s\n",
+           m->weights, s->kind, s->width, s->c, s->h, s->w, s->classes, m->n, m->inputs,
+           m->backend);
+    for (int k = 0; k < m->n_results; k++) {
+        bool named = m->n_results > 1 && m->results[k].n_records > 0;
+        printf("\n%s%s", named ? m->results[k].records[0].split : "", named ? "\n" : "");
+        LIPS_TRY(print_records(&m->results[k]));
+    }
     return LIPS_OK;
 }

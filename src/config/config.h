@@ -68,6 +68,12 @@ typedef struct lips_config {
     char metrics[LIPS_TEXT_MAX]; /* comma-separated quantity names or sections */
     int64_t measure_n;           /* samples measured; 0: all */
     uint64_t measure_seed;
+    char probes[LIPS_TEXT_MAX]; /* kinds of inputs that are not data, comma-separated; "none" */
+    int64_t probe_n;
+    uint64_t probe_seed;
+    lips_schedule trace_epochs; /* a second, cheaper list of quantities at more epochs */
+    char trace_metrics[LIPS_TEXT_MAX];
+    int64_t trace_n;
 
     /* how it runs: no influence on results except backend */
     char backend[16];
@@ -114,8 +120,8 @@ typedef struct lips_config_sources {
     int n_overrides;
     bool use_env;
     bool keep_out; /* leave an empty out empty */
-    /* Optional: judges a list key (metrics) for the rooms that know its words. Fails with a text
-     * that lacks the key. */
+    /* Optional: judges a list key (metrics, probes) for the rooms that know its words. Fails
+     * with a text that lacks the key. */
     lips_status (*check_list)(const char *key, const char *value);
 } lips_config_sources;
 

@@ -227,10 +227,16 @@ static lips_status record_epoch(cell *c)
     if (lips_schedule_has(&cfg->eval_epochs, epoch, cfg->epochs, last))
         LIPS_TRY_GOTO(st, evaluate(c, &out, &stop_here), out);
     last = last || stop_here;
-    if (lips_schedule_has(&cfg->measure_epochs, epoch, cfg->epochs, last)) {
+    unsigned due = 0;
+    if (lips_schedule_has(&cfg->measure_epochs, epoch, cfg->epochs, last))
+        due |= LIPS_DUE_MEASURE;
+    if (lips_schedule_has(&cfg->trace_epochs, epoch, cfg->epochs, last))
+        due |= LIPS_DUE_TRACE;
+    if (due) {
         double t = lips_now();
         LIPS_TRY_GOTO(
-            st, lips_records_measure(&out, &c->portable, c->tr, c->net, c->data, c->be->ops), out);
+            st, lips_records_measure(&out, &c->portable, c->tr, c->net, c->data, c->be->ops, due),
+            out);
         lap(c, MEASURE, t);
     }
     if (lips_schedule_has(&cfg->save_epochs, epoch, cfg->epochs, last))

@@ -1,5 +1,6 @@
 #include "sweep/cell_records.h"
 
+#include "measure/probing.h"
 #include "measure/subset.h"
 
 #include <math.h>
@@ -101,61 +102,115 @@ static bool belongs_to_fit(const lips_record *r)
            strcmp(r->quantity, "memorized") == 0;
 }
 
-typedef struct measure_memory {
+/* The trained network as the measuring pass sees it, and what its view points to. */
+typedef struct subject {
+    const lips_config *cfg;
+    const lips_dataset *data;
+    lips_record_buffer *out;
+    lips_measure_args args; /* network and backend; metrics and inputs for each use */
     double *params, *init, *buffers, *init_buffers;
-    int64_t *index, n;
-} measure_memory;
+} subject;
 
-static lips_status measure_memory_fill(measure_memory *m, const lips_config *cfg, lips_trainer *tr,
-                                       const lips_net *net, int64_t n_train)
+static lips_status subject_fill(subject *s, lips_trainer *tr, const lips_net *net)
 {
     size_t p = (size_t)lips_net_params(net) * sizeof(double);
     size_t b = (size_t)lips_net_buffers(net) * sizeof(double);
-    m->params = malloc(p);
-    m->init = malloc(p);
-    m->buffers = malloc(b + 1);
-    m->init_buffers = malloc(b + 1);
-    if (!m->params || !m->init || !m->buffers || !m->init_buffers)
+    s->params = malloc(p);
+    s->init = malloc(p);
+    s->buffers = malloc(b + 1);
+    s->init_buffers = malloc(b + 1);
+    if (!s->params || !s->init || !s->buffers || !s->init_buffers)
         return lips_fail(LIPS_ERR_MEMORY, "out of memory: %zu bytes of weights to measure", 2 * p);
-    LIPS_TRY(lips_trainer_get_params(tr, m->params, m->buffers));
-    LIPS_TRY(lips_net_init(net, cfg->init, cfg->seed, m->init, m->init_buffers));
-    return lips_measure_subset(&m->index, &m->n, n_train, cfg->measure_n, cfg->measure_seed);
+    LIPS_TRY(lips_trainer_get_params(tr, s->params, s->buffers));
+    LIPS_TRY(lips_net_init(net, s->cfg->init, s->cfg->seed, s->init, s->init_buffers));
+    s->args.network = (lips_network_view){.net = net,
+                                          .params = s->params,
+                                          .buffers = s->buffers,
+                                          .init = s->init,
+                                          .epoch = lips_trainer_epoch(tr),
+                                          .loss = s->cfg->loss};
+    return LIPS_OK;
+}
+
+static lips_status add_measurement(lips_record_buffer *out, const lips_measurement *m)
+{
+    for (int i = 0; i < m->n_records; i++)
+        if (!belongs_to_fit(&m->records[i]))
+            LIPS_TRY(add_record(out, &m->records[i]));
+    return LIPS_OK;
+}
+
+static lips_status measure_train(subject *s, const lips_metrics *metrics, int64_t n)
+{
+    const lips_split *split = &s->data->train;
+    lips_measurement result = {0};
+    lips_measure_args a = s->args;
+    int64_t *index, count;
+    if (metrics->bits == 0)
+        return LIPS_OK;
+    LIPS_TRY(lips_measure_subset(&index, &count, split->n, n, s->cfg->measure_seed));
+    a.metrics = *metrics;
+    a.inputs = (lips_inputs){.n = count,
+                             .x = split->x,
+                             .index = index,
+                             .label = split->label,
+                             .target = split->target,
+                             .split = "train",
+                             .has_seed = index != NULL,
+                             .seed = s->cfg->measure_seed};
+    lips_status st;
+    LIPS_TRY_GOTO(st, lips_measure_run(&result, &a), out);
+    LIPS_TRY_GOTO(st, add_measurement(s->out, &result), out);
+out:
+    lips_measurement_free(&result);
+    free(index);
+    return st;
+}
+
+static lips_status measure_probes(subject *s, const lips_metrics *metrics)
+{
+    const lips_dataset *d = s->data;
+    lips_measure_args a = s->args;
+    unsigned probes;
+    LIPS_TRY(lips_probes_parse(&probes, s->cfg->probes));
+    a.metrics = *metrics;
+    for (int k = 0; k < LIPS_PROBES; k++) {
+        lips_probing p = {.kind = (lips_probe)k, .n = s->cfg->probe_n, .seed = s->cfg->probe_seed};
+        lips_measurement result;
+        if (!lips_probes_has(probes, p.kind))
+            continue;
+        p.source =
+            (lips_probe_source){.x = d->train.x, .n = d->train.n, .c = d->c, .h = d->h, .w = d->w};
+        lips_status st = lips_measure_probe(&result, &a, &p);
+        if (st == LIPS_OK)
+            st = add_measurement(s->out, &result);
+        lips_measurement_free(&result);
+        LIPS_TRY(st);
+    }
+    return LIPS_OK;
 }
 
 lips_status lips_records_measure(lips_record_buffer *out, const lips_config *cfg, lips_trainer *tr,
-                                 const lips_net *net, const lips_dataset *data, const lips_ops *ops)
+                                 const lips_net *net, const lips_dataset *data, const lips_ops *ops,
+                                 unsigned due)
 {
-    const lips_split *s = &data->train;
-    measure_memory m = {0};
-    lips_measurement result = {0};
-    lips_measure_args a = {.ops = ops, .threads = 1};
+    subject s = {.cfg = cfg, .data = data, .out = out, .args = {.ops = ops, .threads = 1}};
+    lips_metrics metrics, trace;
     lips_status st;
-    LIPS_TRY_GOTO(st, lips_metrics_parse(&a.metrics, cfg->metrics), out);
-    LIPS_TRY_GOTO(st, measure_memory_fill(&m, cfg, tr, net, s->n), out);
-    a.network = (lips_network_view){.net = net,
-                                    .params = m.params,
-                                    .buffers = m.buffers,
-                                    .init = m.init,
-                                    .epoch = lips_trainer_epoch(tr),
-                                    .loss = cfg->loss};
-    a.inputs = (lips_inputs){.n = m.n,
-                             .x = s->x,
-                             .index = m.index,
-                             .label = s->label,
-                             .target = s->target,
-                             .split = "train",
-                             .has_seed = m.index != NULL,
-                             .seed = cfg->measure_seed};
-    LIPS_TRY_GOTO(st, lips_measure_run(&result, &a), out);
-    for (int i = 0; i < result.n_records; i++)
-        if (!belongs_to_fit(&result.records[i]))
-            LIPS_TRY_GOTO(st, add_record(out, &result.records[i]), out);
+    LIPS_TRY_GOTO(st, lips_metrics_parse(&metrics, cfg->metrics), out);
+    LIPS_TRY_GOTO(st, lips_metrics_parse(&trace, cfg->trace_metrics), out);
+    LIPS_TRY_GOTO(st, subject_fill(&s, tr, net), out);
+    if (due & LIPS_DUE_MEASURE) {
+        LIPS_TRY_GOTO(st, measure_train(&s, &metrics, cfg->measure_n), out);
+        LIPS_TRY_GOTO(st, measure_probes(&s, &metrics), out);
+        trace.bits &= ~metrics.bits;
+    }
+    if (due & LIPS_DUE_TRACE)
+        LIPS_TRY_GOTO(st, measure_train(&s, &trace, cfg->trace_n), out);
 out:
-    lips_measurement_free(&result);
-    free(m.index);
-    free(m.init_buffers);
-    free(m.buffers);
-    free(m.init);
-    free(m.params);
+    free(s.init_buffers);
+    free(s.buffers);
+    free(s.init);
+    free(s.params);
     return st;
 }

@@ -21,10 +21,14 @@ typedef struct lips_fit {
 lips_status lips_records_fit(lips_record_buffer *out, lips_fit *fit, lips_trainer *tr,
                              const lips_dataset *data, const lips_ops *ops);
 
-/* The metrics of cfg on measure_n training samples. */
+/* What is due at an epoch. */
+enum { LIPS_DUE_MEASURE = 1, LIPS_DUE_TRACE = 2 };
+
+/* The metrics of cfg on measure_n training samples and on its probes; its trace_metrics on trace_n
+ * training samples, without those of metrics where both are due. */
 lips_status lips_records_measure(lips_record_buffer *out, const lips_config *cfg, lips_trainer *tr,
-                                 const lips_net *net, const lips_dataset *data,
-                                 const lips_ops *ops);
+                                 const lips_net *net, const lips_dataset *data, const lips_ops *ops,
+                                 unsigned due);
 
 /* first: first evaluated epoch at interpolation, -1: never. */
 lips_status lips_records_interpolation(lips_record_buffer *out, int64_t epoch, int64_t first,

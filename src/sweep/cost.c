@@ -134,7 +134,7 @@ double lips_cell_seconds(const lips_cell_work *w, const lips_rate *rate)
 {
     double evaluated = (double)w->n_eval * (double)(w->n_train + w->n_test + w->n_val);
     /* One forward pass and K stacked backward ones for each measured sample. */
-    double measured = (double)w->n_measure * (double)w->measured * (double)(1 + w->classes);
+    double measured = (double)w->measured * (double)(1 + w->classes);
     return (double)w->epochs * (double)w->n_train * rate->train +
            (evaluated + measured) * rate->forward;
 }

@@ -19,9 +19,10 @@ lips_status lips_rate_measure(lips_rate *out, const lips_config *cfg, const lips
 /* The rate at `flops` from n >= 1 measured ones in rising order. */
 lips_rate lips_rate_at(const lips_rate *measured, int n, double flops);
 
-/* Seconds of a cell: training, evaluations, measurements. n_eval, n_measure: how often. */
+/* Seconds of a cell: training, evaluations, measurements. n_eval: how often. */
 typedef struct lips_cell_work {
-    int64_t epochs, n_train, n_test, n_val, classes, n_eval, n_measure, measured;
+    int64_t epochs, n_train, n_test, n_val, classes, n_eval;
+    int64_t measured; /* samples, all measured epochs together */
 } lips_cell_work;
 double lips_cell_seconds(const lips_cell_work *w, const lips_rate *rate);
 

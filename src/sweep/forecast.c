@@ -2,7 +2,7 @@
 
 #include "base/log.h"
 #include "config/options.h"
-#include "measure/measure.h"
+#include "measure/probing.h"
 #include "sweep/cost.h"
 #include "train/trainer.h"
 
@@ -35,6 +35,7 @@ static const char *const costless[] = {"init",
                                        "lr_decay",
                                        "interpolation_tol",
                                        "measure_seed",
+                                       "probe_seed",
                                        NULL};
 
 /* Cells of one architecture, backend and data source: their speed is a curve over size. */
@@ -56,8 +57,8 @@ typedef struct planner {
     int n_groups;
     lips_config cfg; /* of the class in hand */
     /* Schedules counted last: most classes share them. */
-    lips_schedule seen[3];
-    int64_t seen_epochs, seen_count[3];
+    lips_schedule seen[4];
+    int64_t seen_epochs, seen_count[4];
 } planner;
 
 static bool is_costless(const char *name)
@@ -221,16 +222,63 @@ static lips_status open_backend(planner *w)
     return ops->open(&w->be, 0);
 }
 
-static lips_status measure_bytes(const planner *w, const lips_net *net, int64_t n, size_t *bytes)
+/* How much is measured in a cell. */
+typedef struct measuring {
+    int64_t epochs, probes, n; /* measure_epochs; probes; training samples */
+    int64_t trace_epochs, trace_n;
+} measuring;
+
+static int64_t at_most(int64_t wanted, int64_t n)
+{
+    return wanted > 0 && wanted < n ? wanted : n;
+}
+
+static lips_status plan_measuring(planner *w, int64_t n_train, measuring *m)
+{
+    const lips_config *c = &w->cfg;
+    unsigned probes;
+    lips_metrics trace;
+    LIPS_TRY(lips_probes_parse(&probes, c->probes));
+    LIPS_TRY(lips_metrics_parse(&trace, c->trace_metrics));
+    *m = (measuring){.epochs = count_epochs(w, 2, &c->measure_epochs),
+                     .probes = __builtin_popcount(probes),
+                     .n = at_most(c->measure_n, n_train),
+                     .trace_epochs = count_epochs(w, 3, &c->trace_epochs),
+                     .trace_n = at_most(c->trace_n, n_train)};
+    return LIPS_OK;
+}
+
+/* Of a pass over n samples with the metrics named. */
+static lips_status pass_bytes(const planner *w, const lips_net *net, const char *metrics, int64_t n,
+                              size_t *bytes)
 {
     lips_measure_args a = {.ops = w->be->ops, .threads = 1};
     *bytes = 0;
-    LIPS_TRY(lips_metrics_parse(&a.metrics, w->cfg.metrics));
+    LIPS_TRY(lips_metrics_parse(&a.metrics, metrics));
     a.network = (lips_network_view){.net = net, .loss = w->cfg.loss, .epoch = -1};
     const lips_split *s = &w->shape[w->cfg.data]->train;
     a.inputs =
         (lips_inputs){.n = n, .x = s->x, .label = s->label, .target = s->target, .split = "train"};
     return lips_measure_plan_bytes(&a, bytes);
+}
+
+/* Passes follow one another: the largest counts. A probe has its rows, too. */
+static lips_status measure_bytes(const planner *w, const lips_net *net, const lips_dataset *d,
+                                 const measuring *m, size_t *bytes)
+{
+    size_t data = 0, probe = 0, trace = 0;
+    LIPS_TRY(pass_bytes(w, net, w->cfg.metrics, m->n, &data));
+    if (m->epochs == 0)
+        data = 0;
+    if (m->epochs > 0 && m->probes > 0) {
+        LIPS_TRY(pass_bytes(w, net, w->cfg.metrics, w->cfg.probe_n, &probe));
+        probe += (size_t)(w->cfg.probe_n * d->c * d->h * d->w) * sizeof(float);
+    }
+    if (m->trace_epochs > 0)
+        LIPS_TRY(pass_bytes(w, net, w->cfg.trace_metrics, m->trace_n, &trace));
+    *bytes = data > probe ? data : probe;
+    *bytes = *bytes > trace ? *bytes : trace;
+    return LIPS_OK;
 }
 
 /* The class's data set in sizes only. */
@@ -249,21 +297,21 @@ static lips_status fill_class(planner *w, const lips_net *net, const lips_datase
 {
     const lips_config *c = &w->cfg;
     int64_t real = (int64_t)w->be->ops->real_bytes, adam = c->optimizer == LIPS_OPT_ADAM;
-    int64_t sampled = c->measure_n > 0 && c->measure_n < d->train.n ? c->measure_n : d->train.n;
-    size_t training = 0, measuring = 0;
+    measuring m = {0};
+    size_t training = 0, for_measuring = 0;
     LIPS_TRY(lips_trainer_plan_bytes(c, net, d, w->be, &training));
     int64_t n_eval = count_epochs(w, 0, &c->eval_epochs);
     int64_t n_save = count_epochs(w, 1, &c->save_epochs);
-    int64_t n_measure = count_epochs(w, 2, &c->measure_epochs);
-    if (n_measure > 0)
-        LIPS_TRY(measure_bytes(w, net, sampled, &measuring));
+    LIPS_TRY(plan_measuring(w, d->train.n, &m));
+    LIPS_TRY(measure_bytes(w, net, d, &m, &for_measuring));
     k->flops = lips_net_forward_flops(net);
     k->params = lips_net_params(net);
     k->n_train = d->train.n;
     k->n_test = d->test.n;
     /* The trainer stays while its network is measured; weights are copied out in f64 for it. */
-    k->bytes = training + measuring + 3 * (size_t)k->params * sizeof(double);
-    k->disk = n_save * k->params * 4 + RECORD_BYTES * (9 * n_eval + 40 * n_measure);
+    k->bytes = training + for_measuring + 3 * (size_t)k->params * sizeof(double);
+    int64_t records = 9 * n_eval + 40 * (1 + m.probes) * m.epochs + 20 * m.trace_epochs;
+    k->disk = n_save * k->params * 4 + RECORD_BYTES * records;
     k->state = 2 * (2 + adam) * k->params * real;
     const lips_cell_work work = {.epochs = c->epochs,
                                  .n_train = d->train.n,
@@ -271,8 +319,8 @@ static lips_status fill_class(planner *w, const lips_net *net, const lips_datase
                                  .n_val = d->val.n,
                                  .classes = d->classes,
                                  .n_eval = n_eval,
-                                 .n_measure = n_measure,
-                                 .measured = sampled};
+                                 .measured = m.epochs * (m.n + m.probes * c->probe_n) +
+                                             m.trace_epochs * m.trace_n};
     const group *g = &w->groups[k->group];
     if (g->n_rates > 0) {
         lips_rate rate = lips_rate_at(g->rate, g->n_rates, k->flops);

@@ -174,6 +174,54 @@ def own_mlp(tmp):
     run("measure", weights, "--inputs", bad, rc=6, error="targets of 2 values")
 
 
+def own_probes(tmp):
+    """Inputs that are not data, from the user's own data: a linear network shows what they are."""
+    rng = np.random.default_rng(3)
+    n, c, h, w, k = 60, 2, 3, 4, 5
+    x = (rng.normal(size=(n, c, h, w)) * np.array([0.5, 3]).reshape(2, 1, 1) + np.array([10, -2]).reshape(2, 1, 1)).astype("f4")
+    W = rng.normal(size=(k, c * h * w)).astype("f4")
+    weights, inputs, each = (os.path.join(tmp, s) for s in ("pw.safetensors", "px.safetensors", "pe.safetensors"))
+    write(weights, _0__weight=W, _0__bias=np.zeros(k, "f4"))
+    write(inputs, x=x, y=rng.integers(0, k, n))
+    m = ("measure", weights, "--inputs", inputs)
+    names = ("uniform", "normal", "hypersphere", "jitter", "path")
+    top = json.loads(run(*m, "--json", "--probe", ",".join(names), "--n", "300"))
+    check((top["split"], top["n"]) == ("probe:" + ",".join(names), 300), "probes: description")
+    rs = {(r["split"], r["quantity"], r.get("norm"), r.get("output")): r for r in top["records"]}
+    check({r["split"] for r in top["records"]} == {"probe:" + p for p in names}, "probes: splits")
+    check({r["quantity"] for r in top["records"]} == {"jacobian", "layer.input_jacobian", "layer.param_jacobian",
+                                                      "layer.bias_jacobian", "layer.act_norm"}, "probes: quantities")
+    check({r.get("output") for r in top["records"]} == {None, "logits", "softmax", "log_softmax"}, "probes: no labels, no loss")
+    check(all(r["n"] == 300 and r["seed"] == 1234 and "mean" in r for r in top["records"]), "probes: n and seed")
+    mean, std = x.astype("f8").mean((0, 2, 3)), x.astype("f8").std((0, 2, 3))
+    for p in names:
+        check(abs(rs["probe:" + p, "jacobian", "op", "logits"]["mean"] / np.linalg.norm(W.astype("f8"), 2) - 1) < 1e-5, f"{p}: jacobian")
+        norm = rs["probe:" + p, "layer.act_norm", None, None]
+        # E |x|^2 = mean^2 + std^2 of it
+        got = norm["mean"] ** 2 + 300 * norm["std_err"] ** 2
+        want = h * w * {"uniform": (mean ** 2 + std ** 2 / 3).sum(), "normal": (mean ** 2 + std ** 2).sum(),
+                        "jitter": (mean ** 2 + 2 * std ** 2).sum(), "path": (mean ** 2 + (0.67 * std) ** 2).sum(),
+                        "hypersphere": c / (h * w + 2)}[p]
+        check(abs(got / want - 1) < 0.05, f"{p}: mean squared norm {got}, expected {want}")
+        check(p != "hypersphere" or norm["max"] <= np.sqrt(c) + 1e-6, "hypersphere: at most 1 in each channel")
+    one = json.loads(run(*m, "--json", "--probe", "path", "--n", "300", "--per-sample", each, "--threads", "1"))
+    check(one["records"] == [r for r in top["records"] if r["split"] == "probe:path"], "one probe is as among several")
+    check(read(each)["layer.act_norm/0"].shape == (300,), "probe: per sample")
+    few = json.loads(run(*m, "--json", "--probe", "path", "--n", "10", "--metrics", "layer.act_norm", "--per-sample", each + "2"))
+    check(few["n"] == 10 and np.array_equal(read(each)["layer.act_norm/0"][:10], read(each + "2")["layer.act_norm/0"]), "probe: --n")
+    other = json.loads(run(*m, "--json", "--probe", "path", "--n", "300", "--probe-seed", "5", "--metrics", "layer.act_norm"))
+    check(other["records"][0]["seed"] == 5 and other["records"][0]["mean"] != rs["probe:path", "layer.act_norm", None, None]["mean"],
+          "--probe-seed")
+    table = run(*m, "--probe", "uniform,normal", "--metrics", "B")
+    check("\nprobe:uniform\n" in table and "\nprobe:normal\n" in table and "500 samples" in table, "probes: table")
+    run(*m, "--probe", "unifrom", rc=2, error="did you mean 'uniform'?")
+    run(*m, "--probe", "none", rc=2, error="nothing to measure")
+    run(*m, "--probe", "path", "--metrics", "distance,loss", rc=2, error="without labels")
+    run(*m, "--probe", "path,normal", "--per-sample", each, rc=2, error="one --probe")
+    run(*m, "--probe", "path", "--n", "0", rc=2, error="--n must be")
+    run(*m, "--probe-seed", "3", rc=2, error="goes with --probe")
+
+
 def own_convnet(tmp):
     rng = np.random.default_rng(2)
     w, k = 3, 4
@@ -216,12 +264,17 @@ def own_cell(tmp):
     """A cell's weights need no flag and give the cell's numbers to the bit."""
     out = os.path.join(tmp, "out")
     cell = run("train", "data=sine", "loss=mse", "n_train=40", "n_val=7", "n_test=9", "batch=20", "epochs=3", "width=4",
-               "measure_n=11", "--out", out).strip()
+               "measure_n=11", "probes=jitter,path", "probe_n=25", "--out", out).strip()
     weights = os.path.join(cell, "epoch-0003.safetensors")
     lines = [json.loads(l) for l in open(os.path.join(cell, "metrics.jsonl"))]
     mine = [r for r in lines if r["quantity"] in ("jacobian", "distance.layer", "distance.total")]
+    probed = [r for r in mine if r.get("split", "").startswith("probe:")]
+    mine = [r for r in mine if r not in probed]
     again = json.loads(run("measure", weights, "--json"))["records"]
     check(len(mine) > 3 and again == mine, "measure gives the cell's records")
+    again = json.loads(run("measure", weights, "--json", "--probe", "path,jitter"))["records"]
+    check(len(probed) >= 4 and again == probed, "measure gives the cell's records on probes")
+    run("measure", weights, "--probe", "path", "--split", "test", rc=2, error="--split is for")
     for split, n in (("train", 40), ("val", 7), ("test", 9), ("train_clean", 40)):
         top = json.loads(run("measure", weights, "--json", "--split", split, "--n", "0"))
         check(top["n"] == n and top["split"] == split and top["epoch"] == 3, f"--split {split}")
@@ -245,6 +298,7 @@ def own_cell(tmp):
 
 with tempfile.TemporaryDirectory() as tmp:
     own_mlp(tmp)
+    own_probes(tmp)
     own_convnet(tmp)
     own_cell(tmp)
 print(f"{passed} passed, {failed} failed")

@@ -41,7 +41,12 @@ static const char base_yaml[] = "data: idx\n"
                                 "measure_epochs: \"0,end\"\n"
                                 "save_epochs: \"0,end\"\n"
                                 "measure_n: 20\n"
-                                "metrics: jacobian, distance\n"
+                                "metrics: jacobian, layer.act_norm, distance\n"
+                                "probes: path, uniform\n"
+                                "probe_n: 15\n"
+                                "trace_epochs: every:3\n"
+                                "trace_metrics: layer.act_norm, layer.loss_grad_param\n"
+                                "trace_n: 7\n"
                                 "checkpoint_epochs: 1\n"
                                 "checkpoint_seconds: 0\n";
 
@@ -219,7 +224,7 @@ static void check_cell(const char *out, const char *cell, void *user)
             assert_int_equal(line.r.n, 48);
         if (strcmp(q, "memorized") == 0)
             assert_int_equal(line.r.n, 12);
-        if (strcmp(q, "jacobian") == 0)
+        if (strcmp(q, "jacobian") == 0 && strcmp(line.r.split, "train") == 0)
             assert_int_equal(line.r.n, 20);
         lips_record_line_free(&line);
     }
@@ -242,6 +247,71 @@ static void test_cells_complete(void **state)
     assert_int_equal(each_cell("reference", check_cell, NULL), 4);
     assert_true(exists("reference/sweep.yaml"));
     assert_false(exists("reference/progress.json"));
+}
+
+/* Of each epoch 0 to 12: records of the norms of one layer's inputs and of its gradients. */
+typedef struct tally {
+    int train[13], traced[13], gradient[13], probe[13], on_probes;
+} tally;
+
+static void count_measured(tally *m, const lips_record *r)
+{
+    bool probe = strcmp(r->split ? r->split : "", "probe:uniform") == 0 ||
+                 strcmp(r->split ? r->split : "", "probe:path") == 0;
+    m->on_probes += r->split && strncmp(r->split, "probe:", 6) == 0;
+    if (probe) {
+        assert_int_equal(r->n, 15);
+        assert_true(r->has_seed && r->seed == 1234);
+        assert_int_equal(r->form, LIPS_FORM_STATS);
+        assert_true(strcmp(r->quantity, "jacobian") == 0 ||
+                    strcmp(r->quantity, "layer.act_norm") == 0);
+    }
+    if (r->layer != 1)
+        return;
+    if (strcmp(r->quantity, "layer.act_norm") == 0) {
+        if (probe)
+            m->probe[r->epoch]++;
+        else if (r->n == 20)
+            m->train[r->epoch]++;
+        else if (r->n == 7)
+            m->traced[r->epoch]++;
+    }
+    if (strcmp(r->quantity, "layer.loss_grad_param") == 0) {
+        assert_int_equal(r->n, 7);
+        m->gradient[r->epoch]++;
+    }
+}
+
+/* The metrics at 0 and 12, on data and probes; the traced ones every three epochs, at 0 and 12 only
+ * what is not there already. On probes: jacobian op and fro of three outputs (those without labels)
+ * and two layers' inputs. */
+static void check_measured(const char *out, const char *cell, void *user)
+{
+    tally m = {0};
+    (void)user;
+    char *text = cell_text(out, cell, "metrics.jsonl", NULL), *save = NULL;
+    for (char *l = strtok_r(text, "\n", &save); l; l = strtok_r(NULL, "\n", &save)) {
+        lips_record_line line;
+        assert_int_equal(lips_record_parse(&line, l, strlen(l)), LIPS_OK);
+        count_measured(&m, &line.r);
+        lips_record_line_free(&line);
+    }
+    free(text);
+    for (int e = 0; e <= 12; e++) {
+        bool measure = e == 0 || e == 12, trace = e % 3 == 0;
+        assert_int_equal(m.train[e], measure);
+        assert_int_equal(m.probe[e], 2 * measure);
+        assert_int_equal(m.traced[e], trace && !measure);
+        assert_int_equal(m.gradient[e], trace);
+    }
+    assert_int_equal(m.on_probes, 2 * 2 * (2 * 3 + 2));
+}
+
+static void test_probes_and_traces(void **state)
+{
+    (void)state;
+    make_reference();
+    assert_int_equal(each_cell("reference", check_measured, NULL), 4);
 }
 
 static void test_jobs_change_nothing(void **state)
@@ -502,6 +572,12 @@ static void test_bad_settings_leave_nothing_behind(void **state)
     assert_error_has("n_train");
     assert_int_equal(run("bad", "metrics=nonsense"), LIPS_ERR_USAGE);
     assert_error_has("nonsense");
+    assert_int_equal(run("bad", "trace_metrics=nonsense"), LIPS_ERR_USAGE);
+    assert_error_has("nonsense");
+    assert_int_equal(run("bad", "probes=path,unifrom"), LIPS_ERR_USAGE);
+    assert_error_has("did you mean 'uniform'?");
+    assert_int_equal(run("bad", "probe_n=0"), LIPS_ERR_USAGE);
+    assert_error_has("probe_n");
     assert_false(exists("bad"));
 }
 
@@ -618,6 +694,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cells_complete),
+        cmocka_unit_test(test_probes_and_traces),
         cmocka_unit_test(test_jobs_change_nothing),
         cmocka_unit_test(test_second_run_does_nothing),
         cmocka_unit_test(test_more_cells_may_be_added),
