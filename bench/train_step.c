@@ -154,6 +154,17 @@ static void set_up(job *j, const lips_model_spec *spec)
 
 static void row(bench *b, const lips_model_spec *spec)
 {
+    char shape[64], variant[32];
+    snprintf(shape, sizeof shape, "w=%lld,B=%d", (long long)spec->width, B);
+    snprintf(variant, sizeof variant, "%s%s", spec->kind, spec->batch_norm ? "_bn" : "");
+    bench_case c = {.op = "train_step",
+                    .variant = variant,
+                    .dtype = "f32",
+                    .shape = shape,
+                    .call = run,
+                    .check = check};
+    if (!bench_selected(b, &c))
+        return;
     job *j = calloc(1, sizeof *j);
     if (!j)
         bench_ok(lips_fail(LIPS_ERR_MEMORY, "bench: out of memory"));
@@ -162,17 +173,9 @@ static void row(bench *b, const lips_model_spec *spec)
     const lips_layer_info *first = lips_net_layer(j->net, 1);
     double layer1 = 2.0 * (double)(first->o * first->oh * first->ow * first->c) *
                     (first->conv ? (double)(first->geom.r * first->geom.r) : 1);
-    char shape[64], variant[32];
-    snprintf(shape, sizeof shape, "w=%lld,B=%d", (long long)spec->width, B);
-    snprintf(variant, sizeof variant, "%s%s", spec->kind, spec->batch_norm ? "_bn" : "");
-    bench_row(b, &(bench_case){.op = "train_step",
-                               .variant = variant,
-                               .dtype = "f32",
-                               .shape = shape,
-                               .flops = B * (3 * lips_net_forward_flops(j->net) - layer1),
-                               .call = run,
-                               .user = j,
-                               .check = check});
+    c.flops = B * (3 * lips_net_forward_flops(j->net) - layer1);
+    c.user = j;
+    bench_row(b, &c);
     lips_exec_free(j->ex);
     lips_net_free(j->net);
     float *done[] = {j->x, j->p, j->g, j->m, j->v, j->buffers};
