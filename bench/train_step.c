@@ -20,29 +20,37 @@ typedef struct job {
     lips_net *net;
     lips_exec *ex;
     float *x, *p, *g, *m, *v, *buffers;
-    int64_t n, step, order[BATCHES * B], labels[B];
+    int64_t n, step, chunk, order[BATCHES * B], labels[B];
     double loss[B];
 } job;
+
+/* Forward, loss and gradient of chunk samples of the batch, as the trainer does them. */
+static void part(job *j, const int64_t *idx, int64_t first)
+{
+    lips_backend *be = bench_backend(j->b);
+    lips_tensor *in = lips_exec_input(j->ex), z, dz;
+    in->b = j->chunk;
+    bench_ok(be->ops->upload(be, in, j->x, idx));
+    bench_ok(lips_exec_forward(j->ex, true, &z));
+    bench_ok(lips_exec_seed(j->ex, 1, &dz));
+    bench_ok(be->ops->loss(be, &(lips_loss_args){.kind = LIPS_LOSS_CROSS_ENTROPY,
+                                                 .z = z,
+                                                 .labels = j->labels + first,
+                                                 .loss = j->loss + first,
+                                                 .dz = &dz,
+                                                 .scale = 1.0 / B}));
+    bench_ok(first ? lips_exec_grad_add(j->ex, j->g) : lips_exec_grad(j->ex, j->g));
+}
 
 static void run(void *user)
 {
     job *j = user;
     lips_backend *be = bench_backend(j->b);
     const int64_t *idx = j->order + j->step % BATCHES * B;
-    lips_tensor *in = lips_exec_input(j->ex), z, dz;
-    in->b = B;
     for (int i = 0; i < B; i++)
         j->labels[i] = idx[i] % CLASSES;
-    bench_ok(be->ops->upload(be, in, j->x, idx));
-    bench_ok(lips_exec_forward(j->ex, true, &z));
-    bench_ok(lips_exec_seed(j->ex, 1, &dz));
-    bench_ok(be->ops->loss(be, &(lips_loss_args){.kind = LIPS_LOSS_CROSS_ENTROPY,
-                                                 .z = z,
-                                                 .labels = j->labels,
-                                                 .loss = j->loss,
-                                                 .dz = &dz,
-                                                 .scale = 1.0 / B}));
-    bench_ok(lips_exec_grad(j->ex, j->g));
+    for (int64_t i = 0; i < B; i += j->chunk)
+        part(j, idx + i, i);
     j->step++;
     bench_ok(be->ops->adam(be, &(lips_adam_args){.p = j->p,
                                                  .g = j->g,
@@ -136,6 +144,7 @@ static void set_up(job *j, const lips_model_spec *spec)
         bench_ok(lips_fail(LIPS_ERR_MEMORY, "bench: out of memory"));
     bench_ok(lips_net_init(j->net, LIPS_INIT_PYTORCH, 1, init, init + n));
     j->n = n;
+    j->chunk = lips_net_chunk(j->net, be, B);
     j->p = vector(j->b, n);
     j->g = vector(j->b, n);
     j->m = vector(j->b, n);
@@ -144,7 +153,8 @@ static void set_up(job *j, const lips_model_spec *spec)
     bench_ok(be->ops->write(be, j->p, 0, init, n));
     bench_ok(be->ops->write(be, j->buffers, 0, init + n, buffers));
     free(init);
-    bench_ok(lips_exec_create(&j->ex, j->net, be, &(lips_exec_spec){.cap = B, .training = true}));
+    bench_ok(
+        lips_exec_create(&j->ex, j->net, be, &(lips_exec_spec){.cap = j->chunk, .training = true}));
     lips_exec_set_params(j->ex, j->p, j->buffers);
     j->x = bench_reals(j->b, SAMPLES * spec->c * spec->h * spec->w);
     lips_rng rng = {.seed = 1, .stream = LIPS_STREAM_TEST};

@@ -175,6 +175,9 @@ typedef lips_status (*lips_bias_fn)(lips_backend *, const lips_bias_args *);
 typedef struct lips_ops {
     const char *name;  /* "ref", "cpu", "cuda": stamped into records */
     size_t real_bytes; /* 8 or 4 */
+    /* Samples of a network on images that are best run at a time, because a pass then stays in cache;
+     * 0: the whole batch. */
+    int64_t image_chunk;
 
     lips_status (*open)(lips_backend **out, int device); /* device: index of a GPU, else ignored */
     void (*close)(lips_backend *);

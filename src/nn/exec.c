@@ -176,6 +176,12 @@ lips_status lips_exec_plan_bytes(const lips_net *net, lips_backend *be, const li
     return LIPS_OK;
 }
 
+int64_t lips_net_chunk(const lips_net *net, const lips_backend *be, int64_t batch)
+{
+    int64_t chunk = be->ops->image_chunk;
+    return chunk && chunk < batch && net->spatial && !net->normalises ? chunk : batch;
+}
+
 lips_status lips_exec_create(lips_exec **out, const lips_net *net, lips_backend *be,
                              const lips_exec_spec *spec)
 {

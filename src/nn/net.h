@@ -97,6 +97,11 @@ typedef struct lips_exec_spec {
     bool training; /* will run lips_exec_forward in training mode and lips_exec_grad */
 } lips_exec_spec;
 
+/* How many samples of a batch to run through the network at a time: all of them, or fewer where the
+ * backend is faster so and no sample sees another (no batch norm). Depends on nothing else, so that
+ * the sums, and with them every bit, do not. */
+int64_t lips_net_chunk(const lips_net *net, const lips_backend *be, int64_t batch);
+
 /* Plans and allocates. be stays the caller's and must outlive the exec. */
 lips_status lips_exec_create(lips_exec **out, const lips_net *net, lips_backend *be,
                              const lips_exec_spec *spec);
@@ -156,6 +161,8 @@ lips_status lips_exec_jvp(lips_exec *ex, int64_t t, lips_tensor *ydot);
 /* Parameter gradient of the last forward, in its mode: sum over the batch of the vjp of the seed
  * (t = 1), grads (P reals, device) overwritten. */
 lips_status lips_exec_grad(lips_exec *ex, void *grads);
+/* The same, added to: for a batch that is run in parts (lips_net_chunk). */
+lips_status lips_exec_grad_add(lips_exec *ex, void *grads);
 
 /* The same chain for a caller with f64 theta (B,T,T), per layer weight and bias apart: see
  * lips_layer_gram, which applies the layer's gram function to one event (added to). */

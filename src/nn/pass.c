@@ -155,12 +155,19 @@ lips_status lips_exec_vjp(lips_exec *ex, const lips_vjp_args *a)
     return LIPS_OK;
 }
 
-lips_status lips_exec_grad(lips_exec *ex, void *grads)
+lips_status lips_exec_grad_add(lips_exec *ex, void *grads)
 {
     if (!grads)
         return lips_fail(LIPS_ERR_USAGE, "exec: gradient vector is NULL");
-    LIPS_TRY(ex->be->ops->zero(ex->be, grads, (size_t)ex->net->n_params * ex->be->ops->real_bytes));
     return run_backward(ex, &(backward){.a = &(lips_vjp_args){.t = 1}, .grads = grads});
+}
+
+lips_status lips_exec_grad(lips_exec *ex, void *grads)
+{
+    if (grads)
+        LIPS_TRY(
+            ex->be->ops->zero(ex->be, grads, (size_t)ex->net->n_params * ex->be->ops->real_bytes));
+    return lips_exec_grad_add(ex, grads);
 }
 
 lips_status lips_layer_gram(lips_exec *ex, const lips_layer_event *event, double *theta_weight,

@@ -13,9 +13,11 @@
 static const double LOSS_WATCH = 1e4, GRAD_MAX = 1e30;
 
 /* One spec, used for the plan and for the real thing. */
-static lips_exec_spec train_spec(const lips_config *cfg)
+static lips_exec_spec train_spec(const lips_config *cfg, const lips_net *net,
+                                 const lips_backend *be)
 {
-    return (lips_exec_spec){.cap = cfg->batch, .t = 1, .training = true};
+    return (lips_exec_spec){
+        .cap = lips_net_chunk(net, be, cfg->batch), .t = 1, .training = true};
 }
 
 static lips_exec_spec eval_spec(const lips_net *net)
@@ -88,7 +90,7 @@ static lips_status alloc_device(lips_trainer *tr)
         LIPS_TRY(ops->alloc(tr->be, &tr->buffers, (size_t)tr->n_buffers * ops->real_bytes));
         LIPS_TRY(ops->alloc(tr->be, &tr->buffers_old, (size_t)tr->n_buffers * ops->real_bytes));
     }
-    lips_exec_spec ts = train_spec(&tr->cfg), es = eval_spec(tr->net);
+    lips_exec_spec ts = train_spec(&tr->cfg, tr->net, tr->be), es = eval_spec(tr->net);
     LIPS_TRY(lips_exec_create(&tr->exec, tr->net, tr->be, &ts));
     LIPS_TRY(lips_exec_create(&tr->eval_exec, tr->net, tr->be, &es));
     lips_exec_set_params(tr->exec, tr->params, tr->buffers);
@@ -161,7 +163,7 @@ lips_status lips_trainer_plan_bytes(const lips_config *cfg, const lips_net *net,
                                     const lips_dataset *data, lips_backend *be, size_t *bytes)
 {
     LIPS_TRY(check_args(cfg, net, data));
-    lips_exec_spec ts = train_spec(cfg), es = eval_spec(net);
+    lips_exec_spec ts = train_spec(cfg, net, be), es = eval_spec(net);
     size_t train = 0, eval = 0, real = be->ops->real_bytes;
     LIPS_TRY(lips_exec_plan_bytes(net, be, &ts, &train));
     LIPS_TRY(lips_exec_plan_bytes(net, be, &es, &eval));
@@ -185,15 +187,15 @@ int64_t lips_trainer_step(const lips_trainer *tr)
     return tr->step;
 }
 
-static lips_status upload_batch(lips_trainer *tr, const int64_t *idx, int64_t b)
+/* Rows first.. of the batch, b of them, into the network's input. */
+static lips_status upload_rows(lips_trainer *tr, const int64_t *idx, int64_t first, int64_t b)
 {
     const lips_dataset *d = tr->data;
     lips_tensor *in = lips_exec_input(tr->exec);
     in->b = b;
-    if (!tr->cfg.augment)
-        return tr->be->ops->upload(tr->be, in, d->train.x, idx);
-    lips_augment(d, &d->train, idx, b, tr->cfg.seed, tr->epoch, tr->augmented);
-    return tr->be->ops->upload(tr->be, in, tr->augmented, NULL);
+    if (tr->cfg.augment)
+        return tr->be->ops->upload(tr->be, in, tr->augmented + first * d->c * d->h * d->w, NULL);
+    return tr->be->ops->upload(tr->be, in, d->train.x, idx + first);
 }
 
 /* Labels or targets of the batch's rows. */
@@ -209,23 +211,37 @@ static void gather_labels(lips_trainer *tr, const int64_t *idx, int64_t b)
     }
 }
 
+/* Adds the gradient of scale * the losses of rows first.. of the batch, b of them. */
+static lips_status part_gradient(lips_trainer *tr, const int64_t *idx, int64_t first, int64_t b,
+                                 double scale)
+{
+    lips_tensor logits, seed;
+    LIPS_TRY(upload_rows(tr, idx, first, b));
+    LIPS_TRY(lips_exec_forward(tr->exec, true, &logits));
+    LIPS_TRY(lips_exec_seed(tr->exec, 1, &seed));
+    bool classes = !tr->data->regression;
+    const lips_loss_args a = {.kind = tr->cfg.loss,
+                              .z = logits,
+                              .labels = classes ? tr->labels + first : NULL,
+                              .targets = classes ? NULL : tr->targets + first * tr->data->classes,
+                              .loss = tr->losses + first,
+                              .dz = &seed,
+                              .scale = scale};
+    LIPS_TRY(tr->be->ops->loss(tr->be, &a));
+    return first ? lips_exec_grad_add(tr->exec, tr->grads) : lips_exec_grad(tr->exec, tr->grads);
+}
+
 /* Loss and gradient of the mean loss over the batch's b rows; grads overwritten. */
 static lips_status batch_gradient(lips_trainer *tr, const int64_t *idx, int64_t b, double *loss)
 {
-    lips_tensor logits, seed;
-    LIPS_TRY(upload_batch(tr, idx, b));
-    LIPS_TRY(lips_exec_forward(tr->exec, true, &logits));
-    LIPS_TRY(lips_exec_seed(tr->exec, 1, &seed));
+    const lips_dataset *d = tr->data;
+    int64_t chunk = lips_net_chunk(tr->net, tr->be, tr->cfg.batch);
+    if (tr->cfg.augment)
+        lips_augment(d, &d->train, idx, b, tr->cfg.seed, tr->epoch, tr->augmented);
     gather_labels(tr, idx, b);
-    const lips_loss_args a = {.kind = tr->cfg.loss,
-                              .z = logits,
-                              .labels = tr->labels,
-                              .targets = tr->targets,
-                              .loss = tr->losses,
-                              .dz = &seed,
-                              .scale = 1.0 / (double)b};
-    LIPS_TRY(tr->be->ops->loss(tr->be, &a));
-    LIPS_TRY(lips_exec_grad(tr->exec, tr->grads));
+    for (int64_t first = 0; first < b; first += chunk)
+        LIPS_TRY(part_gradient(tr, idx, first, b - first < chunk ? b - first : chunk,
+                               1.0 / (double)b));
     LIPS_TRY(tr->be->ops->sync(tr->be));
     *loss = 0;
     for (int64_t i = 0; i < b; i++)

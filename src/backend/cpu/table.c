@@ -29,6 +29,7 @@ static void cpu_close(lips_backend *be)
 const lips_ops lips_cpu_ops = {
     .name = "cpu",
     .real_bytes = sizeof(float),
+    .image_chunk = LIPS_CPU_LANES, /* one slab; bench/train_step.c has the difference */
     .open = cpu_open,
     .close = cpu_close,
     .alloc = lips_cpu_alloc,
