@@ -1,10 +1,10 @@
 /*
  * report/figure.h - one figure: its numbers, its gnuplot script, its files.
  *
- * A row of the table in figures.c names a figure and the function that makes it. The function gets
- * a page (a range of variants), writes data blocks, plot commands and tidy CSV into the figure, and
- * says through `drawn` whether there was anything to draw. render.c turns it into ID.gp, .csv,
- * .svg, .pdf and .png.
+ * A row of the table in figure_table.c names a figure and the function that makes it. The function
+ * gets a page (a range of variants), writes data blocks, plot commands and tidy CSV into the
+ * figure, and says through `drawn` whether there was anything to draw. render.c turns it into
+ * ID.gp, .csv, .svg, .pdf and .png.
  */
 #ifndef LIPS_REPORT_FIGURE_H
 #define LIPS_REPORT_FIGURE_H
@@ -92,6 +92,13 @@ const char *lips_plot_x_label(const lips_report *r);
 void lips_plot_epochs(lips_figure *f, double last, bool labelled);
 double lips_plot_epoch_place(int64_t epoch);
 
+/* Numbers as colours, dark to light, from lo to hi; label: what the scale shows at bar is called,
+ * bar NULL: no scale. */
+void lips_plot_palette(lips_figure *f, double lo, double hi, bool logarithmic, const char *label,
+                       const lips_box *bar);
+/* The same for the widths, or whatever is swept. */
+void lips_plot_palette_x(lips_figure *f, const lips_report *r, const lips_box *bar);
+
 /* "#0072b2": colours that remain apart for colour-blind readers (Okabe and Ito 2008). */
 unsigned lips_colour(int i);
 int lips_point_type(int i);
@@ -108,13 +115,16 @@ lips_status lips_figure_render(lips_figure *f, lips_report *r, const char *dir, 
 
 lips_status lips_make_over_width(lips_figure *f, const lips_report *r, const void *spec);
 lips_status lips_make_over_epochs(lips_figure *f, const lips_report *r, const void *spec);
+lips_status lips_make_over_depth(lips_figure *f, const lips_report *r, const void *spec);
+lips_status lips_make_maps(lips_figure *f, const lips_report *r, const void *spec);
 lips_status lips_make_sine_fits(lips_figure *f, const lips_report *r, const void *spec);
 
 /* A curve over the width: mean and range over replicates. */
 typedef struct lips_curve {
     const char *label;
     lips_pick pick;
-    bool per_layer; /* one curve for each layer that has records */
+    bool per_layer; /* one curve for each layer that has records; label: what follows its name */
+    int dashed;     /* 0: a full line */
 } lips_curve;
 
 enum { LIPS_CURVES_MAX = 6, LIPS_PANELS_MAX = 4 };
@@ -126,6 +136,7 @@ typedef struct lips_panel {
     int n;
     const struct lips_panel *otherwise; /* drawn in its place if there are no records */
     int first_colour;                   /* of its curves */
+    int context;                        /* so many of the first curves are no panel by themselves */
     bool never_marks; /* marks, at the top, places where some replicates have a null */
 } lips_panel;
 

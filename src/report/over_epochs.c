@@ -114,30 +114,6 @@ static int64_t count_lines(const epochs_canvas *c)
     return n;
 }
 
-/* Dark to light green-yellow, rising in lightness (viridis, without its palest end). */
-static void set_colours(const epochs_canvas *c, bool with_scale)
-{
-    FILE *f = c->f->body;
-    double lo = c->r->x[0], hi = c->r->x[c->r->n_x - 1];
-    fputs("set palette defined (0 '#440154', 1 '#472d7b', 2 '#3b528b', 3 '#2c728e', 4 '#21918c', "
-          "5 '#28ae80', 6 '#5ec962', 7 '#aadc32')\n",
-          f);
-    if (c->r->x_log)
-        fputs("set logscale cb 2\n", f);
-    fprintf(f, "set cbrange [%.6g:%.6g]\n", lo, hi > lo ? hi : lo + 1);
-    if (!with_scale || !(hi > lo)) {
-        fputs("unset colorbox\n", f);
-        return;
-    }
-    double width = c->f->width, height = c->f->height;
-    fprintf(f, "set colorbox vertical user origin %.4f,%.4f size %.4f,%.4f\n",
-            1 - (RIGHT - 18) / width, BELOW / height, 14 / width,
-            1 - (BELOW + ABOVE + 20) / height);
-    fputs("set format cb '%g'\nset cblabel ", f);
-    lips_plot_quote(f, c->r->x_name);
-    fputs(" noenhanced offset 0.5,0\n", f);
-}
-
 static void draw_panel(epochs_canvas *c, const lips_panel *panel, const lips_box *box, bool bottom,
                        bool last)
 {
@@ -145,7 +121,10 @@ static void draw_panel(epochs_canvas *c, const lips_panel *panel, const lips_box
     lips_plot_panel(c->f, box);
     lips_plot_epochs(c->f, c->last, bottom);
     lips_plot_y(c->f, &c->range, panel->scale);
-    set_colours(c, last);
+    double width = c->f->width, height = c->f->height;
+    lips_box bar = {1 - (RIGHT - 18) / width, 1 - (RIGHT - 32) / width, BELOW / height,
+                    1 - (ABOVE + 20) / height};
+    lips_plot_palette_x(c->f, c->r, last ? &bar : NULL);
     fputs("unset key\nset title ", f);
     lips_plot_quote(f, panel->y_label);
     fprintf(f, " offset 0,-0.6\nplot $b%d using 1:2:3 with lines lw 1.2 lc palette notitle\n",

@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { LAYERS = 1000 }; /* more than a network has: numbers a panel's curves */
+
 /* The dots of one place: the numbers of its replicates. */
 static void add_dots(lips_canvas *c, const lips_pick *p, int variant, int x)
 {
@@ -20,7 +22,7 @@ static void add_dots(lips_canvas *c, const lips_pick *p, int variant, int x)
         if (cell->state != LIPS_CELL_DONE || cell->variant != variant || cell->x != x)
             continue;
         const lips_record *rec = lips_report_find(c->r, cell, p);
-        double v = rec ? lips_record_number(rec) : NAN;
+        double v = rec ? lips_pick_number(p, rec) : NAN;
         if (!isfinite(v))
             continue;
         fprintf(c->f->data, "%.10g %.10g\n", c->r->x[x], v);
@@ -82,8 +84,10 @@ static bool add_line(lips_canvas *c, const lips_panel *panel, const lips_pick *p
 static void style_line(const lips_canvas *c, lips_drawn *d, const lips_panel *panel, int n_curves)
 {
     bool several = c->f->n_variants > 1;
-    d->colour = lips_colour(several ? d->variant : d->curve + panel->first_colour);
-    d->point = lips_point_type(several && n_curves == 1 ? d->variant : d->curve);
+    d->colour = lips_colour(several ? d->variant : d->look + panel->first_colour);
+    d->point = lips_point_type(several && n_curves == 1 ? d->variant : d->look);
+    if (several)
+        d->dashes = d->look;
 }
 
 /* The lines of a curve: one, or one per layer. */
@@ -94,13 +98,16 @@ static void add_curve(lips_canvas *c, const lips_panel *panel, int number, int v
     for (int l = 1; l <= layers && c->n < LIPS_DRAWN_MAX; l++) {
         lips_drawn *d = &c->line[c->n];
         lips_pick p = curve->pick;
-        *d = (lips_drawn){.curve = curve->per_layer ? l - 1 : number,
+        *d = (lips_drawn){.curve = number * LAYERS + l - 1,
+                          .look = curve->per_layer ? l - 1 : number,
+                          .dashes = curve->dashed,
                           .variant = variant - c->f->first_variant};
         snprintf(d->label, sizeof d->label, "%s", curve->label);
         if (curve->per_layer) {
             p.layer = l;
-            snprintf(d->label, sizeof d->label, "layer %d (%s)", l,
-                     lips_report_layer_name(c->r, p.quantity, variant, l));
+            snprintf(d->label, sizeof d->label, "layer %d (%.100s)%s%s", l,
+                     lips_report_layer_name(c->r, p.quantity, variant, l),
+                     curve->label[0] ? ", " : "", curve->label);
         }
         if (!add_line(c, panel, &p, variant, d))
             continue;
@@ -127,6 +134,15 @@ static void add_never(lips_canvas *c, const lips_panel *panel)
     lips_block_end(c->f);
 }
 
+/* Has a curve that the panel is there for any lines? */
+static bool has_subject(const lips_canvas *c, const lips_panel *panel)
+{
+    for (int i = 0; i < c->n; i++)
+        if (c->line[i].curve >= panel->context * LAYERS)
+            return true;
+    return false;
+}
+
 static void fill_canvas(lips_canvas *c, const lips_panel *panel)
 {
     c->n = 0;
@@ -136,6 +152,8 @@ static void fill_canvas(lips_canvas *c, const lips_panel *panel)
     for (int k = 0; k < panel->n; k++)
         for (int v = c->f->first_variant; v < end; v++)
             add_curve(c, panel, k, v);
+    if (!has_subject(c, panel))
+        c->n = 0;
     if (panel->never_marks && c->n > 0)
         add_never(c, panel);
 }

@@ -12,6 +12,7 @@ typedef struct lips_drawn {
     int stats, dots; /* blocks */
     unsigned colour;
     int curve, variant; /* numbers within panel and page */
+    int look, dashes;   /* numbers of its colour and point, and of its dashes */
     int point;
     bool spread; /* some place has two replicates */
 } lips_drawn;

@@ -43,10 +43,10 @@ static size_t entry(FILE *f, const char *sample, const char *text)
     return strlen(text);
 }
 
-static const char *dash(int curve)
+static const char *dash(int i)
 {
     static const char *const dashes[] = {"1", "(7,4)", "(2,3)", "(9,3,2,3)", "(4,2)", "(12,4)"};
-    return dashes[curve % (int)(sizeof dashes / sizeof dashes[0])];
+    return dashes[i % (int)(sizeof dashes / sizeof dashes[0])];
 }
 
 /* Several variants: each one's colour (in the first panel), then each curve's dashes. One variant:
@@ -67,7 +67,7 @@ static size_t legend(const lips_canvas *c, FILE *f, bool first)
             continue;
         last = d->curve;
         snprintf(sample, sizeof sample, "with linespoints lw 2 dt %s pt %d ps 0.55 lc rgb '#%06x'",
-                 several ? dash(d->curve) : "1", d->point, several ? 0x444444 : d->colour);
+                 dash(d->dashes), d->point, several ? 0x444444 : d->colour);
         n = entry(f, sample, d->label);
         longest = n > longest ? n : longest;
     }
@@ -101,8 +101,7 @@ static void draw_lines(const lips_canvas *c)
     for (int i = 0; i < c->n; i++)
         fprintf(f,
                 "%s  $b%d using 1:2 with linespoints lw 2 dt %s pt %d ps %g lc rgb '#%06x' notitle",
-                i ? ", \\\n" : "", c->line[i].stats,
-                c->f->n_variants > 1 ? dash(c->line[i].curve) : "1", c->line[i].point,
+                i ? ", \\\n" : "", c->line[i].stats, dash(c->line[i].dashes), c->line[i].point,
                 c->r->n_x > 30 ? 0.35 : 0.55, c->line[i].colour);
 }
 

@@ -141,3 +141,32 @@ void lips_plot_epochs(lips_figure *f, double last, bool labelled)
     else
         fputs("set format x ''\nset xtics add ('' 0.5)\n", f->body);
 }
+
+/* Viridis without its palest end: rising in lightness. */
+void lips_plot_palette(lips_figure *f, double lo, double hi, bool logarithmic, const char *label,
+                       const lips_box *bar)
+{
+    FILE *out = f->body;
+    fputs("set palette defined (0 '#440154', 1 '#472d7b', 2 '#3b528b', 3 '#2c728e', 4 '#21918c', "
+          "5 '#28ae80', 6 '#5ec962', 7 '#aadc32')\n",
+          out);
+    fprintf(out, "%s\nset cbrange [%.6g:%.6g]\n",
+            logarithmic ? "set logscale cb" : "unset logscale cb", lo, hi > lo ? hi : lo + 1);
+    if (!bar || !(hi > lo)) {
+        fputs("unset colorbox\n", out);
+        return;
+    }
+    fprintf(out,
+            "set colorbox vertical user origin %.4f,%.4f size %.4f,%.4f\n"
+            "set format cb '%%g'\nset cblabel ",
+            bar->left, bar->bottom, bar->right - bar->left, bar->top - bar->bottom);
+    lips_plot_quote(out, label);
+    fputs(" noenhanced offset 0.5,0\n", out);
+}
+
+void lips_plot_palette_x(lips_figure *f, const lips_report *r, const lips_box *bar)
+{
+    lips_plot_palette(f, r->x[0], r->x[r->n_x - 1], r->x_log, r->x_name, bar);
+    if (r->x_log)
+        fputs("set logscale cb 2\n", f->body);
+}

@@ -37,6 +37,13 @@ double lips_record_number(const lips_record *rec)
     return NAN;
 }
 
+double lips_pick_number(const lips_pick *p, const lips_record *rec)
+{
+    if (rec->form == LIPS_FORM_STATS && p->stat == LIPS_STAT_MAX)
+        return rec->max;
+    return lips_record_number(rec);
+}
+
 bool lips_record_finite(const lips_record *rec)
 {
     switch (rec->form) {
@@ -63,7 +70,7 @@ lips_spread lips_report_spread(const lips_report *r, const lips_pick *p, int var
             is_at(&r->cells[i], variant, x) ? lips_report_find(r, &r->cells[i], p) : NULL;
         if (!rec || rec->form == LIPS_FORM_NULL)
             continue;
-        double v = lips_record_number(rec);
+        double v = lips_pick_number(p, rec);
         if (!isfinite(v)) {
             s.left_out++;
             continue;
@@ -90,7 +97,7 @@ bool lips_report_has(const lips_report *r, const lips_pick *p, int variant)
         if (c->state != LIPS_CELL_DONE || (variant >= 0 && c->variant != variant))
             continue;
         const lips_record *rec = lips_report_find(r, c, p);
-        if (rec && isfinite(lips_record_number(rec)))
+        if (rec && isfinite(lips_pick_number(p, rec)))
             return true;
     }
     return false;

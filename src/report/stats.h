@@ -6,11 +6,14 @@
 
 enum { LIPS_LATEST = -1 };
 
+typedef enum lips_stat { LIPS_STAT_MEAN, LIPS_STAT_MAX } lips_stat;
+
 /* Which record: NULL and 0 mean that it has none, except split, where NULL means any. */
 typedef struct lips_pick {
     const char *quantity, *norm, *output, *split;
     int layer;
-    int64_t epoch; /* LIPS_LATEST: the cell's last one of this quantity */
+    int64_t epoch;  /* LIPS_LATEST: the cell's last one of this quantity */
+    lips_stat stat; /* which number of a record that has statistics */
 } lips_pick;
 
 /* NULL if the cell has no such record. */
@@ -19,6 +22,8 @@ const lips_record *lips_report_find(const lips_report *r, const lips_report_cell
 bool lips_pick_matches(const lips_pick *p, const lips_record *rec); /* whatever the epoch */
 /* The value, or the mean over samples; NaN for a null. */
 double lips_record_number(const lips_record *rec);
+/* The same, but the statistic that p asks for. */
+double lips_pick_number(const lips_pick *p, const lips_record *rec);
 /* Is every number in it finite? (true for a null) */
 bool lips_record_finite(const lips_record *rec);
 

@@ -45,14 +45,8 @@ static void put_value(FILE *f, const char *quantity, const char *split, int64_t 
     put(f, &r);
 }
 
-static void put_stats(FILE *f, const char *quantity, const char *norm, const char *output,
-                      int64_t epoch, double mean)
+static void put_stats_of(FILE *f, lips_record r, double mean)
 {
-    lips_record r = lips_record_init(quantity);
-    r.norm = norm;
-    r.output = output;
-    r.split = "train";
-    r.epoch = epoch;
     r.n = 1000;
     r.form = LIPS_FORM_STATS;
     r.mean = mean;
@@ -63,6 +57,17 @@ static void put_stats(FILE *f, const char *quantity, const char *norm, const cha
     r.max = mean * 2;
     r.exact = true;
     put(f, &r);
+}
+
+static void put_stats(FILE *f, const char *quantity, const char *norm, const char *output,
+                      int64_t epoch, double mean)
+{
+    lips_record r = lips_record_init(quantity);
+    r.norm = norm;
+    r.output = output;
+    r.split = "train";
+    r.epoch = epoch;
+    put_stats_of(f, r, mean);
 }
 
 /* How far beyond the threshold the network is, in doublings of the width. */
@@ -99,6 +104,75 @@ static void put_fit(FILE *f, const lips_config *c, int64_t epoch)
         put_value(f, "memorized", "train", epoch, t / (1 + exp(-2 * b)));
 }
 
+/* bound.layer and bound.landscape: one record per part. */
+static void put_part(FILE *f, const char *quantity, int layer, const char *output, int64_t epoch,
+                     double v)
+{
+    lips_record r = lips_record_init(quantity);
+    r.layer = layer;
+    r.layer_name = layer == 0 ? NULL : layer == 1 ? "0" : "2";
+    r.output = output;
+    r.split = "train";
+    r.epoch = epoch;
+    r.n = 1000;
+    r.value = v;
+    put(f, &r);
+}
+
+static void put_layer(FILE *f, int layer, int64_t epoch, double op)
+{
+    lips_record r = lips_record_init("layer.input_jacobian");
+    r.norm = "op";
+    r.layer = layer;
+    r.layer_name = layer == 1 ? "0" : "2";
+    r.split = "train";
+    r.epoch = epoch;
+    put_stats_of(f, r, op / layer);
+    r.quantity = "layer.param_jacobian";
+    put_stats_of(f, r, 3 * op * layer);
+    put_part(f, "bound.layer", layer, "left", epoch, op / layer);
+    put_part(f, "bound.layer", layer, "right", epoch, op * 20);
+    put_part(f, "bound.layer", layer, "ratio", epoch, 0.05 / layer);
+    put_part(f, "bound.layer", layer, "violations", epoch, 0);
+}
+
+static void put_landscape(FILE *f, const lips_config *c, int64_t epoch, double op)
+{
+    double t = progress(c, epoch), g = op * exp(-4 * t) + 1e-3;
+    put_stats(f, "landscape.input_grad", NULL, "norm", epoch, g);
+    put_stats(f, "landscape.param_grad", NULL, "norm", epoch, 4 * g);
+    put_stats(f, "landscape.param_grad_layer1", NULL, "norm", epoch, 3 * g);
+    put_value(f, "hessian.trace", "train", epoch, 40 * g);
+    put_value(f, "ggn.trace", "train", epoch, 40 * g);
+    put_value(f, "hessian.lambda_max", "train", epoch, 9 * g);
+    put_value(f, "ggn.lambda_max", "train", epoch, 8 * g);
+    put_stats(f, "hessian.alignment", NULL, NULL, epoch, 0.1 + 0.3 * t);
+    static const char *const part[] = {"input.left", "input.right", "input.ratio",
+                                       "param.left", "param.right", "param.ratio"};
+    const double v[] = {g, 3 * g, 1.0 / 3, 16 * g * g, 80 * g, g / 5};
+    for (int i = 0; i < 6; i++)
+        put_part(f, "bound.landscape", 0, part[i], epoch, v[i]);
+    put_stats(f, "logit_hessian.max", NULL, NULL, epoch, 0.5 * exp(-10 * t));
+    put_stats(f, "logit_hessian.min_nonzero", NULL, NULL, epoch, 0.01 * exp(-10 * t));
+    put_value(f, "logit_hessian.degenerate", "train", epoch, t * 0.9);
+}
+
+static void put_beyond_data(FILE *f, const lips_config *c, int64_t epoch, double op)
+{
+    static const char *const probes[] = {"probe:uniform", "probe:normal", "probe:hypersphere",
+                                         "probe:jitter", "probe:path"};
+    for (int i = 0; i < 5; i++) {
+        lips_record r = lips_record_init("jacobian");
+        r.norm = "op";
+        r.output = "logits";
+        r.split = probes[i];
+        r.epoch = epoch;
+        put_stats_of(f, r, op * (0.5 + 0.4 * i));
+    }
+    put_value(f, "lipschitz.product", NULL, epoch, 100 * sqrt((double)c->width));
+    put_value(f, "lipschitz.certified", NULL, epoch, 90 * sqrt((double)c->width));
+}
+
 static void put_measured(FILE *f, const lips_config *c, int64_t epoch)
 {
     static const char *const outputs[] = {"logits", "softmax", "log_softmax", "target_logit",
@@ -110,9 +184,10 @@ static void put_measured(FILE *f, const lips_config *c, int64_t epoch)
         put_stats(f, "jacobian", "op", outputs[i], epoch, v);
         put_stats(f, "jacobian", "fro", outputs[i], epoch, v * 1.7);
     }
-    put_stats(f, "landscape.param_grad", NULL, "norm", epoch,
-              3 * exp(-4 * progress(c, epoch)) + 1e-3);
+    put_landscape(f, c, epoch, op);
+    put_beyond_data(f, c, epoch, op);
     for (int l = 1; l <= 2; l++) {
+        put_layer(f, l, epoch, op);
         lips_record r = lips_record_init("distance.layer");
         r.layer = l;
         r.layer_name = l == 1 ? "0" : "2";

@@ -305,9 +305,11 @@ static void expect_figure(const char *out, const char *id)
 static void figures_have_all_their_files(void **state)
 {
     (void)state;
-    static const char *const ids[] = {"double-descent", "losses",          "interpolation",
-                                      "memorization",   "jacobian-norms",  "jacobian-outputs",
-                                      "distance",       "distance-layers", "curves"};
+    static const char *const ids[] = {
+        "double-descent",   "losses",       "interpolation",   "memorization", "jacobian-norms",
+        "jacobian-outputs", "distance",     "distance-layers", "curves",       "maps",
+        "bound-layer",      "depth",        "lipschitz",       "probes",       "landscape",
+        "bound-landscape",  "logit-hessian"};
     lips_experiment e;
     const char *out = out_dir();
     make_sweep(out, small, &e);
@@ -317,7 +319,7 @@ static void figures_have_all_their_files(void **state)
         expect_figure(out, ids[i]);
     char *page = read_file(out, "report/index.html");
     assert_int_equal(count_text(page, "<svg"), count_text(page, "<figure>"));
-    assert_true(count_text(page, "<svg") >= 9);
+    assert_true(count_text(page, "<svg") >= 17);
     assert_null(strstr(page, "gnuplot on ")); /* not a word of complaint */
     /* Nothing is fetched: no scripts, no images, no style sheets, links to neighbours only. */
     assert_null(strstr(page, "<script"));
