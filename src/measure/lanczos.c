@@ -207,7 +207,7 @@ static bool merge(search *x)
     bool better = false;
     /* The pair that is pushed out was orthogonal to the new one: nothing else changes. */
     for (int64_t i = 0; i < x->a->k && i < x->used && converged(x, i); i++) {
-        if (theta(x, i) <= e->value[old - 1] + x->a->tolerance * fabs(theta(x, i)))
+        if (theta(x, i) <= e->value[old - 1] + x->a->noise * x->scale)
             break;
         put(x, i, 1, old - 1);
         sift(e, old - 1);
