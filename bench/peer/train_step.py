@@ -1,17 +1,22 @@
 #!/usr/bin/env python3
 """The training step of bench/train_step.c in PyTorch, one thread: same networks, shapes and optimiser.
 
-usage: train_step.py [OURS]
+usage: train_step.py [OURS [MODEL]]
 OURS: output of build/plain/bench/train_step from the same session; then each row ends in the ratio of
 samples per second, lipsweep / PyTorch. Every optimiser variant that this PyTorch has is tried, and the
 fastest counts. Data are gathered by index from 4000 samples, as in training.
 """
+import os
 import statistics
 import sys
 import time
 
-import torch
-from torch import nn
+# Before torch: a threaded BLAS reads it once, and torch.set_num_threads does not reach every one.
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[name] = "1"
+
+import torch  # noqa: E402
+from torch import nn  # noqa: E402
 
 BATCH, SAMPLES, SECONDS = 128, 4000, 0.7
 ROWS = [("mlp", w, False) for w in (2, 4, 8, 16, 32, 64, 128, 256, 512)]
@@ -45,13 +50,13 @@ def median_step(net, opt, x, y):
     times, end = [], time.perf_counter() + SECONDS
     while time.perf_counter() < end or len(times) < 5:
         idx = torch.randint(len(x), (BATCH,))
-        start = time.process_time()  # as bench/common.c does
+        start = time.thread_time()  # as bench/common.c does
         loss = nn.functional.cross_entropy(net(x[idx]), y[idx])
         opt.zero_grad()
         loss.backward()
         opt.step()
         loss.item()
-        times.append(time.process_time() - start)
+        times.append(time.thread_time() - start)
     return statistics.median(times[len(times) // 4:])
 
 
@@ -73,6 +78,8 @@ def main():
     print(f"# PyTorch {torch.__version__}, 1 thread, cpu time, Adam, batch {BATCH}")
     print("# model        w  median_us   samples/s    lipsweep/PyTorch")
     for model, w, bn in ROWS:
+        if len(sys.argv) > 2 and sys.argv[2] != model:
+            continue
         torch.manual_seed(1)
         net, shape = mlp(w) if model == "mlp" else convnet(w, bn)
         x, y = torch.randn(SAMPLES, *shape), torch.randint(10, (SAMPLES,))
