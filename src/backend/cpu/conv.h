@@ -12,6 +12,7 @@
 
 enum {
     LIPS_CONV_BLOCK = LIPS_CPU_LANES, /* floats of a block */
+    LIPS_CONV_ROWS = 6,               /* most streams a of a register tile of inner products */
     LIPS_CONV_TILE = 8,               /* most output channels of one register tile */
 };
 

@@ -7,7 +7,7 @@
  * Shapes     any; t = 1. Samples beyond b are left out lane by lane.
  * Work split slab by slab; blocks of about POSITIONS output pixels; input channels in chunks,
  *            copied with their zero border, so that each (c,ky,kx) is one stream; tiles of
- *            8 outputs by STREAMS streams (isa/conv_dot.c), whose lanes are summed after each block
+ *            6 outputs by STREAMS streams (isa/conv_dot.c), whose lanes are summed after each block
  * Precision  f32; a chain is one block's positions, then 16 lanes in pairs, then blocks in turn
  * Order      fixed by the shapes
  * Cost       2 O C R^2 flops per output pixel and lane
@@ -17,15 +17,14 @@
 #include "backend/cpu/conv_patch.h"
 
 enum {
-    POSITIONS = 64, /* 8 outputs of these are 32 KiB: with the input's rows they fit the first-level
-                       cache */
+    POSITIONS = 64, /* 6 outputs of these and some rows of the input fit the first-level cache */
     STREAMS = 24,
 };
 
 typedef struct grad {
     lips_conv_patch patch;
     float *ones; /* one block: the stream whose inner product is a sum */
-    float *tile; /* (8, STREAMS) blocks */
+    float *tile; /* (6, STREAMS) blocks */
 } grad;
 
 static void carve(grad *g, const lips_conv_args *a, lips_conv_arena *mem)
@@ -33,7 +32,7 @@ static void carve(grad *g, const lips_conv_args *a, lips_conv_arena *mem)
     lips_conv_patch_init(&g->patch, &a->x, &a->y, &a->geom, POSITIONS, mem);
     g->ones = lips_conv_take(mem, LIPS_CONV_BLOCK, sizeof(float));
     g->tile =
-        lips_conv_take(mem, (int64_t)LIPS_CONV_TILE * STREAMS * LIPS_CONV_BLOCK, sizeof(float));
+        lips_conv_take(mem, (int64_t)LIPS_CONV_ROWS * STREAMS * LIPS_CONV_BLOCK, sizeof(float));
 }
 
 size_t lips_conv_grad_work(const lips_conv_args *a)
@@ -81,7 +80,7 @@ static void tile_bias(const lips_cpu_kernels *k, const lips_conv_args *a, const 
 static void block(const lips_cpu_kernels *k, const lips_conv_args *a, const grad *g, const float *y,
                   int64_t u0, int64_t u1, int64_t lanes)
 {
-    const int64_t v = lips_conv_v(&a->y), tiles = lips_conv_ceil(a->y.c, LIPS_CONV_TILE);
+    const int64_t v = lips_conv_v(&a->y), tiles = lips_conv_ceil(a->y.c, LIPS_CONV_ROWS);
     const int64_t pixel = v * LIPS_CONV_BLOCK, chan = a->y.h * a->y.w * pixel;
     int64_t o0 = 0;
     for (int64_t t = 0; t < tiles; t++) {

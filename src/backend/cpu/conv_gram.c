@@ -4,7 +4,7 @@
  *   theta[b][t][t'] += sum_{p,p'} <y_{t,p}, y_{t',p'}> <patch_p, patch_p'>   (ALGORITHMS.md)
  *
  * Shapes     any; theta (B,T,T) f64, symmetric to the bit
- * direct     the gradients dW_t of tiles of 8 outputs by some channels, all t, lanes apart; then
+ * direct     the gradients dW_t of tiles of 6 outputs by some channels, all t, lanes apart; then
  *            sum_i dW_t[i] dW_t'[i]. Never more than one tile is stored. T P O C R^2 multiply-adds.
  * pixel      XX[q'][q] = <x_q', x_q>;  A[p'][p] = <patch_p', patch_p> = sum over taps of
  *            XX[p'+k][p+k];  Z[t][p'] = sum_p A[p'][p] y[o][p][t];  theta += Z[t][p'] y[o][p'][t'].
@@ -40,8 +40,8 @@ typedef struct direct {
     lips_conv_patch patch;
     int64_t n;       /* gradients per output and cotangent in a tile: chunk * R * R */
     int64_t dy_step; /* floats from output channel to output channel in dy */
-    float *dy;       /* (8, rows*ow) of one cotangent, copied: its stride is that of no cache */
-    float *g;        /* (T, 8, n) blocks */
+    float *dy;       /* (6, rows*ow) of one cotangent, copied: its stride is that of no cache */
+    float *g;        /* (T, 6, n) blocks */
     float *tt;       /* (T, T) blocks */
     int64_t *at;     /* (T) offsets of the cotangents in g */
     double *acc;     /* (T, T, 16) */
@@ -50,7 +50,7 @@ typedef struct direct {
 static void direct_carve(direct *d, const lips_conv_args *a, lips_conv_arena *mem)
 {
     const int64_t t = a->y.t, rr = a->geom.r * a->geom.r, blk = LIPS_CONV_BLOCK;
-    const int64_t tile = lips_conv_min(LIPS_CONV_TILE, a->y.c);
+    const int64_t tile = lips_conv_min(LIPS_CONV_ROWS, a->y.c);
     lips_conv_arena none = {0};
     lips_conv_patch_init(&d->patch, &a->x, &a->y, &a->geom, POSITIONS, &none);
     const int64_t most = TILE_BYTES / (t * tile * rr * blk * (int64_t)sizeof(float));
@@ -109,7 +109,7 @@ static void direct_rows(const lips_cpu_kernels *k, const lips_conv_args *a, cons
 /* acc[t][t'] += sum_i g[t][i] g[t'][i], i < n, for t' from t's tile on; doubled off the tile. */
 static void direct_products(const lips_cpu_kernels *k, const direct *w, int64_t t, int64_t n)
 {
-    const int64_t blk = LIPS_CONV_BLOCK, parts = lips_conv_ceil(t, LIPS_CONV_TILE);
+    const int64_t blk = LIPS_CONV_BLOCK, parts = lips_conv_ceil(t, LIPS_CONV_ROWS);
     for (int64_t i = 0; i < t; i++)
         w->at[i] = i * n * blk;
     for (int64_t i0 = 0; i0 < n; i0 += CHAIN) {
@@ -146,7 +146,7 @@ void lips_conv_gram_direct(const lips_cpu_kernels *k, const lips_conv_args *a)
 {
     const int64_t blk = LIPS_CONV_BLOCK, t = a->y.t, vx = lips_conv_v(&a->x),
                   vy = lips_conv_v(&a->y);
-    const int64_t tiles = lips_conv_ceil(a->y.c, LIPS_CONV_TILE), slabs = lips_conv_slabs(&a->y);
+    const int64_t tiles = lips_conv_ceil(a->y.c, LIPS_CONV_ROWS), slabs = lips_conv_slabs(&a->y);
     direct w;
     lips_conv_arena mem = {.base = a->work};
     direct_carve(&w, a, &mem);

@@ -5,7 +5,7 @@
  *   out[m][j][l] (+)= sum_{r<rows, i<cols} a[m][r][i][l] * b[j][r][i][l]
  *
  * Shapes     a: M streams, b: J streams of rows x cols blocks of 16 lanes, all by steps (conv.h)
- * Work split register tiles of at most 8 by 12 streams
+ * Work split register tiles of at most 6 by 12 streams
  * Precision  f32, fused multiply-add; callers bound rows * cols and add further in f32 or f64
  * Order      r, i ascending in one chain per output: same bits for every cut into tiles
  * Cost       2 rows cols flops per output lane; M + J loads for M J multiply-adds
@@ -26,7 +26,7 @@ enum { MAX_J = 12 };
 VF_INLINE void tile(const int M, const int J, const lips_conv_dot *d, const float *a,
                     const int64_t *bj, float *out)
 {
-    vf acc[LIPS_CONV_TILE][MAX_J];
+    vf acc[LIPS_CONV_ROWS][MAX_J];
     const int64_t rows = d->rows, cols = d->cols, am = d->am, ai = d->ai, bi = d->bi;
 
 #pragma GCC unroll 16
@@ -70,38 +70,33 @@ typedef void tile_fn(const lips_conv_dot *, const float *, const int64_t *, floa
 #define ROW(M, J) [M][J] = tile_##M##_##J,
 
 /* Widest J for each M, as in conv_tile.c. */
+/* clang-format off */
 #if VF_LANES == 16
-#define TILES(F)                                                                                   \
-    F(1, 1)                                                                                        \
-    F(1, 2)                                                                                        \
-    F(1, 3) F(1, 4) F(1, 5) F(1, 6) F(1, 7) F(1, 8) F(1, 9) F(2, 1) F(2, 2) F(2, 3) F(2, 4)        \
-        F(2, 5) F(2, 6) F(2, 7) F(2, 8) F(2, 9) F(3, 1) F(3, 2) F(3, 3) F(3, 4) F(3, 5) F(3, 6)    \
-            F(3, 7) F(3, 8) F(3, 9) F(4, 1) F(4, 2) F(4, 3) F(4, 4) F(4, 5) F(4, 6) F(5, 1)        \
-                F(5, 2) F(5, 3) F(5, 4) F(5, 5) F(6, 1) F(6, 2) F(6, 3) F(6, 4) F(7, 1) F(7, 2)    \
-                    F(7, 3) F(8, 1) F(8, 2) F(8, 3)
-static const int64_t widest[LIPS_CONV_TILE + 1] = {0, 9, 9, 9, 6, 5, 4, 3, 3};
-enum { TALLEST = 8 };
+#define TILES(F) \
+    F(1, 1) F(1, 2) F(1, 3) F(1, 4) F(1, 5) F(1, 6) F(1, 7) F(1, 8) F(1, 9) F(2, 1) F(2, 2) \
+    F(2, 3) F(2, 4) F(2, 5) F(2, 6) F(2, 7) F(2, 8) F(2, 9) F(3, 1) F(3, 2) F(3, 3) F(3, 4) \
+    F(3, 5) F(3, 6) F(3, 7) F(3, 8) F(3, 9) F(4, 1) F(4, 2) F(4, 3) F(4, 4) F(4, 5) F(4, 6) \
+    F(5, 1) F(5, 2) F(5, 3) F(5, 4) F(5, 5) F(6, 1) F(6, 2) F(6, 3) F(6, 4)
+static const int64_t widest[LIPS_CONV_ROWS + 1] = {0, 9, 9, 9, 6, 5, 4};
+enum { TALLEST = 6 };
 #elif VF_LANES == 8
-#define TILES(F)                                                                                   \
-    F(1, 1)                                                                                        \
-    F(1, 2)                                                                                        \
-    F(1, 3) F(1, 4) F(1, 5) F(1, 6) F(1, 7) F(2, 1) F(2, 2) F(2, 3) F(2, 4) F(2, 5) F(3, 1)        \
-        F(3, 2) F(3, 3) F(3, 4) F(4, 1) F(4, 2) F(4, 3)
-static const int64_t widest[LIPS_CONV_TILE + 1] = {0, 7, 5, 4, 3};
+#define TILES(F) \
+    F(1, 1) F(1, 2) F(1, 3) F(1, 4) F(1, 5) F(1, 6) F(1, 7) F(2, 1) F(2, 2) F(2, 3) F(2, 4) \
+    F(2, 5) F(3, 1) F(3, 2) F(3, 3) F(3, 4) F(4, 1) F(4, 2) F(4, 3)
+static const int64_t widest[LIPS_CONV_ROWS + 1] = {0, 7, 5, 4, 3};
 enum { TALLEST = 4 };
 #else
-#define TILES(F)                                                                                   \
-    F(1, 1)                                                                                        \
-    F(1, 2)                                                                                        \
-    F(1, 3) F(1, 4) F(1, 5) F(1, 6) F(2, 1) F(2, 2) F(2, 3) F(2, 4) F(3, 1) F(3, 2) F(3, 3)        \
-        F(4, 1) F(4, 2)
-static const int64_t widest[LIPS_CONV_TILE + 1] = {0, 6, 4, 3, 2};
+#define TILES(F) \
+    F(1, 1) F(1, 2) F(1, 3) F(1, 4) F(1, 5) F(1, 6) F(2, 1) F(2, 2) F(2, 3) F(2, 4) F(3, 1) \
+    F(3, 2) F(3, 3) F(4, 1) F(4, 2)
+static const int64_t widest[LIPS_CONV_ROWS + 1] = {0, 6, 4, 3, 2};
 enum { TALLEST = 4 };
 #endif
+/* clang-format on */
 
 TILES(TILE)
 
-static tile_fn *const tiles[LIPS_CONV_TILE + 1][MAX_J + 1] = {TILES(ROW)};
+static tile_fn *const tiles[LIPS_CONV_ROWS + 1][MAX_J + 1] = {TILES(ROW)};
 
 void LIPS_ISA_FN(lips_conv_dot)(const lips_conv_dot *d)
 {
