@@ -106,6 +106,16 @@ static int variant_of(const lips_report *r, int64_t cell)
     return (int)v;
 }
 
+/* The cell's number among the combinations of the seeds. */
+static int64_t replicate_of(const lips_report *r, int64_t cell)
+{
+    int64_t v = 0;
+    for (int a = 0; a < r->experiment.n_axes; a++)
+        if (a != r->x_axis && !is_variant_axis(r, a))
+            v = v * r->experiment.axes[a].count + digit(&r->experiment, a, cell);
+    return v;
+}
+
 static int x_place_of(const lips_report *r, int64_t cell)
 {
     if (r->x_axis < 0)
@@ -241,6 +251,7 @@ static lips_status collect_cell(lips_report *r, int64_t i)
     LIPS_TRY(lips_path(dir, sizeof dir, "%s/cells/%s", r->out, name));
     c->x = x_place_of(r, i);
     c->variant = variant_of(r, i);
+    c->replicate = replicate_of(r, i);
     LIPS_TRY(read_metrics(r, c, dir));
     return read_note(r, c, dir);
 }

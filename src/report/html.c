@@ -39,6 +39,9 @@ static const char style[] =
     "th{position:sticky;top:0;background:#f4f4f4;text-align:left}"
     "th,td{padding:.2rem .6rem;border-bottom:1px solid #eee;white-space:nowrap}"
     "td.n{text-align:right}tr.failed td{background:#fdf3ec}tr.unfinished td{color:#777}"
+    ".claims td{white-space:normal;vertical-align:top;min-width:5.5rem}"
+    "h3{font-size:1rem;margin:1rem 0 .3rem}td.supported{background:#eef8f4;font-weight:600}"
+    "td.unsupported{background:#fdf3ec;font-weight:600}td.untested{color:#777}"
     "pre{background:#f6f6f6;padding:.8rem;overflow:auto;font-size:.82rem}dt{font-weight:600}"
     "dd{margin:0 0 .5rem;overflow-wrap:anywhere}";
 
@@ -83,7 +86,7 @@ static void put_warnings(FILE *f, const lips_report *r)
     fputs("</ul></div>\n", f);
 }
 
-static void put_links(FILE *f, const lips_figure_list *list)
+static void put_links(FILE *f, const lips_figure_list *list, const lips_claims *claims)
 {
     fputs("<nav>", f);
     for (int i = 0; i < list->n; i++) {
@@ -91,7 +94,8 @@ static void put_links(FILE *f, const lips_figure_list *list)
         lips_html_text(f, list->figure[i].title);
         fputs("</a> ", f);
     }
-    fputs("<a href=\"#cells\">Cells</a> <a href=\"#provenance\">Provenance</a></nav>\n", f);
+    fputs("<a href=\"#cells\">Cells</a> <a href=\"#provenance\">Provenance</a>", f);
+    fputs(claims->n > 0 ? " <a href=\"#claims\">Claims</a></nav>\n" : "</nav>\n", f);
 }
 
 /* The drawing itself, from its <svg> on: the rest is a prologue for a file of its own. */
@@ -139,24 +143,26 @@ static lips_status put_figures(FILE *f, const lips_figure_list *list, const char
 }
 
 static lips_status put_page(FILE *f, const lips_report *r, const lips_figure_list *figures,
-                            const char *dir)
+                            const lips_claims *claims, const char *dir)
 {
     put_head(f, r);
     put_warnings(f, r);
-    put_links(f, figures);
+    put_links(f, figures, claims);
     LIPS_TRY(put_figures(f, figures, dir));
     lips_html_cells(f, r);
     LIPS_TRY(lips_html_provenance(f, r));
+    if (claims->n > 0)
+        lips_html_claims(f, claims, r, figures);
     fputs("</body></html>\n", f);
     return LIPS_OK;
 }
 
-lips_status lips_report_html(const lips_report *r, const lips_figure_list *figures, const char *dir,
-                             const char *path)
+lips_status lips_report_html(const lips_report *r, const lips_figure_list *figures,
+                             const lips_claims *claims, const char *dir, const char *path)
 {
     lips_file_atomic a;
     LIPS_TRY(lips_file_begin(&a, path));
-    lips_status st = put_page(a.f, r, figures, dir);
+    lips_status st = put_page(a.f, r, figures, claims, dir);
     if (st != LIPS_OK) {
         lips_file_abandon(&a);
         return st;

@@ -21,6 +21,7 @@ typedef struct lips_report_cell {
     int64_t epoch;                /* of `done` or `failed`, else of the last record; -1: none */
     const char *reason, *message; /* of `failed`; or why it is damaged */
     int x, variant;               /* places */
+    int64_t replicate;            /* number of its seeds' values: the same at every place */
     int64_t first, count;         /* its records */
 } lips_report_cell;
 
