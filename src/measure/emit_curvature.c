@@ -199,17 +199,17 @@ out:
     return st;
 }
 
-/* Statistics over minibatches of consecutive measured samples; n is their number. */
+/* Statistics over minibatches of consecutive measured samples; n: the samples in all of them. */
 lips_status lips_emit_alignment(lips_emit *e, int row)
 {
     const lips_eigenpairs *pairs;
     lips_record r = lips_emit_base(e, row, 0, false);
     lips_status st = LIPS_OK;
-    int64_t count;
+    int64_t count, n = e->survey->n;
     if (e->survey->no_loss)
         return emit_null(e, row, 0, e->survey->no_loss);
     LIPS_TRY(eigen(e, false, &pairs));
-    double *share = calloc((size_t)(e->survey->n / MINIBATCH + 1), sizeof *share);
+    double *share = calloc((size_t)(n / MINIBATCH + 1), sizeof *share);
     if (!share)
         return lips_fail(LIPS_ERR_MEMORY, "measure: out of memory for alignments");
     LIPS_TRY_GOTO(st, align_all(e, pairs, share, &count), out);
@@ -218,6 +218,7 @@ lips_status lips_emit_alignment(lips_emit *e, int row)
         goto out;
     }
     LIPS_TRY_GOTO(st, lips_record_stats(&r, share, count), out);
+    r.n = n < MINIBATCH ? n : n - n % MINIBATCH;
     r.estimate = true;
     r.iterations = pairs->iterations;
     r.residual = 0;
