@@ -177,18 +177,19 @@ static int workers_of(const lips_survey *s, int64_t samples)
     return (int)(threads < WORKERS_MAX ? threads : WORKERS_MAX);
 }
 
-static bool keeps(const lips_survey *s, int64_t samples, size_t one)
+static bool keeps(const lips_survey *s, int64_t samples, size_t one, size_t keep)
 {
-    return (double)one * (double)blocks_of(s, samples) <= (double)LIPS_CURVATURE_BYTES;
+    return (double)one * (double)blocks_of(s, samples) <= (double)keep;
 }
 
-lips_status lips_curvature_plan_bytes(const lips_survey *s, int64_t samples, size_t *bytes)
+lips_status lips_curvature_plan_bytes(const lips_survey *s, int64_t samples, size_t keep,
+                                      size_t *bytes)
 {
     size_t one = 0, real = s->args->ops->real_bytes;
     size_t workers = (size_t)workers_of(s, samples), p = (size_t)lips_net_params(s->net);
     LIPS_TRY(seat_bytes(s, &one));
     *bytes = workers * (one + p * (3 * real + sizeof(double)));
-    if (keeps(s, samples, one))
+    if (keeps(s, samples, one, keep))
         *bytes += one * (size_t)blocks_of(s, samples);
     return LIPS_OK;
 }
@@ -199,7 +200,8 @@ static int64_t share_of(int64_t blocks, int workers, int index)
     return (blocks - index + workers - 1) / workers;
 }
 
-lips_status lips_curvature_create(lips_curvature **out, const lips_survey *s, int64_t samples)
+lips_status lips_curvature_create(lips_curvature **out, const lips_survey *s, int64_t samples,
+                                  size_t keep)
 {
     lips_status st = LIPS_OK;
     size_t one = 0;
@@ -221,9 +223,11 @@ lips_status lips_curvature_create(lips_curvature **out, const lips_survey *s, in
         worker *w = &c->workers[i];
         *w = (worker){.c = c, .index = i};
         c->n_workers = i + 1;
-        LIPS_TRY_GOTO(
-            st, open_worker(w, keeps(s, samples, one) ? share_of(blocks_of(s, samples), n, i) : 0),
-            out);
+        LIPS_TRY_GOTO(st,
+                      open_worker(w, keeps(s, samples, one, keep)
+                                         ? share_of(blocks_of(s, samples), n, i)
+                                         : 0),
+                      out);
     }
     *out = c;
     c = NULL;

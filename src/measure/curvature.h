@@ -5,22 +5,22 @@
  * Samples go through the network in fixed blocks, spread over the survey's threads; each block's
  * part is added in f64 in the order of the blocks, so that results do not depend on the number of
  * threads. What a block keeps between the products (activations and cotangents) stays in memory if
- * all blocks fit LIPS_CURVATURE_BYTES, else it is computed anew for each product.
+ * all blocks fit the bytes that the caller allows, else it is computed anew for each product.
  */
 #ifndef LIPS_MEASURE_CURVATURE_H
 #define LIPS_MEASURE_CURVATURE_H
 
 #include "measure/survey.h"
 
-#define LIPS_CURVATURE_BYTES ((size_t)1 << 30)
-
 typedef struct lips_curvature lips_curvature;
 
-/* s stays the caller's and must outlive it. samples: 1..s->n. */
-lips_status lips_curvature_create(lips_curvature **out, const lips_survey *s, int64_t samples);
+/* s stays the caller's and must outlive it. samples: 1..s->n; keep: bytes for what blocks keep. */
+lips_status lips_curvature_create(lips_curvature **out, const lips_survey *s, int64_t samples,
+                                  size_t keep);
 void lips_curvature_free(lips_curvature *c);
 /* Its bytes; takes those of one block for a moment. */
-lips_status lips_curvature_plan_bytes(const lips_survey *s, int64_t samples, size_t *bytes);
+lips_status lips_curvature_plan_bytes(const lips_survey *s, int64_t samples, size_t keep,
+                                      size_t *bytes);
 
 /* out (P) = (Hessian) v, or the Gauss-Newton product, which needs no labels. NaN if one of the
  * samples has a non-finite input or logit. */

@@ -13,6 +13,9 @@ enum {
     MINIBATCH = 128 /* samples of a minibatch gradient: the training protocol's batch */
 };
 
+/* For the activations and cotangents of the subset, beside the products' own memory. */
+static const size_t KEEP = (size_t)1 << 30;
+
 /* Wanted |Hv - lv| / |l|; and what rounding of a product may leave, relative to |H|. */
 static const double TOLERANCE = 1e-4, NOISE_F64 = 1e-12, NOISE_F32 = 1e-6;
 
@@ -60,7 +63,7 @@ static int64_t subset(const lips_survey *p)
 static lips_status engine(lips_emit *e)
 {
     return e->curvature ? LIPS_OK
-                        : lips_curvature_create(&e->curvature, e->survey, subset(e->survey));
+                        : lips_curvature_create(&e->curvature, e->survey, subset(e->survey), KEEP);
 }
 
 static lips_status apply_hessian(void *user, double *out, const double *v)
@@ -95,7 +98,7 @@ lips_status lips_emit_plan_bytes(const lips_survey *p, size_t *bytes)
     *bytes = 0;
     if (!hessian && !wants(p, "ggn.lambda_max"))
         return LIPS_OK;
-    LIPS_TRY(lips_curvature_plan_bytes(p, subset(p), bytes));
+    LIPS_TRY(lips_curvature_plan_bytes(p, subset(p), KEEP, bytes));
     /* The Hessian's vectors stay while the Gauss-Newton matrix's are sought. */
     *bytes += (size_t)lips_lanczos_bytes(n, hessian ? hessian_pairs(p) + 1 : 1);
     return LIPS_OK;

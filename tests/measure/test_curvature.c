@@ -193,7 +193,7 @@ static double *by_products(const tiny_net *t, const lips_measure_args *a, int64_
     lips_curvature *c;
     double *m = take(t->p * t->p), *v = take(t->p);
     ok(lips_survey_create(&s, a));
-    ok(lips_curvature_create(&c, s, n));
+    ok(lips_curvature_create(&c, s, n, 1 << 30));
     for (int64_t i = 0; i < t->p; i++) {
         v[i] = 1;
         ok(lips_curvature_product(c, m + i * t->p, v, gauss_newton));
@@ -326,6 +326,33 @@ static void threads_do_not_matter(void **state)
             lips_measurement_free(&one);
             tiny_net_free(&t);
         }
+}
+
+/* Blocks that keep nothing between the products give the same bits, also after a gradient. */
+static void keeping_does_not_matter(void **state)
+{
+    (void)state;
+    tiny_net t = tiny_net_create(&CONVNET, 40, 12);
+    lips_measure_args a = args_of(&t, "cpu", LIPS_LOSS_CROSS_ENTROPY, "hessian");
+    lips_survey *s;
+    lips_curvature *c;
+    double *kept = take(t.p), *anew = take(t.p), *g = take(t.p), norm = 0;
+    ok(lips_survey_create(&s, &a));
+    for (int keep = 0; keep < 2; keep++) {
+        double *out = keep ? kept : anew;
+        ok(lips_curvature_create(&c, s, 40, keep ? 1 << 30 : 0));
+        ok(lips_curvature_product(c, out, t.params, false));
+        ok(lips_curvature_gradient(c, g, 3, 20));
+        ok(lips_curvature_product(c, out, t.params, false));
+        lips_curvature_free(c);
+    }
+    for (int64_t i = 0; i < t.p; i++)
+        norm += kept[i] * kept[i];
+    assert_true(norm > 0);
+    assert_memory_equal(kept, anew, (size_t)t.p * sizeof *kept);
+    free(kept), free(anew), free(g);
+    lips_survey_free(s);
+    tiny_net_free(&t);
 }
 
 /* The measured samples beyond 512 are in the trace and in the gradients, not in the eigenvalues. */
@@ -499,6 +526,7 @@ int main(void)
         cmocka_unit_test(multiple_eigenvalues),
         cmocka_unit_test(explicit_matrices),
         cmocka_unit_test(threads_do_not_matter),
+        cmocka_unit_test(keeping_does_not_matter),
         cmocka_unit_test(subset),
         cmocka_unit_test(cpu_agrees_with_ref),
         cmocka_unit_test(bad_input),
