@@ -101,7 +101,8 @@ static lips_status peak_of(lips_interval *out, lips_claim_row *row, const lips_c
         int64_t place = -1;
         mean_curve(curve, d, v, s);
         room(d, 1)[s] = lips_prominence(v + s * d->n_x, curve, d->n_x, &place);
-        if (place < 0 && lips_interval_of(v + s * d->n_x, d->n_x).n > 0)
+        if (place < 0 && lips_interval_of(curve, d->n_x).n > 0 &&
+            lips_interval_of(v + s * d->n_x, d->n_x).n > 0)
             room(d, 1)[s] = 0;
     }
     *out = interval(d, 1);

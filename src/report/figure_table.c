@@ -188,12 +188,12 @@ static const lips_panels landscape = {
 
 static const lips_panels bound_landscape = {
     .panel =
-        {{.y_label = "(h₁/‖θ₁‖) E‖∇ₓL‖ ≤ E‖∇_θ₁L‖",
+        {{.y_label = "(h₁/‖θ₁‖) E‖∇ₓL‖ ≤ E‖∇_{θ₁}L‖",
           .scale = LIPS_SCALE_LOG,
           .curve = {{"left side", LAYER("bound.landscape", .output = "input.left"), false},
                     {"right side", LAYER("bound.landscape", .output = "input.right"), false, 1}},
           .n = 2},
-         {.y_label = "E‖∇_θL‖² ≤ 2 L_max tr H",
+         {.y_label = "E‖∇_θL‖² ≤ 2 L_{max} tr H",
           .scale = LIPS_SCALE_LOG,
           .curve = {{"left side", LAYER("bound.landscape", .output = "param.left"), false},
                     {"right side", LAYER("bound.landscape", .output = "param.right"), false, 1}},

@@ -201,6 +201,7 @@ static void one_seed_has_no_interval(void **state)
     for (int i = 1; i <= LIPS_CLAIMS; i++)
         expect(&j, i, i == 2 || i == 7 ? LIPS_SUPPORTED : LIPS_NOT_TESTED);
     assert_non_null(strstr(j.c.row[1].numbers, "one seed: no spread is known"));
+    assert_non_null(strstr(j.c.row[0].numbers, "rise of the norm to its peak: no number"));
     judged_free(&j);
 }
 
