@@ -445,6 +445,9 @@ static void vjp(data *d, const lips_cpu_kernels *k)
 
 static void grad(data *d, const lips_cpu_kernels *k)
 {
+    case_grad(d, k, LIPS_CONV_DIRECT);
+    if (d->s.r == 3 && d->s.stride == 1)
+        case_grad(d, k, LIPS_CONV_WINOGRAD);
     case_grad(d, k, LIPS_CONV_AUTO);
 }
 
@@ -562,9 +565,12 @@ static void test_choice(void **state)
     assert_int_equal(lips_cpu_conv_choose(LIPS_CONV_GRAM, &narrow), LIPS_CONV_DIRECT);
     assert_int_equal(lips_cpu_conv_choose(LIPS_CONV_GRAM, &big), LIPS_CONV_DIRECT);
     assert_int_equal(lips_cpu_conv_choose(LIPS_CONV_FORWARD, &wide), LIPS_CONV_WINOGRAD);
+    wide.x.t = 10;
     assert_int_equal(lips_cpu_conv_choose(LIPS_CONV_VJP, &wide), LIPS_CONV_WINOGRAD);
-    assert_int_equal(lips_cpu_conv_choose(LIPS_CONV_GRAD, &wide), LIPS_CONV_DIRECT);
+    wide.x.t = wide.y.t = narrow.y.t = 1;
+    assert_int_equal(lips_cpu_conv_choose(LIPS_CONV_GRAD, &wide), LIPS_CONV_WINOGRAD);
     assert_int_equal(lips_cpu_conv_choose(LIPS_CONV_FORWARD, &narrow), LIPS_CONV_DIRECT);
+    assert_int_equal(lips_cpu_conv_choose(LIPS_CONV_GRAD, &narrow), LIPS_CONV_DIRECT);
     wide.geom.stride = 2;
     wide.y.h = wide.y.w = 4;
     assert_int_equal(lips_cpu_conv_choose(LIPS_CONV_VJP, &wide), LIPS_CONV_DIRECT);

@@ -23,15 +23,18 @@ double lips_conv_flops(lips_conv_op op, const lips_conv_args *a)
 
 static bool winograd_fits(lips_conv_op op, const lips_conv_args *a)
 {
-    return (op == LIPS_CONV_FORWARD || op == LIPS_CONV_VJP) && a->geom.r == 3 &&
-           a->geom.stride == 1;
+    return op != LIPS_CONV_GRAM && a->geom.r == 3 && a->geom.stride == 1;
 }
 
 lips_conv_algo lips_cpu_conv_choose(lips_conv_op op, const lips_conv_args *a)
 {
     if (op == LIPS_CONV_GRAM && lips_conv_gram_pixel_cost(a) < lips_conv_gram_direct_cost(a))
         return LIPS_CONV_PIXEL_GRAM;
-    if (winograd_fits(op, a) && lips_conv_winograd_cost(op, a) < lips_conv_apply_cost(op, a))
+    if (op == LIPS_CONV_GRAD && winograd_fits(op, a) &&
+        lips_conv_winograd_grad_cost(a) < lips_conv_grad_cost(a))
+        return LIPS_CONV_WINOGRAD;
+    if (op != LIPS_CONV_GRAD && winograd_fits(op, a) &&
+        lips_conv_winograd_cost(op, a) < lips_conv_apply_cost(op, a))
         return LIPS_CONV_WINOGRAD;
     return LIPS_CONV_DIRECT;
 }
@@ -45,7 +48,9 @@ size_t lips_cpu_conv_work(lips_conv_op op, const lips_conv_args *a, lips_conv_al
     case LIPS_CONV_VJP:
         return algo == LIPS_CONV_WINOGRAD ? lips_conv_winograd_work(op, a)
                                           : lips_conv_apply_work(op, a);
-    case LIPS_CONV_GRAD: return lips_conv_grad_work(a);
+    case LIPS_CONV_GRAD:
+        return algo == LIPS_CONV_WINOGRAD ? lips_conv_winograd_grad_work(a)
+                                          : lips_conv_grad_work(a);
     case LIPS_CONV_GRAM:
         return algo == LIPS_CONV_PIXEL_GRAM ? lips_conv_gram_pixel_work(a)
                                             : lips_conv_gram_direct_work(a);
@@ -104,7 +109,12 @@ lips_status lips_cpu_conv_run(lips_backend *be, lips_conv_op op, const lips_conv
         else
             lips_conv_apply(k, op, a);
         break;
-    case LIPS_CONV_GRAD: lips_conv_grad(k, a); break;
+    case LIPS_CONV_GRAD:
+        if (algo == LIPS_CONV_WINOGRAD)
+            lips_conv_winograd_grad(k, a);
+        else
+            lips_conv_grad(k, a);
+        break;
     case LIPS_CONV_GRAM:
         if (algo == LIPS_CONV_PIXEL_GRAM)
             lips_conv_gram_pixel(k, a);

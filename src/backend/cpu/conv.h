@@ -69,7 +69,8 @@ typedef struct lips_conv_wino_tile {
     int64_t in, out, mask;  /* offsets of its first input, output and mask */
     int64_t y0, y1, x0, x1; /* its inputs that exist */
     int64_t ny, nx;         /* its outputs that exist */
-    bool whole;             /* all inputs exist */
+    bool whole;             /* all inputs exist, and all lanes count */
+    const float *lanes;     /* NULL, or (16): lanes that are not > 0 count as 0 */
 } lips_conv_wino_tile;
 
 /* Tiles x channels to transform; v (36, channels, tiles) blocks is the transform, x or y the
@@ -88,8 +89,9 @@ typedef struct lips_conv_wino {
     bool relu;
 } lips_conv_wino;
 
-typedef void lips_conv_wino_in_fn(const lips_conv_wino *w);  /* x -> v */
-typedef void lips_conv_wino_out_fn(const lips_conv_wino *w); /* v -> y */
+typedef void lips_conv_wino_in_fn(const lips_conv_wino *w);  /* v = B' x B */
+typedef void lips_conv_wino_dy_fn(const lips_conv_wino *w);  /* v = A x A', x at the outputs */
+typedef void lips_conv_wino_out_fn(const lips_conv_wino *w); /* y = A' v A */
 /* A panel of weights (C, m), m <= LIPS_CONV_TILE, at floats from the weights of its frequency. */
 typedef struct lips_conv_panel {
     int64_t m, at;
@@ -112,6 +114,9 @@ typedef void lips_conv_gemm_fn(const lips_conv_gemm *g);
 /* u (36, n) from g (9, n), n a multiple of 16; rows ustep and gstep apart. */
 typedef void lips_conv_wino_weights_fn(float *u, int64_t ustep, const float *g, int64_t gstep,
                                        int64_t n);
+/* g (9, n) = G' u G, the same way. */
+typedef void lips_conv_wino_taps_fn(float *g, int64_t gstep, const float *u, int64_t ustep,
+                                    int64_t n);
 
 typedef struct lips_conv_kernels {
     lips_conv_tile_fn *tile;
@@ -121,8 +126,10 @@ typedef struct lips_conv_kernels {
     lips_conv_pack_fn *pack;
     lips_conv_gemm_fn *gemm;
     lips_conv_wino_in_fn *wino_in;
+    lips_conv_wino_dy_fn *wino_dy;
     lips_conv_wino_out_fn *wino_out;
     lips_conv_wino_weights_fn *wino_weights;
+    lips_conv_wino_taps_fn *wino_taps;
 } lips_conv_kernels;
 
 typedef enum lips_conv_op {
@@ -137,7 +144,7 @@ typedef enum lips_conv_algo {
     LIPS_CONV_AUTO,
     LIPS_CONV_DIRECT,     /* any op */
     LIPS_CONV_PIXEL_GRAM, /* gram: through the Gram matrix of the input's pixels */
-    LIPS_CONV_WINOGRAD,   /* forward, vjp of 3x3, stride 1: F(4x4,3x3) */
+    LIPS_CONV_WINOGRAD,   /* forward, vjp, grad of 3x3, stride 1: F(4x4,3x3) */
 } lips_conv_algo;
 
 lips_conv_algo lips_cpu_conv_choose(lips_conv_op op, const lips_conv_args *a);
@@ -161,6 +168,11 @@ double lips_conv_winograd_cost(lips_conv_op op, const lips_conv_args *a);
 size_t lips_conv_winograd_work(lips_conv_op op, const lips_conv_args *a);
 void lips_conv_winograd(const lips_cpu_kernels *k, lips_conv_op op, const lips_conv_args *a);
 
+double lips_conv_winograd_grad_cost(const lips_conv_args *a);
+size_t lips_conv_winograd_grad_work(const lips_conv_args *a);
+void lips_conv_winograd_grad(const lips_cpu_kernels *k, const lips_conv_args *a);
+
+double lips_conv_grad_cost(const lips_conv_args *a);
 size_t lips_conv_grad_work(const lips_conv_args *a);
 void lips_conv_grad(const lips_cpu_kernels *k, const lips_conv_args *a);
 

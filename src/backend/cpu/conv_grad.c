@@ -117,10 +117,19 @@ void lips_conv_grad(const lips_cpu_kernels *k, const lips_conv_args *a)
                 (const float *)a->y.data + (s * lips_tensor_features(&a->y) * v + q) * blk;
             for (int64_t u0 = 0; lanes > 0 && u0 < a->y.h; u0 += g.patch.rows) {
                 const int64_t u1 = lips_conv_min(a->y.h, u0 + g.patch.rows);
-                for (int64_t c0 = 0; c0 < a->x.c; c0 += g.patch.chunk) {
-                    lips_conv_patch_load(&g.patch, k, x, c0, u0, u1);
+                for (int64_t c0 = 0; c0 < (a->dw ? a->x.c : 1); c0 += g.patch.chunk) {
+                    if (a->dw)
+                        lips_conv_patch_load(&g.patch, k, x, c0, u0, u1);
                     block(k, a, &g, y, u0, u1, lanes);
                 }
             }
         }
+}
+
+/* Processor cycles per slab at 80 % of the limit (bench/conv.c). */
+double lips_conv_grad_cost(const lips_conv_args *a)
+{
+    return (double)(a->y.c * a->x.c * a->geom.r * a->geom.r * a->y.h * a->y.w *
+                    lips_conv_v(&a->y)) /
+           (2 * 0.8);
 }

@@ -12,11 +12,9 @@
  * Cost       36 O C multiply-adds, 144 C and 120 O for the transforms, per tile and lane
  * Proof      tests/ops/test_conv_cpu.c      Speed  bench/conv.c
  */
-#include "backend/cpu/conv.h"
+#include "backend/cpu/conv_winograd.h"
 
 enum {
-    FREQ = 36,
-    OUT = 4,                  /* outputs of a tile along a side; inputs: 6 */
     GROUP = 12,               /* most tiles: the widest register tile */
     GROUP_BYTES = 640 * 1024, /* aim for V and M together */
     NARROW = 6,               /* fewest tiles: weights from the third-level cache serve so many */
@@ -25,15 +23,12 @@ enum {
 
 typedef struct wino {
     const lips_cpu_kernels *k;
-    lips_tensor in, out;
+    lips_conv_grid grid;
     const lips_tensor *mask;
     const float *w, *bias;
     bool relu;
-    int64_t w_out, w_in; /* floats between output and input channels of w */
-    bool turned;         /* vjp: taps are turned round */
-    int64_t pad;
-    int64_t v, m;                   /* blocks per pixel of in and out, of the mask */
-    int64_t ty, tx;                 /* tiles down and across */
+    int64_t w_out, w_in;            /* floats between output and input channels of w */
+    bool turned;                    /* vjp: taps are turned round */
     int64_t group;                  /* tiles at a time */
     int64_t panels, parts;          /* of outputs; parts of the panels, one at a time */
     int64_t wide;                   /* group, made odd: blocks between channels in V and M */
@@ -45,9 +40,40 @@ typedef struct wino {
     lips_conv_wino_tile *tile;
 } wino;
 
-static int64_t odd(int64_t n)
+lips_conv_grid lips_conv_grid_of(const lips_tensor *in, const lips_tensor *out, int64_t pad)
 {
-    return n | 1;
+    return (lips_conv_grid){.in = *in,
+                            .out = *out,
+                            .pad = pad,
+                            .v = lips_conv_v(in),
+                            .m = in->lanes / LIPS_CONV_BLOCK,
+                            .ty = lips_conv_ceil(out->h, LIPS_CONV_OUT),
+                            .tx = lips_conv_ceil(out->w, LIPS_CONV_OUT)};
+}
+
+int64_t lips_conv_grid_tiles(const lips_conv_grid *g)
+{
+    return lips_conv_slabs(&g->in) * g->ty * g->tx * g->v;
+}
+
+lips_conv_wino_tile lips_conv_grid_at(const lips_conv_grid *g, int64_t i)
+{
+    const int64_t blk = LIPS_CONV_BLOCK, q = i % g->v, x = i / g->v % g->tx;
+    const int64_t y = i / g->v / g->tx % g->ty, s = i / g->v / g->tx / g->ty;
+    const int64_t iy = y * LIPS_CONV_OUT - g->pad, ix = x * LIPS_CONV_OUT - g->pad;
+    const int64_t out = y * LIPS_CONV_OUT * g->out.w + x * LIPS_CONV_OUT;
+    lips_conv_wino_tile t = {
+        .in = ((s * lips_tensor_features(&g->in) + iy * g->in.w + ix) * g->v + q) * blk,
+        .out = ((s * lips_tensor_features(&g->out) + out) * g->v + q) * blk,
+        .mask = ((s * lips_tensor_features(&g->out) + out) * g->m + q % g->m) * blk,
+        .y0 = lips_conv_max(0, -iy),
+        .y1 = lips_conv_min(6, g->in.h - iy),
+        .x0 = lips_conv_max(0, -ix),
+        .x1 = lips_conv_min(6, g->in.w - ix),
+        .ny = lips_conv_min(LIPS_CONV_OUT, g->out.h - y * LIPS_CONV_OUT),
+        .nx = lips_conv_min(LIPS_CONV_OUT, g->out.w - x * LIPS_CONV_OUT)};
+    t.whole = t.y0 == 0 && t.y1 == 6 && t.x0 == 0 && t.x1 == 6;
+    return t;
 }
 
 static int64_t whole_blocks(int64_t n)
@@ -61,48 +87,44 @@ static int64_t whole_blocks(int64_t n)
  */
 static void plan(wino *p)
 {
-    const int64_t freq = FREQ * LIPS_CONV_BLOCK * (int64_t)sizeof(float);
-    const int64_t all = lips_conv_slabs(&p->in) * p->ty * p->tx * p->v;
-    p->panels = lips_conv_ceil(p->out.c, LIPS_CONV_TILE);
-    p->group = lips_conv_min(GROUP, GROUP_BYTES / (freq * (p->in.c + p->out.c)));
+    const int64_t freq = LIPS_CONV_FREQ * LIPS_CONV_BLOCK * (int64_t)sizeof(float);
+    const int64_t all = lips_conv_grid_tiles(&p->grid);
+    p->panels = lips_conv_ceil(p->grid.out.c, LIPS_CONV_TILE);
+    p->group = lips_conv_min(GROUP, GROUP_BYTES / (freq * (p->grid.in.c + p->grid.out.c)));
     p->parts = 1;
     if (p->group < NARROW) {
         p->group = NARROW;
-        p->parts = lips_conv_ceil(p->out.c, OUTS);
+        p->parts = lips_conv_ceil(p->grid.out.c, OUTS);
     }
     p->group = lips_conv_min(p->group, all);
-    p->wide = odd(p->group);
+    p->wide = lips_conv_grid_wide(p->group);
 }
 
 static void carve(wino *p, lips_conv_arena *mem)
 {
     const int64_t blk = LIPS_CONV_BLOCK;
     const int64_t outs = lips_conv_part(p->panels, p->parts, 0) * LIPS_CONV_TILE;
-    p->v_freq = (p->in.c * p->wide + 1) * blk;
+    p->v_freq = (p->grid.in.c * p->wide + 1) * blk;
     p->m_freq = (outs * p->wide + 1) * blk;
     p->u_freq = 0;
     for (int64_t i = 0; i < p->panels; i++)
-        p->u_freq += whole_blocks(p->in.c * lips_conv_part(p->out.c, p->panels, i));
+        p->u_freq += whole_blocks(p->grid.in.c * lips_conv_part(p->grid.out.c, p->panels, i));
     p->panel = lips_conv_take(mem, p->panels, sizeof *p->panel);
-    p->u = lips_conv_take(mem, FREQ * p->u_freq, sizeof(float));
-    p->taps = lips_conv_take(mem, 9 * whole_blocks(p->in.c * LIPS_CONV_TILE), sizeof(float));
-    p->vbuf = lips_conv_take(mem, FREQ * p->v_freq, sizeof(float));
-    p->mbuf = lips_conv_take(mem, FREQ * p->m_freq, sizeof(float));
+    p->u = lips_conv_take(mem, LIPS_CONV_FREQ * p->u_freq, sizeof(float));
+    p->taps = lips_conv_take(mem, 9 * whole_blocks(p->grid.in.c * LIPS_CONV_TILE), sizeof(float));
+    p->vbuf = lips_conv_take(mem, LIPS_CONV_FREQ * p->v_freq, sizeof(float));
+    p->mbuf = lips_conv_take(mem, LIPS_CONV_FREQ * p->m_freq, sizeof(float));
     p->tile = lips_conv_take(mem, p->group, sizeof *p->tile);
 }
 
 static wino describe(lips_conv_op op, const lips_conv_args *a)
 {
     const bool fwd = op == LIPS_CONV_FORWARD;
-    wino p = {.w = a->w, .turned = !fwd, .v = lips_conv_v(&a->x)};
-    p.in = fwd ? a->x : a->y;
-    p.out = fwd ? a->y : a->x;
+    wino p = {.w = a->w, .turned = !fwd};
+    p.grid = fwd ? lips_conv_grid_of(&a->x, &a->y, a->geom.pad)
+                 : lips_conv_grid_of(&a->y, &a->x, 2 - a->geom.pad);
     p.w_out = fwd ? a->x.c * 9 : 9;
     p.w_in = fwd ? 9 : a->x.c * 9;
-    p.pad = fwd ? a->geom.pad : 2 - a->geom.pad;
-    p.m = p.out.lanes / LIPS_CONV_BLOCK;
-    p.ty = lips_conv_ceil(p.out.h, OUT);
-    p.tx = lips_conv_ceil(p.out.w, OUT);
     plan(&p);
     return p;
 }
@@ -111,11 +133,12 @@ static void transform_weights(const wino *p)
 {
     int64_t m0 = 0, at = 0;
     for (int64_t t = 0; t < p->panels; t++) {
-        const int64_t m = lips_conv_part(p->out.c, p->panels, t), n = whole_blocks(p->in.c * m);
+        const int64_t m = lips_conv_part(p->grid.out.c, p->panels, t),
+                      n = whole_blocks(p->grid.in.c * m);
         for (int64_t k = 0; k < 9; k++) {
             float *dst = p->taps + k * n;
             const float *w = p->w + m0 * p->w_out + (p->turned ? 8 - k : k);
-            for (int64_t c = 0; c < p->in.c; c++)
+            for (int64_t c = 0; c < p->grid.in.c; c++)
                 for (int64_t i = 0; i < m; i++)
                     *dst++ = w[c * p->w_in + i * p->w_out];
             while (dst < p->taps + (k + 1) * n)
@@ -128,28 +151,6 @@ static void transform_weights(const wino *p)
     }
 }
 
-/* Where the tile number i of all is: slabs, then rows and columns of tiles, then blocks of a pixel.
- */
-static lips_conv_wino_tile locate(const wino *p, int64_t i)
-{
-    const int64_t blk = LIPS_CONV_BLOCK, q = i % p->v, x = i / p->v % p->tx;
-    const int64_t y = i / p->v / p->tx % p->ty, s = i / p->v / p->tx / p->ty;
-    const int64_t iy = y * OUT - p->pad, ix = x * OUT - p->pad;
-    const int64_t out = y * OUT * p->out.w + x * OUT;
-    lips_conv_wino_tile t = {
-        .in = ((s * lips_tensor_features(&p->in) + iy * p->in.w + ix) * p->v + q) * blk,
-        .out = ((s * lips_tensor_features(&p->out) + out) * p->v + q) * blk,
-        .mask = ((s * lips_tensor_features(&p->out) + out) * p->m + q % p->m) * blk,
-        .y0 = lips_conv_max(0, -iy),
-        .y1 = lips_conv_min(6, p->in.h - iy),
-        .x0 = lips_conv_max(0, -ix),
-        .x1 = lips_conv_min(6, p->in.w - ix),
-        .ny = lips_conv_min(OUT, p->out.h - y * OUT),
-        .nx = lips_conv_min(OUT, p->out.w - x * OUT)};
-    t.whole = t.y0 == 0 && t.y1 == 6 && t.x0 == 0 && t.x1 == 6;
-    return t;
-}
-
 static int64_t outputs(const lips_conv_panel *panel, int64_t panels)
 {
     int64_t n = 0;
@@ -160,27 +161,27 @@ static int64_t outputs(const lips_conv_panel *panel, int64_t panels)
 
 static void group(const wino *p, int64_t first, int64_t tiles)
 {
-    const int64_t blk = LIPS_CONV_BLOCK, pixel = p->v * blk, mpixel = p->m * blk;
+    const int64_t blk = LIPS_CONV_BLOCK, pixel = p->grid.v * blk, mpixel = p->grid.m * blk;
     for (int64_t i = 0; i < tiles; i++)
-        p->tile[i] = locate(p, first + i);
+        p->tile[i] = lips_conv_grid_at(&p->grid, first + i);
     lips_conv_wino w = {.tile = p->tile,
                         .tiles = tiles,
-                        .channels = p->in.c,
-                        .x = p->in.data,
-                        .x_chan = p->in.h * p->in.w * pixel,
-                        .x_row = p->in.w * pixel,
+                        .channels = p->grid.in.c,
+                        .x = p->grid.in.data,
+                        .x_chan = p->grid.in.h * p->grid.in.w * pixel,
+                        .x_row = p->grid.in.w * pixel,
                         .x_pixel = pixel,
                         .v = p->vbuf,
                         .v_freq = p->v_freq,
                         .v_chan = p->wide * blk};
     p->k->conv->wino_in(&w);
-    const int64_t ochan = p->out.h * p->out.w;
+    const int64_t ochan = p->grid.out.h * p->grid.out.w;
     int64_t o0 = 0;
     const lips_conv_panel *panel = p->panel;
     for (int64_t part = 0; part < p->parts; part++) {
         const int64_t panels = lips_conv_part(p->panels, p->parts, part);
         const int64_t n = outputs(panel, panels);
-        const lips_conv_gemm g = {.count = FREQ,
+        const lips_conv_gemm g = {.count = LIPS_CONV_FREQ,
                                   .panel = panel,
                                   .panels = panels,
                                   .w = p->u,
@@ -189,7 +190,7 @@ static void group(const wino *p, int64_t first, int64_t tiles)
                                   .w_freq = p->u_freq,
                                   .x_freq = p->v_freq,
                                   .y_freq = p->m_freq,
-                                  .channels = p->in.c,
+                                  .channels = p->grid.in.c,
                                   .n = tiles,
                                   .x_chan = p->wide * blk,
                                   .y_chan = p->wide * blk};
@@ -198,18 +199,18 @@ static void group(const wino *p, int64_t first, int64_t tiles)
                             .tiles = tiles,
                             .channels = n,
                             .x_chan = ochan * pixel,
-                            .x_row = p->out.w * pixel,
+                            .x_row = p->grid.out.w * pixel,
                             .x_pixel = pixel,
                             .v = p->mbuf,
                             .v_freq = p->m_freq,
                             .v_chan = p->wide * blk,
-                            .y = (float *)p->out.data + o0 * ochan * pixel,
+                            .y = (float *)p->grid.out.data + o0 * ochan * pixel,
                             .bias = p->bias ? p->bias + o0 : NULL,
                             .relu = p->relu,
                             .mask =
                                 p->mask ? (const float *)p->mask->data + o0 * ochan * mpixel : NULL,
                             .mask_chan = ochan * mpixel,
-                            .mask_row = p->out.w * mpixel,
+                            .mask_row = p->grid.out.w * mpixel,
                             .mask_pixel = mpixel};
         p->k->conv->wino_out(&r);
         o0 += n;
@@ -223,7 +224,8 @@ static void group(const wino *p, int64_t first, int64_t tiles)
 double lips_conv_winograd_cost(lips_conv_op op, const lips_conv_args *a)
 {
     const wino p = describe(op, a);
-    const double c = (double)p.in.c, o = (double)p.out.c, tiles = (double)(p.ty * p.tx * p.v);
+    const double c = (double)p.grid.in.c, o = (double)p.grid.out.c;
+    const double tiles = (double)(p.grid.ty * p.grid.tx * p.grid.v);
     return tiles * (18 / 0.8 * c * o + 220 * c + 190 * o) + 60.0 / 4 * c * o;
 }
 
@@ -245,7 +247,7 @@ void lips_conv_winograd(const lips_cpu_kernels *k, lips_conv_op op, const lips_c
     p.relu = op == LIPS_CONV_FORWARD && a->relu;
     p.mask = op == LIPS_CONV_VJP ? a->mask : NULL;
     transform_weights(&p);
-    const int64_t all = lips_conv_slabs(&p.in) * p.ty * p.tx * p.v;
+    const int64_t all = lips_conv_grid_tiles(&p.grid);
     for (int64_t i = 0; i < all; i += p.group)
         group(&p, i, lips_conv_min(p.group, all - i));
 }

@@ -24,7 +24,7 @@ lips_conv_widen_fn LIPS_ISA_FN(lips_conv_widen);
 enum { MAX_J = 12 };
 
 VF_INLINE void tile(const int M, const int J, const lips_conv_dot *d, const float *a,
-                    const int64_t *bj, float *out)
+                    const float *b0, const int64_t *bj, float *out)
 {
     vf acc[LIPS_CONV_ROWS][MAX_J];
     const int64_t rows = d->rows, cols = d->cols, am = d->am, ai = d->ai, bi = d->bi;
@@ -35,7 +35,7 @@ VF_INLINE void tile(const int M, const int J, const lips_conv_dot *d, const floa
         for (int j = 0; j < J; j++)
             acc[m][j] = d->resume ? vf_load(out + m * d->om + j * d->oj) : vf_zero();
     for (int64_t r = 0; r < rows; r++) {
-        const float *ap = a + r * d->ar, *bp = d->b + r * d->br;
+        const float *ap = a + r * d->ar, *bp = b0 + r * d->br;
         for (int64_t i = 0; i < cols; i++, ap += ai, bp += bi) {
             vf b[MAX_J];
 #pragma GCC unroll 16
@@ -57,15 +57,15 @@ VF_INLINE void tile(const int M, const int J, const lips_conv_dot *d, const floa
             vf_store(out + m * d->om + j * d->oj, acc[m][j]);
 }
 
-typedef void tile_fn(const lips_conv_dot *, const float *, const int64_t *, float *);
+typedef void tile_fn(const lips_conv_dot *, const float *, const float *, const int64_t *, float *);
 
 #define TILE(M, J)                                                                                 \
-    static void tile_##M##_##J(const lips_conv_dot *d, const float *a, const int64_t *bj,          \
-                               float *out)                                                         \
+    static void tile_##M##_##J(const lips_conv_dot *d, const float *a, const float *b,             \
+                               const int64_t *bj, float *out)                                      \
     {                                                                                              \
         int64_t at[J];                                                                             \
         memcpy(at, bj, sizeof at);                                                                 \
-        tile(M, J, d, a, at, out);                                                                 \
+        tile(M, J, d, a, b, at, out);                                                              \
     }
 #define ROW(M, J) [M][J] = tile_##M##_##J,
 
@@ -98,23 +98,29 @@ TILES(TILE)
 
 static tile_fn *const tiles[LIPS_CONV_ROWS + 1][MAX_J + 1] = {TILES(ROW)};
 
+/* m streams a from a on against all streams b, lanes from h on. */
+static void rows_of(const lips_conv_dot *d, int64_t m, const float *a, float *out, int64_t h)
+{
+    const int64_t parts = lips_conv_ceil(d->j, widest[m]);
+    const int64_t size = d->j / parts, larger = d->j % parts;
+    const int64_t *bj = d->bj;
+    for (int64_t q = 0; q < parts; q++) {
+        const int64_t j = size + (q < larger);
+        tiles[m][j](d, a + h, d->b + h, bj, out + h);
+        bj += j;
+        out += j * d->oj;
+    }
+}
+
 void LIPS_ISA_FN(lips_conv_dot)(const lips_conv_dot *d)
 {
-    const int64_t mparts = lips_conv_ceil(d->m, TALLEST);
+    const int64_t parts = lips_conv_ceil(d->m, TALLEST);
+    const int64_t size = d->m / parts, larger = d->m % parts;
     for (int64_t h = 0; h < LIPS_CONV_BLOCK; h += VF_LANES) {
         int64_t m0 = 0;
-        for (int64_t p = 0; p < mparts; p++) {
-            const int64_t m = lips_conv_part(d->m, mparts, p);
-            const int64_t jparts = lips_conv_ceil(d->j, widest[m]);
-            int64_t j0 = 0;
-            for (int64_t q = 0; q < jparts; q++) {
-                const int64_t j = lips_conv_part(d->j, jparts, q);
-                lips_conv_dot part = *d;
-                part.b = d->b + h;
-                tiles[m][j](&part, d->a + m0 * d->am + h, d->bj + j0,
-                            d->out + m0 * d->om + j0 * d->oj + h);
-                j0 += j;
-            }
+        for (int64_t p = 0; p < parts; p++) {
+            const int64_t m = size + (p < larger);
+            rows_of(d, m, d->a + m0 * d->am, d->out + m0 * d->om, h);
             m0 += m;
         }
     }
@@ -125,6 +131,32 @@ static float half_sum(const float *v)
 {
     return ((v[0] + v[1]) + (v[2] + v[3])) + ((v[4] + v[5]) + (v[6] + v[7]));
 }
+
+#if VF_LANES == 16
+/* Halves of quarters: (a0+a1, a2+a3, b0+b1, b2+b3) of each quarter of a and b. */
+VF_INLINE vf pairs(vf a, vf b)
+{
+    return vf_add(_mm512_shuffle_ps(a, b, 0x88), _mm512_shuffle_ps(a, b, 0xdd));
+}
+
+/* The same of quarters: (a0+a1, a2+a3, b0+b1, b2+b3). */
+VF_INLINE vf quarters(vf a, vf b)
+{
+    return vf_add(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
+}
+
+/* Sixteen sums of rows v, v+16, .. in the order of half_sum: 45 operations between registers. */
+VF_INLINE vf sums16(const float *v)
+{
+    vf q[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        const float *p = v + 64 * i;
+        q[i] = pairs(pairs(vf_load(p), vf_load(p + 16)), pairs(vf_load(p + 32), vf_load(p + 48)));
+    }
+    return quarters(quarters(q[0], q[1]), quarters(q[2], q[3]));
+}
+#endif
 
 #if VF_LANES >= 8
 /* Eight half_sum at once, of rows v, v+16, .. v+112. */
@@ -141,6 +173,10 @@ VF_INLINE __m256 half_sums8(const float *v)
 void LIPS_ISA_FN(lips_conv_lane_sum)(float *out, const float *v, int64_t n, int64_t lanes)
 {
     int64_t i = 0;
+#if VF_LANES == 16
+    for (; lanes >= LIPS_CONV_BLOCK && i + 16 <= n; i += 16)
+        vf_store(out + i, vf_add(vf_load(out + i), sums16(v + i * LIPS_CONV_BLOCK)));
+#endif
 #if VF_LANES >= 8
     for (; lanes >= LIPS_CONV_BLOCK && i + 8 <= n; i += 8) {
         const float *p = v + i * LIPS_CONV_BLOCK;

@@ -20,7 +20,9 @@
 
 lips_conv_wino_in_fn LIPS_ISA_FN(lips_conv_wino_in);
 lips_conv_wino_out_fn LIPS_ISA_FN(lips_conv_wino_out);
+lips_conv_wino_dy_fn LIPS_ISA_FN(lips_conv_wino_dy);
 lips_conv_wino_weights_fn LIPS_ISA_FN(lips_conv_wino_weights);
+lips_conv_wino_taps_fn LIPS_ISA_FN(lips_conv_wino_taps);
 
 static const float A1 = 5.0f / 8, B1 = 3.0f / 2;
 static const float A2 = 25.0f / 64, B2 = 9.0f / 4;
@@ -73,18 +75,23 @@ VF_INLINE void claim(float *y, int64_t row, int64_t pixel, int64_t ny, int64_t n
             __builtin_prefetch(y + i * row + j * pixel, 1);
 }
 
-/* V of one tile of one channel; whole: all 36 inputs are there. */
+/* V of one tile of one channel, lanes from h on; whole: all 36 inputs are there. */
 VF_INLINE void in_tile(const bool whole, float *v, int64_t fstep, const float *x, int64_t row,
-                       int64_t pixel, const lips_conv_wino_tile *t)
+                       int64_t pixel, const lips_conv_wino_tile *t, int64_t h)
 {
     vf s[6][6];
+    const vf lanes = !whole && t->lanes ? vf_load(t->lanes + h) : vf_set1(1.0f);
     for (int64_t j = 0; j < 6; j++) {
         vf d[6], c[6];
         const bool inside = whole || (j >= t->x0 && j < t->x1);
 #pragma GCC unroll 6
         for (int64_t i = 0; i < 6; i++)
-            d[i] = inside && (whole || (i >= t->y0 && i < t->y1)) ? vf_load(x + i * row + j * pixel)
-                                                                  : vf_zero();
+            if (whole)
+                d[i] = vf_load(x + i * row + j * pixel);
+            else if (inside && i >= t->y0 && i < t->y1)
+                d[i] = vf_where_pos(lanes, vf_load(x + i * row + j * pixel));
+            else
+                d[i] = vf_zero();
         forth(c, d);
 #pragma GCC unroll 6
         for (int i = 0; i < 6; i++)
@@ -111,9 +118,65 @@ void LIPS_ISA_FN(lips_conv_wino_in)(const lips_conv_wino *w)
                 fetch(x + ahead * w->x_chan, w->x_row, w->x_pixel, t->y0, t->y1, t->x0, t->x1);
             for (int64_t h = 0; h < LIPS_CONV_BLOCK; h += VF_LANES)
                 if (t->whole)
-                    in_tile(true, v + h, w->v_freq, x + h, w->x_row, w->x_pixel, t);
+                    in_tile(true, v + h, w->v_freq, x + h, w->x_row, w->x_pixel, t, h);
                 else
-                    in_tile(false, v + h, w->v_freq, x + h, w->x_row, w->x_pixel, t);
+                    in_tile(false, v + h, w->v_freq, x + h, w->x_row, w->x_pixel, t, h);
+        }
+}
+
+/* t = A y */
+VF_INLINE void spread(vf t[6], const vf y[4])
+{
+    const vf a = vf_set1(A1), b = vf_set1(B1), na = vf_set1(-A1), nb = vf_set1(-B1);
+    const vf a2 = vf_set1(A2), b2 = vf_set1(B2);
+    const vf ae = vf_fma(a2, y[2], y[0]), ao = vf_fma(a2, y[3], y[1]);
+    const vf be = vf_fma(b2, y[2], y[0]), bo = vf_fma(b2, y[3], y[1]);
+    t[0] = y[0];
+    t[1] = vf_fma(a, ao, ae);
+    t[2] = vf_fma(na, ao, ae);
+    t[3] = vf_fma(b, bo, be);
+    t[4] = vf_fma(nb, bo, be);
+    t[5] = y[3];
+}
+
+/* A y A' of one tile of one channel, lanes from h on; outputs that do not exist are 0. */
+VF_INLINE void dy_tile(float *v, int64_t fstep, const float *y, int64_t row, int64_t pixel,
+                       const lips_conv_wino_tile *t, int64_t h)
+{
+    vf s[6][4];
+    const vf lanes = t->lanes ? vf_load(t->lanes + h) : vf_set1(1.0f);
+    for (int64_t j = 0; j < 4; j++) {
+        vf d[4], c[6];
+#pragma GCC unroll 4
+        for (int64_t i = 0; i < 4; i++)
+            d[i] = j < t->nx && i < t->ny ? vf_where_pos(lanes, vf_load(y + i * row + j * pixel))
+                                          : vf_zero();
+        spread(c, d);
+#pragma GCC unroll 6
+        for (int i = 0; i < 6; i++)
+            s[i][j] = c[i];
+    }
+    for (int64_t i = 0; i < 6; i++) {
+        vf c[6];
+        spread(c, s[i]);
+#pragma GCC unroll 6
+        for (int64_t j = 0; j < 6; j++)
+            vf_store(v + (i * 6 + j) * fstep, c[j]);
+    }
+}
+
+void LIPS_ISA_FN(lips_conv_wino_dy)(const lips_conv_wino *w)
+{
+    const int64_t ahead = lips_conv_ceil(AHEAD, w->tiles);
+    for (int64_t c = 0; c < w->channels; c++)
+        for (int64_t p = 0; p < w->tiles; p++) {
+            const lips_conv_wino_tile *t = w->tile + p;
+            const float *y = w->x + t->out + c * w->x_chan;
+            float *v = w->v + c * w->v_chan + p * LIPS_CONV_BLOCK;
+            if (c + ahead < w->channels)
+                fetch(y + ahead * w->x_chan, w->x_row, w->x_pixel, 0, t->ny, 0, t->nx);
+            for (int64_t h = 0; h < LIPS_CONV_BLOCK; h += VF_LANES)
+                dy_tile(v + h, w->v_freq, y + h, w->x_row, w->x_pixel, t, h);
         }
 }
 
@@ -166,17 +229,21 @@ void LIPS_ISA_FN(lips_conv_wino_out)(const lips_conv_wino *w)
     }
 }
 
+/* Denominators of Lagrange's polynomials: 2 a^2 (a^2 - b^2), 2 b^2 (b^2 - a^2), a^2 b^2. */
+#define DA (1 / (2 * A2 * (A2 - B2)))
+#define DB (1 / (2 * B2 * (B2 - A2)))
+#define D0 (1 / (A2 * B2))
+
 /* t = G g */
 VF_INLINE void weight(vf t[6], const vf g[3])
 {
-    const float da = 1 / (2 * A2 * (A2 - B2)), db = 1 / (2 * B2 * (B2 - A2));
-    const vf ae = vf_mul(vf_set1(da), vf_fma(vf_set1(A2), g[2], g[0]));
-    const vf be = vf_mul(vf_set1(db), vf_fma(vf_set1(B2), g[2], g[0]));
-    t[0] = vf_mul(vf_set1(1 / (A2 * B2)), g[0]);
-    t[1] = vf_fma(vf_set1(da * A1), g[1], ae);
-    t[2] = vf_fma(vf_set1(-da * A1), g[1], ae);
-    t[3] = vf_fma(vf_set1(db * B1), g[1], be);
-    t[4] = vf_fma(vf_set1(-db * B1), g[1], be);
+    const vf ae = vf_mul(vf_set1(DA), vf_fma(vf_set1(A2), g[2], g[0]));
+    const vf be = vf_mul(vf_set1(DB), vf_fma(vf_set1(B2), g[2], g[0]));
+    t[0] = vf_mul(vf_set1(D0), g[0]);
+    t[1] = vf_fma(vf_set1(DA * A1), g[1], ae);
+    t[2] = vf_fma(vf_set1(-DA * A1), g[1], ae);
+    t[3] = vf_fma(vf_set1(DB * B1), g[1], be);
+    t[4] = vf_fma(vf_set1(-DB * B1), g[1], be);
     t[5] = g[2];
 }
 
@@ -198,6 +265,39 @@ void LIPS_ISA_FN(lips_conv_wino_weights)(float *u, int64_t ustep, const float *g
             weight(c, s[i]);
             for (int j = 0; j < 6; j++)
                 vf_store(u + (i * 6 + j) * ustep + l, c[j]);
+        }
+    }
+}
+
+/* g = G' t */
+VF_INLINE void gather(vf g[3], const vf t[6])
+{
+    const vf ap = vf_mul(vf_set1(DA), vf_add(t[1], t[2]));
+    const vf bp = vf_mul(vf_set1(DB), vf_add(t[3], t[4]));
+    const vf am = vf_sub(t[1], t[2]), bm = vf_sub(t[3], t[4]);
+    g[0] = vf_fma(vf_set1(D0), t[0], vf_add(ap, bp));
+    g[1] = vf_fma(vf_set1(DA * A1), am, vf_mul(vf_set1(DB * B1), bm));
+    g[2] = vf_fma(vf_set1(A2), ap, vf_fma(vf_set1(B2), bp, t[5]));
+}
+
+void LIPS_ISA_FN(lips_conv_wino_taps)(float *g, int64_t gstep, const float *u, int64_t ustep,
+                                      int64_t n)
+{
+    for (int64_t l = 0; l < n; l += VF_LANES) {
+        vf s[3][6];
+        for (int j = 0; j < 6; j++) {
+            vf c[6], d[3];
+            for (int i = 0; i < 6; i++)
+                c[i] = vf_load(u + (i * 6 + j) * ustep + l);
+            gather(d, c);
+            for (int i = 0; i < 3; i++)
+                s[i][j] = d[i];
+        }
+        for (int i = 0; i < 3; i++) {
+            vf d[3];
+            gather(d, s[i]);
+            for (int j = 0; j < 3; j++)
+                vf_store(g + (i * 3 + j) * gstep + l, d[j]);
         }
     }
 }
