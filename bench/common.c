@@ -235,7 +235,8 @@ bench *bench_begin(int argc, char **argv)
     b->gflops = fmax(gemm, multiply_add_rate());
     printf("# lipsweep bench  commit %s", lips_commit());
     print_processor();
-    printf("  kernels %s  1 core  seed %d  operands warm  processor time\n", lips_cpu_k(b->be)->name, SEED);
+    printf("  kernels %s  1 core  seed %d  operands warm  processor time\n",
+           lips_cpu_k(b->be)->name, SEED);
     printf(
         "# limits: multiply-adds %.0f GFLOP/s (dnnl_sgemm %d^3 reaches %.0f), copy of 64 MiB %.1f "
         "GB/s, of 256 KiB %.1f GB/s\n",

@@ -1,10 +1,10 @@
 /*
  * bench/common.h - one format for all benches: a header, a row per case, a verdict.
  *
- * Times are medians over at least 30 repeats and 0.3 s (or 1.5 s) after a warm-up, in processor time
- * of the one thread, operands warm (as in training, where the op before has just written them) unless
- * a bench says otherwise. The limit of a row is measured in the same run: the copy rate for as many
- * bytes, or the rate of multiply-adds in registers, whichever binds.
+ * Times are medians over at least 30 repeats and 0.3 s (or 1.5 s) after a warm-up, in processor
+ * time of the one thread, operands warm (as in training, where the op before has just written them)
+ * unless a bench says otherwise. The limit of a row is measured in the same run: the copy rate for
+ * as many bytes, or the rate of multiply-adds in registers, whichever binds.
  */
 #ifndef LIPS_BENCH_COMMON_H
 #define LIPS_BENCH_COMMON_H

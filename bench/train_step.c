@@ -112,9 +112,9 @@ static double check(void *user, int64_t *wrong)
     if (!v)
         bench_ok(lips_fail(LIPS_ERR_MEMORY, "bench: out of memory"));
     double *want = v + j->n, *got = want + j->n, *buffers = got + j->n;
-    /* At the initial weights: the timed steps end near a minimum, where the gradient is a difference
-     * of large terms. Of some million activations a few lie on the other side of the kink in f32, and
-     * each moves the gradient by up to 1e-3 (seen at w = 8 with batch norm; 1e-6 without such a one). */
+    /* At the initial weights: the timed steps end near a minimum, where the gradient is a
+     * difference of large terms. Of some million activations a few lie on the other side of the
+     * kink in f32, and each moves the gradient by up to 1e-3 (seen at w = 8 with batch norm). */
     bench_ok(lips_net_init(j->net, LIPS_INIT_PYTORCH, 1, v, buffers));
     bench_ok(lips_backend_find("ref")->open(&ref, 0));
     gradient(j, ref, v, buffers, want);

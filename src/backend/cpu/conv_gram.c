@@ -23,7 +23,7 @@ enum {
     CHAIN = 64,              /* f32 products added before going to f64 */
     TILE_BYTES = 256 * 1024, /* gradients of one tile, all t */
     CHANNELS = 32,           /* of pixels at a time: 8 pixels are 16 KiB */
-    PIXEL_BYTES = 64 << 20,  /* most scratch for the pixel Gram */
+    PIXEL_BYTES = 16 << 20,  /* most scratch for the pixel Gram: half a third-level cache */
 };
 
 /* theta += (acc + acc') / 2 for the samples of one block of lanes; acc (T,T,16). */

@@ -27,7 +27,7 @@ int64_t lips_conv_grid_tiles(const lips_conv_grid *g);
 /* Where tile i is: slabs, then rows and columns of tiles, then the blocks of a pixel. */
 lips_conv_wino_tile lips_conv_grid_at(const lips_conv_grid *g, int64_t i);
 
-/* Blocks between channels of a transform of n tiles: odd, so that channels spread over cache sets. */
+/* Blocks between channels of a transform of n tiles: odd, to spread channels over cache sets. */
 static inline int64_t lips_conv_grid_wide(int64_t n)
 {
     return n | 1;
