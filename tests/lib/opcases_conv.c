@@ -119,7 +119,7 @@ static const opcase_row rows[] = {
     OPCASE_ROW(conv_workspace, workspace, OP_EXACT, 20),
     OPCASE_ROW_ROUNDS(conv_forward, forward, OP_CONV, 80),
     OPCASE_ROW_ROUNDS(conv_vjp, vjp, OP_CONV, 80),
-    OPCASE_ROW_INT(conv_grad, grad, OP_CONV, 80),
+    OPCASE_ROW_ROUNDS(conv_grad, grad, OP_CONV, 80),
     OPCASE_ROW_INT(conv_gram, gram, OP_CONV, 60),
 };
 
