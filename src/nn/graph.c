@@ -44,6 +44,7 @@ lips_status lips_net_add(lips_net *net, const lips_node_spec *spec, int *value)
                       .relu = spec->relu,
                       .geom = spec->geom,
                       .k = spec->k,
+                      .branch = spec->branch,
                       .params = {-1, -1},
                       .buffers = {-1, -1, -1}};
     lips_value out = {.relu = spec->relu, .last = -1};

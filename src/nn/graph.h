@@ -27,6 +27,9 @@ typedef struct lips_value {
 
 typedef struct lips_kind lips_kind;
 
+/* Where a layer stands in a residual block: only initialisation (init.c) wants to know. */
+typedef enum lips_branch { LIPS_BRANCH_NONE, LIPS_BRANCH_INNER, LIPS_BRANCH_LAST } lips_branch;
+
 typedef struct lips_node {
     const lips_kind *kind;
     int in[LIPS_NODE_IN], n_in; /* values */
@@ -34,6 +37,7 @@ typedef struct lips_node {
     bool relu;
     lips_conv_geom geom;            /* convolution */
     int64_t k;                      /* pooling: window, 0: global */
+    lips_branch branch;
     int params[LIPS_NODE_PARAMS];   /* parameter segments, -1: none; weight, bias */
     int buffers[LIPS_NODE_BUFFERS]; /* buffer segments */
     int layer;                      /* 1..L, or 0 */
@@ -48,6 +52,7 @@ typedef struct lips_node_spec {
     int64_t units; /* linear, convolution: outputs or output channels */
     lips_conv_geom geom;
     int64_t k;
+    lips_branch branch; /* layers */
     bool bias, relu;
 } lips_node_spec;
 
@@ -96,7 +101,8 @@ struct lips_kind {
                    const double *buffers);
 };
 
-extern const lips_kind lips_kind_linear, lips_kind_conv, lips_kind_avgpool, lips_kind_batchnorm;
+extern const lips_kind lips_kind_linear, lips_kind_conv, lips_kind_avgpool, lips_kind_batchnorm,
+    lips_kind_add;
 
 struct lips_net {
     lips_model_spec spec;
@@ -131,7 +137,7 @@ typedef struct lips_arch {
     lips_status (*build)(lips_net *net, int *output);
 } lips_arch;
 
-extern const lips_arch lips_arch_mlp, lips_arch_convnet;
+extern const lips_arch lips_arch_mlp, lips_arch_convnet, lips_arch_resnet18;
 
 /* (C,H,W) read as (C*H*W,1,1). */
 static inline lips_tensor lips_tensor_flat(lips_tensor t)

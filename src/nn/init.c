@@ -5,8 +5,14 @@
  *   pytorch  weight and bias U(-b, b), b = 1/sqrt(fan_in)          (Linear's and Conv2d's defaults)
  *   he       weight N(0, 2/fan_out), bias 0
  *   glorot   weight U(-b, b), b = sqrt(6/(fan_in + fan_out)), bias 0
- *   fixup    as he, but the last layer 0 (Zhang, Dauphin, Ma 2019: its rule for the classifier; the
- *            networks here have no residual branch that it would scale)
+ *   fixup    as he, but (Zhang, Dauphin, Ma: Fixup Initialization, ICLR 2019, section 3.2)
+ *            1. the network's last layer and the last layer of each residual branch are 0;
+ *            2. the other weights of a branch are scaled by L^(-1/(2m-2)), with L residual branches
+ *               of m layers each; for resnet18 L = 8 and m = 2, so by 8^(-1/2). Shortcut
+ *               convolutions are in no branch.
+ *            Its rule 3, a scalar bias before each layer and a scalar multiplier per branch, would
+ *            need parameters that these models do not have; the convolutions' biases are in the
+ *            place of the former.
  *
  * Batch norm starts as the identity: weight 1, bias 0, running mean 0 and variance 1.
  */
@@ -26,6 +32,28 @@ static fan fan_of(const lips_net *net, int layer)
     return (fan){.in = (double)w->shape[1] * area, .out = (double)w->shape[0] * area};
 }
 
+/* L^(-1/(2m-2)) of the paper, or 1 without residual branches. */
+static double branch_scale(const lips_net *net)
+{
+    double branches = 0, layers = 0;
+    for (int i = 0; i < net->n_nodes; i++) {
+        layers += net->nodes[i].branch != LIPS_BRANCH_NONE;
+        branches += net->nodes[i].branch == LIPS_BRANCH_LAST;
+    }
+    return layers > branches ? pow(branches, -1 / (2 * layers / branches - 2)) : 1;
+}
+
+static double fixup(const lips_net *net, int layer, double he)
+{
+    lips_branch branch = LIPS_BRANCH_NONE;
+    for (int i = 0; i < net->n_nodes; i++)
+        if (net->nodes[i].layer == layer)
+            branch = net->nodes[i].branch;
+    if (layer == net->n_layers || branch == LIPS_BRANCH_LAST)
+        return 0;
+    return branch == LIPS_BRANCH_INNER ? he * branch_scale(net) : he;
+}
+
 /* Half-width of the uniform (positive) or minus the deviation of the normal distribution; 0: zeros.
  */
 static double spread(const lips_net *net, lips_init init, const lips_segment *s)
@@ -37,9 +65,8 @@ static double spread(const lips_net *net, lips_init init, const lips_segment *s)
         return 0;
     if (init == LIPS_INIT_GLOROT)
         return sqrt(6 / (f.in + f.out));
-    if (init == LIPS_INIT_FIXUP && s->layer == net->n_layers)
-        return 0;
-    return -sqrt(2 / f.out);
+    double he = -sqrt(2 / f.out);
+    return init == LIPS_INIT_FIXUP ? fixup(net, s->layer, he) : he;
 }
 
 static void fill(double *out, const lips_segment *s, double value)

@@ -19,12 +19,12 @@ typedef enum lips_init {
 } lips_init;
 
 typedef struct lips_model_spec {
-    const char *kind; /* "mlp", "convnet"; a row of the architecture table */
+    const char *kind; /* "mlp", "convnet", "resnet18"; a row of the architecture table */
     int64_t width;    /* >= 1 */
     int64_t depth;    /* mlp: hidden layers, >= 0; else ignored */
     int64_t classes;  /* K >= 1 */
     int64_t c, h, w;  /* input shape */
-    bool batch_norm;  /* convnet */
+    bool batch_norm;  /* convnet, resnet18 */
 } lips_model_spec;
 
 typedef enum lips_role {

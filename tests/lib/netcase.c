@@ -14,6 +14,9 @@ const netcase_model netcase_models[] = {
     {"convnet w2", {.kind = "convnet", .width = 2, .classes = 4, .c = 3, .h = 4, .w = 4}},
     {"convnet w1 bn",
      {.kind = "convnet", .width = 1, .classes = 3, .c = 2, .h = 8, .w = 4, .batch_norm = true}},
+    {"resnet18 w1", {.kind = "resnet18", .width = 1, .classes = 3, .c = 2, .h = 5, .w = 4}},
+    {"resnet18 w1 bn",
+     {.kind = "resnet18", .width = 1, .classes = 3, .c = 1, .h = 6, .w = 5, .batch_norm = true}},
 };
 const int netcase_n_models = sizeof netcase_models / sizeof netcase_models[0];
 

@@ -44,7 +44,8 @@ double *netcase_values(netcase *c, const lips_tensor *t);
 /* n seeded normals rounded to f32. Caller frees. */
 double *netcase_random(uint32_t stream_epoch, int64_t n);
 
-/* The networks that every test runs: mlp of depth 0..3, convnet with and without batch norm. */
+/* The networks that every test runs: mlp of depth 0..3, convnet and resnet18 with and without batch
+ * norm. */
 typedef struct netcase_model {
     const char *name;
     lips_model_spec spec;

@@ -211,7 +211,7 @@ static void test_backends_agree(void **state)
 
 /* ---- Grams through the visitor against per-sample Jacobians ---- */
 
-enum { MAX_LAYERS = 8 };
+enum { MAX_LAYERS = 32 };
 
 typedef struct visits {
     netcase *c;

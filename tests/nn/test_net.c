@@ -126,6 +126,54 @@ static void test_layers(void **state)
     lips_net_free(net);
 }
 
+/* Names, order and numbers of torchvision's resnet18; a shortcut's convolution behind its branch. */
+static void test_resnet_layers(void **state)
+{
+    (void)state;
+    for (int norm = 0; norm < 2; norm++) {
+        lips_net *net = make((lips_model_spec){.kind = "resnet18",
+                                               .width = 3,
+                                               .classes = 10,
+                                               .c = 3,
+                                               .h = 9,
+                                               .w = 8,
+                                               .batch_norm = norm});
+        static const struct {
+            int layer;
+            const char *name;
+            int64_t c, h, w, o, oh, ow, r, stride;
+        } want[] = {{1, "conv1", 3, 9, 8, 3, 9, 8, 3, 1},
+                    {2, "layer1.0.conv1", 3, 9, 8, 3, 9, 8, 3, 1},
+                    {5, "layer1.1.conv2", 3, 9, 8, 3, 9, 8, 3, 1},
+                    {6, "layer2.0.conv1", 3, 9, 8, 6, 5, 4, 3, 2},
+                    {7, "layer2.0.conv2", 6, 5, 4, 6, 5, 4, 3, 1},
+                    {8, "layer2.0.downsample.0", 3, 9, 8, 6, 5, 4, 1, 2},
+                    {9, "layer2.1.conv1", 6, 5, 4, 6, 5, 4, 3, 1},
+                    {13, "layer3.0.downsample.0", 6, 5, 4, 12, 3, 2, 1, 2},
+                    {18, "layer4.0.downsample.0", 12, 3, 2, 24, 2, 1, 1, 2},
+                    {20, "layer4.1.conv2", 24, 2, 1, 24, 2, 1, 3, 1}};
+        const lips_segment *s;
+        int n = lips_net_segments(net, &s);
+        assert_int_equal(lips_net_layers(net), 21);
+        assert_string_equal(lips_net_layer(net, 21)->name, "fc");
+        for (size_t k = 0; k < sizeof want / sizeof *want; k++) {
+            const lips_layer_info *i = lips_net_layer(net, want[k].layer);
+            assert_string_equal(i->name, want[k].name);
+            assert_true(i->c == want[k].c && i->h == want[k].h && i->w == want[k].w);
+            assert_true(i->o == want[k].o && i->oh == want[k].oh && i->ow == want[k].ow);
+            assert_true(i->geom.r == want[k].r && i->geom.stride == want[k].stride);
+            assert_true((i->bias >= 0) == (want[k].r == 3 && !norm));
+        }
+        /* 20 convolutions and fc: weights, and biases of the 3x3 ones or batch norms' two. */
+        assert_int_equal(n, 20 + 17 * (norm ? 2 : 1) + 2);
+        n = lips_net_buffer_segments(net, &s);
+        assert_int_equal(n, norm ? 3 * 17 : 0);
+        if (norm)
+            assert_string_equal(s[3].name, "layer1.0.bn1.running_mean");
+        lips_net_free(net);
+    }
+}
+
 static void refused(lips_model_spec spec, lips_status want, const char *text)
 {
     lips_net *net = (lips_net *)1;
@@ -231,6 +279,30 @@ static void test_init_statistics(void **state)
     lips_net_free(net);
 }
 
+/* Fixup on residual branches: 8^(-1/2) inside, 0 at the end; stem and shortcuts as he. */
+static void test_init_fixup_branches(void **state)
+{
+    (void)state;
+    lips_net *net = make(
+        (lips_model_spec){.kind = "resnet18", .width = 16, .classes = 10, .c = 3, .h = 8, .w = 8});
+    double *p = initial(net, LIPS_INIT_FIXUP, 5);
+    const lips_segment *s;
+    int n = lips_net_segments(net, &s);
+    for (int i = 0; i < n; i++) {
+        const char *name = s[i].name;
+        bool weight = s[i].role == LIPS_ROLE_WEIGHT, block = strncmp(name, "layer", 5) == 0;
+        if (!weight || strstr(name, "conv2.") || strncmp(name, "fc.", 3) == 0)
+            assert_true(measure(p + s[i].offset, s[i].count).zeros == s[i].count);
+        else
+            check_moments(p + s[i].offset, s[i].count,
+                          2. / (double)(s[i].shape[0] * s[i].shape[2] * s[i].shape[3]) /
+                              (block && strstr(name, "conv1.") ? 8 : 1),
+                          INFINITY);
+    }
+    free(p);
+    lips_net_free(net);
+}
+
 static void test_init_determinism(void **state)
 {
     (void)state;
@@ -279,8 +351,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_layers),
+        cmocka_unit_test(test_resnet_layers),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_init_statistics),
+        cmocka_unit_test(test_init_fixup_branches),
         cmocka_unit_test(test_init_determinism),
         cmocka_unit_test(test_init_norms),
     };
