@@ -21,7 +21,8 @@ typedef enum lips_status {
     LIPS_ERR_DIVERGED,    /* training met a non-finite loss: of a cell, never of the process */
     LIPS_ERR_UNSUPPORTED, /* this backend or architecture does not offer it          exit 2 */
     LIPS_ERR_REQUEUE,     /* checkpointed after SIGTERM or SIGUSR2                   exit 75 */
-    LIPS_ERR_INTERRUPTED  /* checkpointed after SIGINT                               exit 130 */
+    LIPS_ERR_INTERRUPTED, /* checkpointed after SIGINT                               exit 130 */
+    LIPS_ERR_DEVICE       /* a GPU faulted and is lost to this process               exit 1 */
 } lips_status;
 
 /* The text of this thread's last error, one line without a newline; "" if there was none.

@@ -70,6 +70,7 @@ int lips_exit_code(lips_status st)
     case LIPS_ERR_REQUEUE: return 75;
     case LIPS_ERR_INTERRUPTED: return 130;
     case LIPS_ERR_RUNTIME:
+    case LIPS_ERR_DEVICE:
     case LIPS_ERR_DIVERGED: break;
     }
     return 1;

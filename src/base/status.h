@@ -12,6 +12,10 @@
 
 #include <stddef.h>
 
+#ifdef __cplusplus /* the launch wrappers of kernels/ raise errors too */
+extern "C" {
+#endif
+
 /* Sets this thread's error text (printf-style, cut at 8191 bytes: all errors of a configuration fit), clears its trace, returns st. */
 __attribute__((format(printf, 2, 3))) lips_status lips_fail(lips_status st, const char *fmt, ...);
 
@@ -24,6 +28,10 @@ lips_status lips_trace(lips_status st, const char *file, int line, const char *c
 
 /* Forgets this thread's error text and trace. */
 void lips_error_clear(void);
+
+#ifdef __cplusplus
+}
+#endif
 
 #define LIPS_TRY(call)                                                         \
     do {                                                                       \
