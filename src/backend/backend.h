@@ -13,6 +13,12 @@
  *   - An output is "overwritten" unless its comment says "added to".
  *   - Every wrapper checks its shapes and fails with LIPS_ERR_USAGE, giving value and range.
  *   - Ops are deterministic: same inputs, same bits, on any number of threads.
+ *   - Backend memory (alloc) is touched by ops alone: the host's ways in and out are write, read,
+ *     upload, download, zero, copy. Outputs for the host ("shared" below) lie in memory of
+ *     alloc_shared, which belongs to the host and to the ops in turn: an op that writes it takes it
+ *     (with what the host put there, or zero()), the next sync() gives it back.
+ *   - Host arrays that an op only reads (rows, labels, targets) are any memory, and free to be
+ *     changed when the op returns.
  *   - A `real` is the backend's storage type: double in ref, float in cpu and cuda.
  */
 #ifndef LIPS_BACKEND_BACKEND_H
@@ -67,7 +73,8 @@ typedef struct lips_linear_args {
     const lips_tensor *mask; /* vjp: NULL, or tensor (t = 1) of x's shape: dx *= (mask > 0) */
     void *dw;                /* grad: (O,C) real, added to. NULL: not wanted */
     void *db;                /* grad: (O) real, added to. NULL: not wanted */
-    double *theta;           /* gram: (B,T,T) f64, added to: weight part, <dy_t,dy_t'> <x,x> */
+    double *theta;           /* gram: (B,T,T) f64, shared, added to: weight part,
+                              * <dy_t,dy_t'> <x,x> */
 } lips_linear_args;
 
 typedef struct lips_conv_args {
@@ -80,8 +87,8 @@ typedef struct lips_conv_args {
     const lips_tensor *mask;
     void *dw; /* (O,C,R,R) */
     void *db;
-    double *
-        theta; /* gram: (B,T,T) f64, added to: sum_{p,p'} <dy_{t,p},dy_{t',p'}><patch_p,patch_p'> */
+    double *theta; /* gram: (B,T,T) f64, shared, added to:
+                    * sum_{p,p'} <dy_{t,p},dy_{t',p'}><patch_p,patch_p'> */
     void *work; /* workspace(), 64-byte aligned */
 } lips_conv_args;
 
@@ -108,12 +115,13 @@ typedef struct lips_bn_args {
     void *mean, *var; /* (C) real: running statistics; updated by forward in training mode with
                        * the unbiased variance, read in evaluation mode */
     void *tracked;    /* (1) real: num_batches_tracked, += 1 by forward in training mode; or NULL */
-    double *batch_mean,
-        *batch_var; /* (C) f64, training mode: written by forward, read by the others */
+    double *batch_mean, *batch_var; /* (C) f64, backend or shared, training mode: written by
+                                     * forward, read by the others */
     bool training;
     double eps, momentum; /* PyTorch: 1e-5, 0.1 (running = (1-m) running + m batch) */
     void *dgamma, *dbeta; /* grad: (C) real, added to */
-    double *theta;        /* gram, evaluation mode: (B,T,T) f64, added to: gamma and beta part */
+    double *theta;        /* gram, evaluation mode: (B,T,T) f64, shared, added to: gamma and
+                           * beta part */
 } lips_bn_args;
 
 /* Bias alone: y += bias (forward); db += sum over samples and positions (grad); theta +=
@@ -122,7 +130,7 @@ typedef struct lips_bias_args {
     lips_tensor y;
     const void *bias; /* forward: (C) real */
     void *db;         /* grad: (C) real, added to */
-    double *theta;    /* gram: (B,T,T) f64, added to */
+    double *theta;    /* gram: (B,T,T) f64, shared, added to */
 } lips_bias_args;
 
 typedef enum lips_loss_kind { LIPS_LOSS_CROSS_ENTROPY, LIPS_LOSS_MSE } lips_loss_kind;
@@ -134,8 +142,9 @@ typedef struct lips_loss_args {
     const int64_t
         *labels; /* (B) class numbers, host; cross-entropy, or mse against one-hot; or NULL */
     const float *targets; /* (B,K) host: mse against given targets; or NULL */
-    double *loss;         /* (B) f64, overwritten, host-visible after sync(); NULL: not wanted */
-    int64_t *pred;        /* (B) argmax z (lowest index wins), overwritten; NULL: not wanted */
+    double *loss;         /* (B) f64, shared, overwritten; NULL: not wanted */
+    int64_t *pred;        /* (B) shared, argmax z (lowest index wins), overwritten; NULL: not
+                           * wanted */
     const lips_tensor
         *dz;      /* d(scale * sum of losses)/dz, overwritten, 0 beyond b; NULL: not wanted */
     double scale; /* usually 1/B */
@@ -162,7 +171,8 @@ typedef struct lips_adam_args {
 
 typedef struct lips_gram_args {
     lips_tensor x; /* stacked, T values per sample */
-    double *g;     /* (B,T,T) f64, added to: g[b][t][t'] = sum_i x[b,i,t] x[b,i,t'], symmetric */
+    double *g;     /* (B,T,T) f64, shared, added to: g[b][t][t'] = sum_i x[b,i,t] x[b,i,t'],
+                    * symmetric */
 } lips_gram_args;
 
 typedef lips_status (*lips_linear_fn)(lips_backend *, const lips_linear_args *);
@@ -172,6 +182,15 @@ typedef lips_status (*lips_relu_fn)(lips_backend *, const lips_relu_args *);
 typedef lips_status (*lips_bn_fn)(lips_backend *, const lips_bn_args *);
 typedef lips_status (*lips_bias_fn)(lips_backend *, const lips_bias_args *);
 
+/* What a backend runs on. */
+typedef struct lips_device {
+    int count;                /* devices of this backend on this machine */
+    char name[128];           /* of the one asked for */
+    char detail[256];         /* what a reader of a result may want to know, "" if nothing */
+    size_t bytes, bytes_free; /* its own memory; 0: the host's */
+    bool emulated;            /* a stand-in for tests: its results are right, its speed is not */
+} lips_device;
+
 typedef struct lips_ops {
     const char *name;  /* "ref", "cpu", "cuda": stamped into records */
     size_t real_bytes; /* 8 or 4 */
@@ -179,22 +198,26 @@ typedef struct lips_ops {
      * 0: the whole batch. */
     int64_t image_chunk;
 
+    /* Is there such a device, and can this backend use it? LIPS_ERR_UNSUPPORTED with one line
+     * where not: none at all, too old, its driver too old; LIPS_ERR_USAGE: no such index. */
+    lips_status (*probe)(lips_device *out, int device);
     lips_status (*open)(lips_backend **out, int device); /* device: index of a GPU, else ignored */
     void (*close)(lips_backend *);
 
     /* Memory: 64-byte aligned, zeroed; LIPS_ERR_MEMORY names the bytes asked. */
     lips_status (*alloc)(lips_backend *, void **out, size_t bytes);
+    lips_status (*alloc_shared)(lips_backend *, void **out, size_t bytes); /* for shared outputs */
     void (*release)(lips_backend *, void *);
-    lips_status (*sync)(
-        lips_backend *); /* all earlier ops are done, host-visible outputs are valid */
+    /* All earlier ops are done, shared memory is the host's. */
+    lips_status (*sync)(lips_backend *);
 
-    /* Vectors of reals in the parameter order; host side in double. off and n count reals. */
+    /* Vectors of reals in the parameter order; host side in double. off and n count reals. What
+     * read, diff_sumsq and download give is there when they return. */
     lips_status (*write)(lips_backend *, void *dst, int64_t off, const double *src, int64_t n);
     lips_status (*read)(lips_backend *, double *dst, const void *src, int64_t off, int64_t n);
     lips_status (*zero)(lips_backend *, void *dst, size_t bytes);
     lips_status (*copy)(lips_backend *, void *dst, const void *src, size_t bytes);
-    /* *out = sum_i (a_i - b_i)^2 in f64, fixed order; b NULL counts as 0. Host-visible at return.
-     */
+    /* *out = sum_i (a_i - b_i)^2 in f64, fixed order; b NULL counts as 0. */
     lips_status (*diff_sumsq)(lips_backend *, double *out, const void *a, const void *b, int64_t n);
 
     /* Tensors. plan_lanes: the layout parameter for all tensors of one plan; spatial says whether

@@ -47,14 +47,33 @@ static lips_status take_host(lips_block *b, const lips_survey *p, size_t *bytes)
         LIPS_TRY(take(b ? &b->seed : NULL, cap * k, bytes));
         LIPS_TRY(take(b ? &b->unit : NULL, cap, bytes));
     }
+    return LIPS_OK;
+}
+
+/* Doubles that ops add to and the host reads; with b NULL they are only counted. */
+static lips_status take_shared(lips_block *b, double **dst, int64_t count, size_t *bytes)
+{
+    void *p = NULL;
+    *bytes += (size_t)count * sizeof(double);
+    if (b)
+        LIPS_TRY(b->be->ops->alloc_shared(b->be, &p, (size_t)count * sizeof(double)));
+    if (dst)
+        *dst = p;
+    return LIPS_OK;
+}
+
+static lips_status take_grams(lips_block *b, const lips_survey *p, size_t *bytes)
+{
+    int64_t cap = p->block, k = p->k;
     for (int item = 0; item < LIPS_ITEMS; item++) {
         if (wants(p->full, item))
-            LIPS_TRY(take(b ? &b->full[item] : NULL, parts(p, item) * cap * k * k, bytes));
+            LIPS_TRY(take_shared(b, b ? &b->full[item] : NULL, parts(p, item) * cap * k * k,
+                                 bytes));
         if (wants(p->one, item))
-            LIPS_TRY(take(b ? &b->one[item] : NULL, parts(p, item) * cap, bytes));
+            LIPS_TRY(take_shared(b, b ? &b->one[item] : NULL, parts(p, item) * cap, bytes));
     }
     if (p->needs & LIPS_NEED_ACT)
-        LIPS_TRY(take(b ? &b->act : NULL, p->layers * cap, bytes));
+        LIPS_TRY(take_shared(b, b ? &b->act : NULL, p->layers * cap, bytes));
     return LIPS_OK;
 }
 
@@ -89,6 +108,7 @@ lips_status lips_block_plan_bytes(const lips_survey *p, size_t *bytes)
     size_t exec = 0;
     *bytes = 0;
     LIPS_TRY(take_host(NULL, p, bytes));
+    LIPS_TRY(take_grams(NULL, p, bytes));
     LIPS_TRY(ops->open(&be, p->args->device));
     lips_status st = lips_exec_plan_bytes(p->net, be, &spec, &exec);
     *bytes += p->triangle ? factor_bytes(p, be, spec.t) : 0;
@@ -130,6 +150,7 @@ lips_status lips_block_create(lips_block **out, const lips_survey *p)
     b->k = p->k;
     LIPS_TRY_GOTO(st, take_host(b, p, &bytes), out);
     LIPS_TRY_GOTO(st, p->args->ops->open(&b->be, p->args->device), out);
+    LIPS_TRY_GOTO(st, take_grams(b, p, &bytes), out);
     LIPS_TRY_GOTO(st, put(b->be, &b->params, net->params, lips_net_params(net->net)), out);
     LIPS_TRY_GOTO(st, put(b->be, &b->buffers, net->buffers, lips_net_buffers(net->net)), out);
     LIPS_TRY_GOTO(st, lips_exec_create(&b->exec, net->net, b->be, &spec), out);
@@ -153,13 +174,15 @@ void lips_block_free(lips_block *b)
         for (size_t i = 0; i < sizeof device / sizeof *device; i++)
             if (device[i])
                 b->be->ops->release(b->be, device[i]);
+        for (int item = 0; item < LIPS_ITEMS; item++) {
+            b->be->ops->release(b->be, b->full[item]);
+            b->be->ops->release(b->be, b->one[item]);
+        }
+        b->be->ops->release(b->be, b->act);
         b->be->ops->close(b->be);
     }
     free(b->logits), free(b->p), free(b->rest), free(b->u), free(b->loss);
-    free(b->act), free(b->maps), free(b->work), free(b->part), free(b->eigen), free(b->seed),
-        free(b->unit);
-    for (int item = 0; item < LIPS_ITEMS; item++)
-        free(b->full[item]), free(b->one[item]);
+    free(b->maps), free(b->work), free(b->part), free(b->eigen), free(b->seed), free(b->unit);
     free(b);
 }
 
@@ -225,7 +248,6 @@ static lips_status visit(void *user, const lips_layer_event *event)
         LIPS_TRY(lips_layer_gram(b->exec, event, weight, event->info->bias >= 0 ? bias : NULL));
     if (b->act) {
         double *act = b->act + (event->layer - 1) * b->cap;
-        memset(act, 0, (size_t)b->b * sizeof *act); /* a second pass would add the same again */
         LIPS_TRY(ops->gram(b->be, &(lips_gram_args){.x = event->x, .g = act}));
     }
     return LIPS_OK;
@@ -241,8 +263,12 @@ static lips_status backward(lips_block *b, unsigned items, int64_t t, bool loss_
     b->in_loss_pass = loss_pass;
     for (int item = 0; item < LIPS_ITEMS; item++)
         if (wants(items, item))
-            memset(gram_of(b, item, 0), 0,
-                   (size_t)(parts(b->survey, item) * b->cap * t * t) * sizeof(double));
+            LIPS_TRY(ops->zero(b->be, gram_of(b, item, 0),
+                               (size_t)(parts(b->survey, item) * b->cap * t * t) *
+                                   sizeof(double)));
+    if (b->act) /* a second pass would add the same again */
+        LIPS_TRY(ops->zero(b->be, b->act,
+                           (size_t)(b->survey->layers * b->cap) * sizeof *b->act));
     lips_vjp_args a = {
         .t = t,
         .want_input = wants(items, LIPS_ITEM_INPUT) && !triangle,

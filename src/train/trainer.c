@@ -64,10 +64,8 @@ static lips_status host_alloc(void *out, int64_t count, size_t size)
 static lips_status alloc_host(lips_trainer *tr)
 {
     const lips_dataset *d = tr->data;
-    int64_t b = tr->cfg.batch, most = larger(b, lips_eval_batch(tr->net));
+    int64_t b = tr->cfg.batch;
     LIPS_TRY(host_alloc(&tr->order, d->train.n, sizeof *tr->order));
-    LIPS_TRY(host_alloc(&tr->losses, most, sizeof *tr->losses));
-    LIPS_TRY(host_alloc(&tr->pred, most, sizeof *tr->pred));
     if (tr->cfg.augment)
         LIPS_TRY(host_alloc(&tr->augmented, b * d->c * d->h * d->w, sizeof *tr->augmented));
     if (d->regression)
@@ -75,6 +73,19 @@ static lips_status alloc_host(lips_trainer *tr)
     else
         LIPS_TRY(host_alloc(&tr->labels, b, sizeof *tr->labels));
     return LIPS_OK;
+}
+
+/* Memory that ops write and the host reads. */
+static lips_status alloc_shared(lips_trainer *tr)
+{
+    size_t most = (size_t)larger(tr->cfg.batch, lips_eval_batch(tr->net));
+    void *losses = NULL, *pred = NULL;
+    lips_status st = tr->be->ops->alloc_shared(tr->be, &losses, most * sizeof *tr->losses);
+    tr->losses = losses;
+    if (st == LIPS_OK)
+        st = tr->be->ops->alloc_shared(tr->be, &pred, most * sizeof *tr->pred);
+    tr->pred = pred;
+    return st;
 }
 
 static lips_status alloc_device(lips_trainer *tr)
@@ -131,6 +142,7 @@ lips_status lips_trainer_create(lips_trainer **out, const lips_config *cfg, cons
 
     lips_status st;
     LIPS_TRY_GOTO(st, alloc_host(tr), fail);
+    LIPS_TRY_GOTO(st, alloc_shared(tr), fail);
     LIPS_TRY_GOTO(st, alloc_device(tr), fail);
     LIPS_TRY_GOTO(st, init_weights(tr), fail);
     *out = tr;
@@ -146,15 +158,14 @@ void lips_trainer_free(lips_trainer *tr)
         return;
     lips_exec_free(tr->eval_exec);
     lips_exec_free(tr->exec);
-    void *device[] = {tr->buffers_old, tr->buffers, tr->v, tr->m, tr->grads, tr->params};
+    void *device[] = {tr->buffers_old, tr->buffers, tr->v,    tr->m,
+                      tr->grads,       tr->params,  tr->pred, tr->losses};
     for (size_t i = 0; i < sizeof device / sizeof *device; i++)
         if (device[i])
             tr->be->ops->release(tr->be, device[i]);
     free(tr->targets);
     free(tr->labels);
     free(tr->augmented);
-    free(tr->pred);
-    free(tr->losses);
     free(tr->order);
     free(tr);
 }

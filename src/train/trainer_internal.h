@@ -17,13 +17,15 @@ struct lips_trainer {
     void *params, *grads, *m, *v; /* (P) real */
     void *buffers, *buffers_old;  /* running statistics, and before this step; or NULL */
 
+    /* Shared memory of the backend. */
+    double *losses; /* (largest batch) */
+    int64_t *pred;  /* (largest batch) */
+
     /* Host scratch. */
     int64_t *order;   /* (N) batch order of order_epoch */
     float *augmented; /* (batch,C,H,W), only with augmentation */
     int64_t *labels;  /* (batch) */
     float *targets;   /* (batch,K), regression */
-    double *losses;   /* (largest batch) */
-    int64_t *pred;    /* (largest batch) */
 
     /* State: with params, buffers, m and v all that a resume needs. */
     int64_t epoch;   /* epochs finished */

@@ -114,7 +114,7 @@ double netcase_loss(netcase *c, int64_t b, bool training)
     void *p;
     netcase_push(c);
     netcase_forward(c, 0, b, training, &z);
-    opcase_ok(c->ops->alloc(c->be, &p, (size_t)b * sizeof(double)));
+    opcase_ok(c->ops->alloc_shared(c->be, &p, (size_t)b * sizeof(double)));
     loss = p;
     opcase_ok(c->ops->loss(c->be, &(lips_loss_args){.z = z, .labels = c->labels, .loss = loss}));
     opcase_ok(c->ops->sync(c->be));

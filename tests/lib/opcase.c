@@ -65,7 +65,8 @@ static void *block_new(opcase *c, int64_t n, bool f64, double value)
     assert_true(c->n_blocks < OPCASE_BLOCKS);
     opcase_block *k = &c->block[c->n_blocks++];
     void *p = NULL;
-    opcase_ok(ops->alloc(c->be, &p, (size_t)(n + 2 * FENCE) * size));
+    lips_status (*take)(lips_backend *, void **, size_t) = f64 ? ops->alloc_shared : ops->alloc;
+    opcase_ok(take(c->be, &p, (size_t)(n + 2 * FENCE) * size));
     *k = (opcase_block){.base = p, .n = n, .f64 = f64};
     double *v = malloc((size_t)(n + 2 * FENCE) * sizeof *v);
     assert_non_null(v);
@@ -185,10 +186,15 @@ double *opcase_doubles(opcase *c, int64_t n, bool poison)
     return p;
 }
 
+int64_t *opcase_int64s(opcase *c, int64_t n)
+{
+    return (int64_t *)(void *)block_new(c, n, true, (double)NAN);
+}
+
 void *opcase_work(opcase *c, size_t bytes)
 {
-    return block_new(c, (int64_t)((bytes + sizeof(double) - 1) / sizeof(double)), true,
-                     (double)NAN);
+    size_t real = c->be->ops->real_bytes;
+    return block_new(c, (int64_t)((bytes + real - 1) / real), false, (double)NAN);
 }
 
 static double *result_new(opcase *c, const char *name, int64_t n)

@@ -57,8 +57,10 @@ lips_tensor opcase_output(opcase *c, int64_t ch, int64_t h, int64_t w, int64_t t
 /* n reals: random, or NaN. */
 void *opcase_reals(opcase *c, int64_t n);
 void *opcase_poisoned(opcase *c, int64_t n);
-/* n doubles, host-visible: random, or NaN. */
+/* n doubles of shared memory: random, or NaN. */
 double *opcase_doubles(opcase *c, int64_t n, bool poison);
+/* n integers of shared memory, none of them a sensible one. */
+int64_t *opcase_int64s(opcase *c, int64_t n);
 /* Scratch bytes, with a fence behind. */
 void *opcase_work(opcase *c, size_t bytes);
 

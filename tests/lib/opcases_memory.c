@@ -33,6 +33,9 @@ static void life(opcase *c)
 {
     const lips_ops *ops = c->be->ops;
     lips_backend *be;
+    lips_device d;
+    opcase_ok(ops->probe(&d, 0));
+    assert_true(d.count >= 1 && d.name[0] && d.bytes_free <= d.bytes);
     opcase_ok(ops->open(&be, 0));
     assert_ptr_equal(be->ops, ops);
     double good = 1, v[100];
@@ -55,6 +58,38 @@ static void life(opcase *c)
     ops->release(be, NULL);
     ops->close(be);
     opcase_emit_doubles(c, "good", &good, 1);
+}
+
+/* Shared memory: zeroed; what the host writes is there for the ops and what ops add comes back; a
+ * zero() of a part leaves the rest. */
+static void shared(opcase *c)
+{
+    const lips_ops *ops = c->be->ops;
+    opcase_batch(c, 2, false);
+    lips_tensor x = opcase_input(c, 1, 1, 1, 1);
+    opcase_ok(ops->upload_f64(c->be, &x, (const double[]){3, 5}));
+    void *p;
+    opcase_ok(ops->alloc_shared(c->be, &p, 6 * sizeof(double)));
+    double *v = p;
+    assert_true((uintptr_t)p % 64 == 0);
+    for (int i = 0; i < 6; i++) {
+        assert_true(v[i] == 0);
+        v[i] = i;
+    }
+    opcase_ok(ops->gram(c->be, &(lips_gram_args){.x = x, .g = v + 1}));
+    opcase_ok(ops->gram(c->be, &(lips_gram_args){.x = x, .g = v + 2}));
+    opcase_ok(ops->sync(c->be));
+    opcase_emit_doubles(c, "added", v, 6);
+    static const double want[6] = {0, 10, 2 + 25 + 9, 3 + 25, 4, 5};
+    for (int i = 0; i < 6; i++)
+        assert_true(v[i] == want[i]);
+    v[5] = -1;
+    opcase_ok(ops->zero(c->be, v, 5 * sizeof *v));
+    opcase_ok(ops->gram(c->be, &(lips_gram_args){.x = x, .g = v}));
+    opcase_ok(ops->sync(c->be));
+    opcase_emit_doubles(c, "zeroed", v, 6);
+    assert_true(v[0] == 9 && v[1] == 25 && v[2] == 0 && v[4] == 0 && v[5] == -1);
+    ops->release(c->be, p);
 }
 
 static void vectors(opcase *c)
@@ -153,9 +188,11 @@ static void eye(opcase *c)
 }
 
 static const opcase_row rows[] = {
+    OPCASE_ROW(probe, life, OP_EXACT, 1),
     OPCASE_ROW(open, life, OP_EXACT, 1),
     OPCASE_ROW(close, life, OP_EXACT, 1),
     OPCASE_ROW(alloc, life, OP_EXACT, 1),
+    OPCASE_ROW(alloc_shared, shared, OP_EXACT, 1),
     OPCASE_ROW(release, life, OP_EXACT, 1),
     OPCASE_ROW(sync, life, OP_EXACT, 1),
     OPCASE_ROW(write, vectors, OP_EXACT, 4),

@@ -10,7 +10,7 @@ enum { MAX_B = 33, MAX_K = 33 };
 static void loss(opcase *c)
 {
     opcase_batch(c, pick_batch(c), false);
-    int64_t k = pick_width(c), labels[MAX_B], pred[MAX_B];
+    int64_t k = pick_width(c), labels[MAX_B], *pred = opcase_int64s(c, c->b);
     float targets[MAX_B * MAX_K];
     bool mse = pick_bool(c), given = mse && pick_bool(c);
     snprintf(c->shape, sizeof c->shape, "B=%" PRId64 " cap=%" PRId64 " K=%" PRId64 " %s", c->b,

@@ -190,7 +190,7 @@ static void loss(opcase *c)
 {
     const lips_ops *ops = c->be->ops;
     const int64_t labels[2] = {1, 2};
-    int64_t pred[2] = {-1, -1};
+    int64_t *pred = opcase_int64s(c, 2);
     lips_tensor dz = opcase_output(c, 4, 1, 1, 1);
     lips_loss_args a = {.z = put(c, 4, 1, 1, 1, (const double[]){1, 1, 1, 1, 0, 0, 100, 0}),
                         .labels = labels,

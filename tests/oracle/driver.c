@@ -144,7 +144,7 @@ static lips_status gradient(run *r, int64_t first, int64_t b, bool training, dou
     if (logits)
         LIPS_TRY(r->ops->download(r->be, logits, &z));
     LIPS_TRY(lips_exec_seed(r->ex, 1, &seed));
-    LIPS_TRY(r->ops->alloc(r->be, &loss, (size_t)b * sizeof(double)));
+    LIPS_TRY(r->ops->alloc_shared(r->be, &loss, (size_t)b * sizeof(double)));
     LIPS_TRY(r->ops->loss(
         r->be,
         &(lips_loss_args){.kind = r->loss,

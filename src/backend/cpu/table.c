@@ -2,9 +2,20 @@
 #include "backend/cpu/ops.h"
 
 #include <omp.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 extern const lips_ops lips_cpu_ops;
+
+static lips_status cpu_probe(lips_device *out, int device)
+{
+    (void)device;
+    const lips_cpu_kernels *k = NULL;
+    LIPS_TRY(lips_cpu_kernels_pick(&k));
+    *out = (lips_device){.count = 1, .name = "processor"};
+    snprintf(out->detail, sizeof out->detail, "kernels %s", k->name);
+    return LIPS_OK;
+}
 
 static lips_status cpu_open(lips_backend **out, int device)
 {
@@ -30,9 +41,11 @@ const lips_ops lips_cpu_ops = {
     .name = "cpu",
     .real_bytes = sizeof(float),
     .image_chunk = LIPS_CPU_LANES, /* one slab; bench/train_step.c has the difference */
+    .probe = cpu_probe,
     .open = cpu_open,
     .close = cpu_close,
     .alloc = lips_cpu_alloc,
+    .alloc_shared = lips_cpu_alloc, /* ops are done when they return: both are the host's */
     .release = lips_cpu_release,
     .sync = lips_cpu_sync,
     .write = lips_cpu_write,

@@ -25,6 +25,7 @@ static inline lips_status ref_layout(const char *op, const lips_tensor *t)
 }
 
 /* tensor.c */
+lips_status ref_probe(lips_device *out, int device);
 lips_status ref_open(lips_backend **out, int device);
 void ref_close(lips_backend *be);
 lips_status ref_alloc(lips_backend *be, void **out, size_t bytes);

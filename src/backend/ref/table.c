@@ -6,9 +6,11 @@ extern const lips_ops lips_ref_ops;
 const lips_ops lips_ref_ops = {
     .name = "ref",
     .real_bytes = sizeof(double),
+    .probe = ref_probe,
     .open = ref_open,
     .close = ref_close,
     .alloc = ref_alloc,
+    .alloc_shared = ref_alloc, /* ops are done when they return: both are the host's */
     .release = ref_release,
     .sync = ref_sync,
     .write = ref_write,

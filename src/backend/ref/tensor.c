@@ -6,6 +6,13 @@
 
 extern const lips_ops lips_ref_ops;
 
+lips_status ref_probe(lips_device *out, int device)
+{
+    (void)device;
+    *out = (lips_device){.count = 1, .name = "processor", .detail = "float64, plain loops"};
+    return LIPS_OK;
+}
+
 lips_status ref_open(lips_backend **out, int device)
 {
     (void)device;
