@@ -7,7 +7,7 @@
 #include "common.h"
 
 #include "base/random.h"
-#include "nn/net.h"
+#include "nn/exec.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -64,68 +64,118 @@ static void run(void *user)
                                                  .eps = 1e-8}));
 }
 
-/* The gradient of the mean loss over the first CHECKED samples at the present parameters, host f64.
- */
-static void gradient(job *j, lips_backend *be, const double *params, const double *buffers,
-                     double *out)
+/* One backend's half of the check: the first CHECKED samples at the initial weights. Training ends
+ * near a minimum, where the gradient is a difference of large terms. */
+typedef struct half {
+    lips_backend *be;
+    lips_exec *ex;
+    void *p, *g, *buffers;
+    lips_tensor z;
+} half;
+
+static void half_forward(half *h, job *j, lips_backend *be, const double *init)
 {
     const lips_ops *o = be->ops;
-    int64_t n_buffers = lips_net_buffers(j->net), labels[CHECKED];
-    void *p = NULL, *g = NULL, *buf = NULL;
-    lips_exec *ex = NULL;
-    lips_tensor z, dz;
-    for (int i = 0; i < CHECKED; i++)
-        labels[i] = i % CLASSES;
-    bench_ok(o->alloc(be, &p, (size_t)j->n * o->real_bytes));
-    bench_ok(o->alloc(be, &g, (size_t)j->n * o->real_bytes));
-    bench_ok(o->alloc(be, &buf, (size_t)(n_buffers + 1) * o->real_bytes));
-    bench_ok(o->write(be, p, 0, params, j->n));
-    bench_ok(o->write(be, buf, 0, buffers, n_buffers));
+    int64_t n_buffers = lips_net_buffers(j->net);
+    *h = (half){.be = be};
+    bench_ok(o->alloc(be, &h->p, (size_t)j->n * o->real_bytes));
+    bench_ok(o->alloc(be, &h->g, (size_t)j->n * o->real_bytes));
+    bench_ok(o->alloc(be, &h->buffers, (size_t)(n_buffers + 1) * o->real_bytes));
+    bench_ok(o->write(be, h->p, 0, init, j->n));
+    bench_ok(o->write(be, h->buffers, 0, init + j->n, n_buffers));
     bench_ok(
-        lips_exec_create(&ex, j->net, be, &(lips_exec_spec){.cap = CHECKED, .training = true}));
-    lips_exec_set_params(ex, p, buf);
-    lips_exec_input(ex)->b = CHECKED;
-    bench_ok(o->upload(be, lips_exec_input(ex), j->x, NULL));
-    bench_ok(lips_exec_forward(ex, true, &z));
-    bench_ok(lips_exec_seed(ex, 1, &dz));
-    bench_ok(o->loss(be, &(lips_loss_args){.kind = LIPS_LOSS_CROSS_ENTROPY,
-                                           .z = z,
-                                           .labels = labels,
-                                           .dz = &dz,
-                                           .scale = 1.0 / CHECKED}));
-    bench_ok(lips_exec_grad(ex, g));
-    bench_ok(o->read(be, out, g, 0, j->n));
-    lips_exec_free(ex);
-    void *done[] = {p, g, buf};
-    for (int i = 0; i < 3; i++)
-        o->release(be, done[i]);
+        lips_exec_create(&h->ex, j->net, be, &(lips_exec_spec){.cap = CHECKED, .training = true}));
+    lips_exec_set_params(h->ex, h->p, h->buffers);
+    lips_exec_input(h->ex)->b = CHECKED;
+    bench_ok(o->upload(be, lips_exec_input(h->ex), j->x, NULL));
+    bench_ok(lips_exec_forward(h->ex, true, &h->z));
 }
 
-/* The gradient against ref's, at the parameters that training has come to. A ReLU whose input is
- * within rounding of 0 may fall on either side: 1e-3 of the norm. */
+static void half_gradient(half *h, job *j, double *out)
+{
+    int64_t labels[CHECKED];
+    lips_tensor dz;
+    for (int i = 0; i < CHECKED; i++)
+        labels[i] = i % CLASSES;
+    bench_ok(lips_exec_seed(h->ex, 1, &dz));
+    bench_ok(h->be->ops->loss(h->be, &(lips_loss_args){.kind = LIPS_LOSS_CROSS_ENTROPY,
+                                                       .z = h->z,
+                                                       .labels = labels,
+                                                       .dz = &dz,
+                                                       .scale = 1.0 / CHECKED}));
+    bench_ok(lips_exec_grad(h->ex, h->g));
+    bench_ok(h->be->ops->read(h->be, out, h->g, 0, j->n));
+}
+
+static void half_free(half *h)
+{
+    void *done[] = {h->p, h->g, h->buffers};
+    lips_exec_free(h->ex);
+    for (int i = 0; i < 3; i++)
+        h->be->ops->release(h->be, done[i]);
+}
+
+/* A ReLU whose input is within rounding of 0 may fall on either side, and both gradients are then
+ * right: one such among 590 000 activations moves the gradient by 1e-4..5e-3 of its norm
+ * (convnet_bn w=8: 10 of 150 draws of the inputs have one with Winograd's forward, 7 with the
+ * direct one; the others agree to 1e-6). So ref takes over the side of every such ReLU and the
+ * gradients are compared at the same masks. Returns how many differed by more than rounding: by
+ * more than 1e-5 of the root mean square, ten times the forward passes' relative error. */
+static int64_t same_masks(half *ref, half *cpu, const lips_net *net)
+{
+    int64_t far = 0;
+    for (int v = 0; v < net->n_values; v++) {
+        lips_tensor a = lips_exec_value(ref->ex, v), b = lips_exec_value(cpu->ex, v);
+        int64_t n = a.b * lips_tensor_features(&a);
+        double *mine, *other, squares = 0;
+        if (!net->values[v].relu)
+            continue;
+        mine = malloc((size_t)(2 * n) * sizeof *mine);
+        if (!mine)
+            bench_ok(lips_fail(LIPS_ERR_MEMORY, "bench: out of memory"));
+        other = mine + n;
+        bench_ok(ref->be->ops->download(ref->be, mine, &a));
+        bench_ok(cpu->be->ops->download(cpu->be, other, &b));
+        for (int64_t i = 0; i < n; i++)
+            squares += mine[i] * mine[i];
+        for (int64_t i = 0; i < n; i++)
+            if ((mine[i] > 0) != (other[i] > 0)) {
+                far += !(fmax(mine[i], other[i]) <= 1e-5 * sqrt(squares / (double)n));
+                mine[i] = other[i];
+            }
+        bench_ok(ref->be->ops->upload_f64(ref->be, &a, mine));
+        free(mine);
+    }
+    return far;
+}
+
+/* The gradient against ref's. */
 static double check(void *user, int64_t *wrong)
 {
     job *j = user;
-    lips_backend *cpu = bench_backend(j->b), *ref = NULL;
-    int64_t n_buffers = lips_net_buffers(j->net);
-    double *v = calloc((size_t)(3 * j->n + n_buffers), sizeof *v), norm = 0, diff = 0;
-    if (!v)
+    lips_backend *be = NULL;
+    half ref, cpu;
+    double *want = calloc((size_t)(3 * j->n + lips_net_buffers(j->net)), sizeof *want);
+    double norm = 0, diff = 0;
+    if (!want)
         bench_ok(lips_fail(LIPS_ERR_MEMORY, "bench: out of memory"));
-    double *want = v + j->n, *got = want + j->n, *buffers = got + j->n;
-    /* At the initial weights: the timed steps end near a minimum, where the gradient is a
-     * difference of large terms. Of some million activations a few lie on the other side of the
-     * kink in f32, and may move the gradient by about 1e-3: a row past that is reported as wrong. */
-    bench_ok(lips_net_init(j->net, LIPS_INIT_PYTORCH, 1, v, buffers));
-    bench_ok(lips_backend_find("ref")->open(&ref, 0));
-    gradient(j, ref, v, buffers, want);
-    gradient(j, cpu, v, buffers, got);
-    ref->ops->close(ref);
+    double *got = want + j->n, *init = got + j->n;
+    bench_ok(lips_net_init(j->net, LIPS_INIT_PYTORCH, 1, init, init + j->n));
+    bench_ok(lips_backend_find("ref")->open(&be, 0));
+    half_forward(&ref, j, be, init);
+    half_forward(&cpu, j, bench_backend(j->b), init);
+    *wrong = same_masks(&ref, &cpu, j->net);
+    half_gradient(&ref, j, want);
+    half_gradient(&cpu, j, got);
+    half_free(&ref);
+    half_free(&cpu);
+    be->ops->close(be);
     for (int64_t i = 0; i < j->n; i++) {
         norm += want[i] * want[i];
         diff += (got[i] - want[i]) * (got[i] - want[i]);
     }
-    free(v);
-    *wrong = !(norm > 0 && diff <= 1e-6 * norm);
+    free(want);
+    *wrong += !(norm > 0 && diff <= 1e-10 * norm);
     return sqrt(diff / norm);
 }
 
