@@ -36,6 +36,7 @@ typedef struct opcase {
     opcase_result result[OPCASE_RESULTS];
     int n_results;
     bool integers; /* values are small integers */
+    double rounds; /* set by a case whose op may use fractions all the same: f32 rounds them so */
 } opcase;
 
 /* Any failing call of the backend is a failed assertion of cmocka. */

@@ -57,7 +57,7 @@ static bool run_case(const lips_ops *ops, const opcase_row *row, int index, bool
     bool good = run_once(&got, ops, row, index, integers);
     good &= run_once(&again, ops, row, index, integers);
     good &= run_once(&want, lips_backend_find("ref"), row, index, integers);
-    double exact = ops->real_bytes == 8 ? 0 : row->rounds;
+    double exact = ops->real_bytes == 8 ? 0 : got.rounds;
     double tol = integers ? exact : ops->real_bytes == 8 && row->tol > TOL_F64 ? TOL_F64 : row->tol;
     for (int i = 0; i < want.n_results; i++) {
         char what[400];

@@ -190,10 +190,10 @@ static void wide_loss(opcase *c)
 }
 
 static const opcase_row wide[] = {
-    {"linear, 128 lanes", 0, wide_linear, OP_SUM, 12, false, 0},
-    {"images, 128 lanes", 0, wide_images, OP_SUM, 12, false, 0},
-    {"batch norm, 128 lanes", 0, wide_bn, OP_SUM, 12, false, 0},
-    {"loss, 128 lanes", 0, wide_loss, OP_SUM, 12, false, 0},
+    {"linear, 128 lanes", 0, wide_linear, OP_SUM, 12, false},
+    {"images, 128 lanes", 0, wide_images, OP_SUM, 12, false},
+    {"batch norm, 128 lanes", 0, wide_bn, OP_SUM, 12, false},
+    {"loss, 128 lanes", 0, wide_loss, OP_SUM, 12, false},
 };
 
 static void wide_rows(const char *set)
