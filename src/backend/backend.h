@@ -133,6 +133,63 @@ typedef struct lips_bias_args {
     double *theta;    /* gram: (B,T,T) f64, shared, added to */
 } lips_bias_args;
 
+/* Layer normalisation over the C channels of each place (Ba, Kiros, Hinton 2016; PyTorch's
+ * LayerNorm on tokens): xhat = (x - mean) r with r = 1/sqrt(var + eps), biased variance; y = gamma
+ * xhat + beta. mean and r belong to a sample's place and are shared by its stacked values. With
+ * P(u) = u - mean(u) - xhat mean(xhat u):  jvp  ydot = gamma r P(xdot),  vjp  dx = r P(gamma dy).
+ */
+typedef struct lips_ln_args {
+    lips_tensor y; /* forward, jvp: overwritten. Others: the cotangent dy */
+    lips_tensor x; /* forward, grad, gram: the input. jvp: tangent in. vjp, vjp_dot: overwritten */
+    const lips_tensor *in;    /* jvp, vjp, vjp_dot, grad_dot: the primal input (t = 1) */
+    const lips_tensor *dot;   /* vjp_dot, grad_dot: tangent of in (t = 1) */
+    const void *gamma, *beta; /* (C) real */
+    double eps;
+    void *dgamma, *dbeta; /* grad, grad_dot: (C) real, added to. NULL: not wanted */
+    double *theta;        /* gram: (B,T,T) f64, added to: gamma and beta part */
+} lips_ln_args;
+
+/* GELU with the error function (Hendrycks & Gimpel 2016; PyTorch's default): y = x Phi(x). */
+typedef struct lips_gelu_args {
+    lips_tensor y;          /* overwritten; may be x. forward: gelu(x). slope: x gelu'(in) */
+    lips_tensor x;          /* vjp_dot (t = 1): y = x gelu''(in) dot */
+    const lips_tensor *in;  /* slope, vjp_dot: t = 1, shared by the T stacked values */
+    const lips_tensor *dot; /* vjp_dot: tangent of in (t = 1) */
+} lips_gelu_args;
+
+/* Dot-product attention among the N = H*W tokens of a sample (Vaswani et al. 2017). x (3C,H,W)
+ * holds q, k, v one after another, each C channels = heads x d; per head P = softmax(q'k / sqrt(d))
+ * over keys and y = sum_j P[i][j] v[j]. P is computed once per sample, for all stacked values. */
+typedef struct lips_attn_args {
+    lips_tensor y;          /* (C,H,W) forward, jvp: overwritten. Others: the cotangent dy */
+    lips_tensor x;          /* (3C,H,W) forward: input. jvp: tangent in. Others: overwritten */
+    const lips_tensor *in;  /* jvp, vjp, vjp_dot: the primal input (t = 1) */
+    const lips_tensor *dot; /* vjp_dot: tangent of in (t = 1) */
+    int64_t heads;          /* divides C */
+    void *work;             /* workspace(), 64-byte aligned */
+} lips_attn_args;
+
+/* A class token put before the H*W places of x, and a position added to each (Dosovitskiy et al.
+ * 2021): y[:,0] = token + pos[0], y[:,1+p] = x[:,p] + pos[1+p]. */
+typedef struct lips_tokens_args {
+    lips_tensor y;           /* (C,1,1+HW) forward: overwritten. Others: the cotangent dy */
+    const lips_tensor *x;    /* (C,H,W) forward: input, NULL counts as 0. vjp: dx, overwritten */
+    const void *token;       /* forward: (C) real, NULL counts as 0 (as in jvp) */
+    const void *pos;         /* forward: (1+HW,C) real, NULL counts as 0 */
+    const lips_tensor *mask; /* vjp: as in lips_linear_args */
+    void *dtoken, *dpos;     /* grad: added to. NULL: not wanted */
+    double *theta;           /* gram: (B,T,T) f64, added to: both parameters' part */
+} lips_tokens_args;
+
+/* One place out of H*W: y[c] = x[c, at]. Forward of stacked tensors is the jvp; the vjp puts dy
+ * there and 0 elsewhere. */
+typedef struct lips_pick_args {
+    lips_tensor y;           /* (C,1,1) */
+    lips_tensor x;           /* (C,H,W) forward: input. vjp: dx, overwritten */
+    int64_t at;              /* place in 0..H*W-1 */
+    const lips_tensor *mask; /* vjp: as in lips_linear_args */
+} lips_pick_args;
+
 typedef enum lips_loss_kind { LIPS_LOSS_CROSS_ENTROPY, LIPS_LOSS_MSE } lips_loss_kind;
 
 /* Per-sample loss of logits z (K,1,1): cross-entropy log sum exp z - z_y, or 1/2 |z - y|^2. */
@@ -181,6 +238,11 @@ typedef lips_status (*lips_pool_fn)(lips_backend *, const lips_pool_args *);
 typedef lips_status (*lips_relu_fn)(lips_backend *, const lips_relu_args *);
 typedef lips_status (*lips_bn_fn)(lips_backend *, const lips_bn_args *);
 typedef lips_status (*lips_bias_fn)(lips_backend *, const lips_bias_args *);
+typedef lips_status (*lips_ln_fn)(lips_backend *, const lips_ln_args *);
+typedef lips_status (*lips_gelu_fn)(lips_backend *, const lips_gelu_args *);
+typedef lips_status (*lips_attn_fn)(lips_backend *, const lips_attn_args *);
+typedef lips_status (*lips_tokens_fn)(lips_backend *, const lips_tokens_args *);
+typedef lips_status (*lips_pick_fn)(lips_backend *, const lips_pick_args *);
 
 /* What a backend runs on. */
 typedef struct lips_device {
@@ -194,8 +256,8 @@ typedef struct lips_device {
 typedef struct lips_ops {
     const char *name;  /* "ref", "cpu", "cuda": stamped into records */
     size_t real_bytes; /* 8 or 4 */
-    /* Samples of a network on images that are best run at a time, because a pass then stays in cache;
-     * 0: the whole batch. */
+    /* Samples of a network on images that are best run at a time, because a pass then stays in
+     * cache; 0: the whole batch. */
     int64_t image_chunk;
 
     /* Is there such a device, and can this backend use it? LIPS_ERR_UNSUPPORTED with one line
@@ -248,6 +310,15 @@ typedef struct lips_ops {
     lips_relu_fn relu_forward, relu_mask;      /* relu_mask is both the jvp and the vjp */
     lips_pool_fn avgpool_forward, avgpool_vjp; /* forward of stacked tensors is the jvp */
     lips_bn_fn bn_forward, bn_jvp, bn_vjp, bn_grad, bn_gram;
+    /* ..._dot: derivative of the vjp or of the grad (its part of gamma) along a tangent of the
+     * input, dy held: what Hessian products of maps that are not linear need; t = 1. */
+    lips_ln_fn ln_forward, ln_jvp, ln_vjp, ln_grad, ln_gram, ln_vjp_dot, ln_grad_dot;
+    lips_gelu_fn gelu_forward, gelu_slope,
+        gelu_vjp_dot; /* gelu_slope is both the jvp and the vjp */
+    size_t (*attn_workspace)(lips_backend *, const lips_attn_args *); /* enough for each attn_* */
+    lips_attn_fn attn_forward, attn_jvp, attn_vjp, attn_vjp_dot;
+    lips_tokens_fn tokens_forward, tokens_vjp, tokens_grad, tokens_gram;
+    lips_pick_fn pick_forward, pick_vjp;
 
     lips_status (*loss)(lips_backend *, const lips_loss_args *);
     lips_status (*sgd)(lips_backend *, const lips_sgd_args *);

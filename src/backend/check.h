@@ -11,7 +11,15 @@
 
 #include "backend/backend.h"
 
-typedef enum lips_pass { LIPS_FORWARD, LIPS_JVP, LIPS_VJP, LIPS_GRAD, LIPS_GRAM } lips_pass;
+typedef enum lips_pass {
+    LIPS_FORWARD,
+    LIPS_JVP,
+    LIPS_VJP,
+    LIPS_GRAD,
+    LIPS_GRAM,
+    LIPS_VJP_DOT,
+    LIPS_GRAD_DOT
+} lips_pass;
 
 /* Largest number of reals in one tensor or vector: sizes in bytes and in indices cannot overflow.
  */
@@ -30,6 +38,14 @@ lips_status lips_check_bias(lips_pass pass, const lips_bias_args *a);
 lips_status lips_check_relu(lips_pass pass, const lips_relu_args *a); /* LIPS_VJP: the mask form */
 lips_status lips_check_avgpool(lips_pass pass, const lips_pool_args *a);
 lips_status lips_check_bn(lips_pass pass, const lips_bn_args *a);
+/* LIPS_VJP_DOT, LIPS_GRAD_DOT: the derivatives of vjp and grad along a tangent of the input. */
+lips_status lips_check_ln(lips_pass pass, const lips_ln_args *a);
+lips_status lips_check_gelu(lips_pass pass, const lips_gelu_args *a); /* LIPS_VJP: the slope */
+lips_status lips_check_attn(lips_pass pass, const lips_attn_args *a);
+/* Only what attn_workspace may use. */
+lips_status lips_check_attn_plan(const lips_attn_args *a);
+lips_status lips_check_tokens(lips_pass pass, const lips_tokens_args *a);
+lips_status lips_check_pick(lips_pass pass, const lips_pick_args *a);
 lips_status lips_check_loss(const lips_loss_args *a);
 lips_status lips_check_sgd(const lips_sgd_args *a);
 lips_status lips_check_adam(const lips_adam_args *a);

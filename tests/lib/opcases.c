@@ -1,8 +1,17 @@
 #include "opcases.h"
 
+#include <string.h>
+
 const opcase_table *const opcase_tables[] = {
     &opcases_memory, &opcases_linear, &opcases_conv, &opcases_simple,
-    &opcases_bn,     &opcases_train,  NULL};
+    &opcases_bn,     &opcases_train,  &opcases_tokens, NULL};
+
+bool opcase_offered(const lips_ops *ops, size_t slot)
+{
+    void (*fn)(void);
+    memcpy(&fn, (const char *)ops + slot, sizeof fn);
+    return fn != NULL;
+}
 
 int64_t pick_batch(opcase *c)
 {

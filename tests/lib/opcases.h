@@ -42,7 +42,10 @@ typedef struct opcase_table {
 /* NULL-terminated: one table per family. */
 extern const opcase_table *const opcase_tables[];
 extern const opcase_table opcases_memory, opcases_linear, opcases_conv, opcases_simple, opcases_bn,
-    opcases_train;
+    opcases_train, opcases_tokens;
+
+/* Has the backend an op in this slot of its table? */
+bool opcase_offered(const lips_ops *ops, size_t slot);
 
 /* Usual picks. */
 int64_t pick_batch(opcase *c); /* 1, 15, 16, 17, 31, 33 */

@@ -80,6 +80,35 @@ lips_status ref_bn_vjp(lips_backend *be, const lips_bn_args *a);
 lips_status ref_bn_grad(lips_backend *be, const lips_bn_args *a);
 lips_status ref_bn_gram(lips_backend *be, const lips_bn_args *a);
 
+/* layernorm.c */
+lips_status ref_ln_forward(lips_backend *be, const lips_ln_args *a);
+lips_status ref_ln_jvp(lips_backend *be, const lips_ln_args *a);
+lips_status ref_ln_vjp(lips_backend *be, const lips_ln_args *a);
+lips_status ref_ln_grad(lips_backend *be, const lips_ln_args *a);
+lips_status ref_ln_gram(lips_backend *be, const lips_ln_args *a);
+lips_status ref_ln_vjp_dot(lips_backend *be, const lips_ln_args *a);
+lips_status ref_ln_grad_dot(lips_backend *be, const lips_ln_args *a);
+
+/* gelu.c */
+lips_status ref_gelu_forward(lips_backend *be, const lips_gelu_args *a);
+lips_status ref_gelu_slope(lips_backend *be, const lips_gelu_args *a);
+lips_status ref_gelu_vjp_dot(lips_backend *be, const lips_gelu_args *a);
+
+/* attention.c */
+size_t ref_attn_workspace(lips_backend *be, const lips_attn_args *a);
+lips_status ref_attn_forward(lips_backend *be, const lips_attn_args *a);
+lips_status ref_attn_jvp(lips_backend *be, const lips_attn_args *a);
+lips_status ref_attn_vjp(lips_backend *be, const lips_attn_args *a);
+lips_status ref_attn_vjp_dot(lips_backend *be, const lips_attn_args *a);
+
+/* tokens.c */
+lips_status ref_tokens_forward(lips_backend *be, const lips_tokens_args *a);
+lips_status ref_tokens_vjp(lips_backend *be, const lips_tokens_args *a);
+lips_status ref_tokens_grad(lips_backend *be, const lips_tokens_args *a);
+lips_status ref_tokens_gram(lips_backend *be, const lips_tokens_args *a);
+lips_status ref_pick_forward(lips_backend *be, const lips_pick_args *a);
+lips_status ref_pick_vjp(lips_backend *be, const lips_pick_args *a);
+
 /* loss.c, optim.c, gram.c */
 lips_status ref_loss(lips_backend *be, const lips_loss_args *a);
 lips_status ref_sgd(lips_backend *be, const lips_sgd_args *a);
