@@ -6,6 +6,9 @@
 ifeq ($(origin CC),default)
 CC := gcc
 endif
+ifeq ($(origin CXX),default)
+CXX := g++
+endif
 Q := $(if $(V),,@)
 FLAGS ?= plain
 BUILD := build/$(FLAGS)
@@ -40,7 +43,43 @@ ISA_avx512 := -mavx512f -mavx512dq -mavx512vl -mavx512bw -mfma $(ISA_O)
 ISA_avx2 := -mavx2 -mfma $(ISA_O)
 ISA_base := $(ISA_O)
 
-SRC := $(filter-out src/cli/main.c,$(filter-out src/backend/cpu/isa/%,$(wildcard src/*/*.c src/*/*/*.c)))
+# CUDA=1 builds the cuda backend, CUDA=0 leaves it out; the default is what the machine has. The plain build links NVIDIA's
+# libraries; beside it (SIM) the same objects are linked with kernels compiled by g++ and with tests/cusim in the place of
+# the device and of those libraries. Instrumented builds have that emulated device alone.
+CUDA_HOME ?= $(patsubst %/bin/nvcc,%,$(firstword $(wildcard /usr/local/cuda/bin/nvcc) $(shell command -v nvcc)))
+CUDA_FOUND := $(if $(wildcard $(CUDA_HOME)/bin/nvcc),$(if $(wildcard $(CUDA_HOME)/include/cublas_v2.h),$(wildcard $(CUDA_HOME)/include/cudnn.h)))
+CUDA ?= $(if $(CUDA_FOUND),1,0)
+CUDA_ARCHS ?= 80 90a 100
+ifeq ($(filter plain asan,$(FLAGS)),)
+override CUDA := 0
+endif
+ifeq ($(filter 0 1,$(CUDA)),)
+$(error CUDA=$(CUDA): 0 or 1)
+endif
+ifeq ($(CUDA),1)
+ifeq ($(CUDA_FOUND),)
+$(error CUDA=1: no nvcc with cuBLAS and cuDNN headers under CUDA_HOME=$(CUDA_HOME); CUDA=0 builds without)
+endif
+SIM := $(if $(filter plain,$(FLAGS)),build/cusim,$(BUILD))
+CUDA_INCLUDE := -I. -isystem $(CUDA_HOME)/include
+ALL_CFLAGS += $(CUDA_INCLUDE)
+LDLIBS += -lstdc++
+CUDA_LIBS := -L$(CUDA_HOME)/lib64 -Wl,-rpath,$(CUDA_HOME)/lib64 -Wl,--as-needed -lcublas -lcudnn -Wl,--no-as-needed \
+  -lcudart_static -lrt -ldl
+NVCC_FLAGS := -std=c++17 -O3 -lineinfo -fmad=false -Werror all-warnings -Xptxas -v -Xcompiler -Wall,-Wextra,-Werror \
+  -Iinclude -Isrc -I. $(foreach a,$(CUDA_ARCHS),-gencode=arch=compute_$(a),code=sm_$(a))
+# A local variable that nothing has written holds a pattern, as shared and device memory do (tests/cusim).
+SIM_FLAGS := -std=c++17 -g -O2 -ffp-contract=off -fno-math-errno -ftrivial-auto-var-init=pattern -pthread -Wall -Wextra \
+  -Wshadow -Werror -Wno-unknown-pragmas -Iinclude -Isrc $(CUDA_INCLUDE) $(CFLAGS_$(FLAGS)) $(CFLAGS)
+CU_SRC := $(wildcard kernels/*.cu)
+SIM_OBJ := $(CU_SRC:%.cu=$(SIM)/%.o) $(patsubst %.cpp,$(SIM)/%.o,$(filter-out tests/cusim/test_%,$(wildcard tests/cusim/*.cpp)))
+DEVICE_OBJ := $(if $(filter plain,$(FLAGS)),$(CU_SRC:%.cu=$(BUILD)/%.o),$(SIM_OBJ))
+else
+NO_CUDA_SRC := src/backend/cuda/%
+endif
+CUDA_KEY := CUDA=$(CUDA) $(CUDA_ARCHS)
+
+SRC := $(filter-out src/cli/main.c $(NO_CUDA_SRC),$(filter-out src/backend/cpu/isa/%,$(wildcard src/*/*.c src/*/*/*.c)))
 ISA_SRC := $(wildcard src/backend/cpu/isa/*.c)
 OBJ := $(SRC:%.c=$(BUILD)/%.o) $(foreach i,$(ISAS),$(ISA_SRC:src/backend/cpu/isa/%.c=$(BUILD)/isa/%.$(i).o))
 LIB := $(BUILD)/liblipsweep.a
@@ -50,9 +89,14 @@ TEST_BIN := $(TEST_SRC:tests/%.c=$(BUILD)/tests/%)
 TEST_LIB_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/lib/*.c))
 BENCH_SRC := $(filter-out bench/common.c,$(wildcard bench/*.c))
 BENCH_BIN := $(BENCH_SRC:bench/%.c=$(BUILD)/bench/%)
+# The emulator's own tests, and the rooms that run a second time, on the emulated device.
+SIM_TEST_BIN := $(patsubst tests/%.cpp,$(SIM)/tests/%,$(wildcard tests/cusim/test_*.cpp))
+SIM_ROOMS :=
+SIM_BIN := $(SIM)/lipsweep
+SIM_AGAIN := $(if $(filter build/cusim,$(SIM)),$(patsubst tests/%.c,$(SIM)/tests/%,$(wildcard $(SIM_ROOMS:%=tests/%/test_*.c))))
 FUZZ_BIN := $(patsubst tests/fuzz/fuzz_%.c,build/fuzz/fuzzers/%,$(wildcard tests/fuzz/fuzz_*.c))
 
-.PHONY: all run test test-quick bench asan fuzz fuzz-bins fuzzers config deps deps-test clean help install-links
+.PHONY: all run test test-quick cusim bench asan fuzz fuzz-bins fuzzers config deps deps-test clean help install-links
 .SECONDARY:
 
 all: $(BIN) $(LIB) ## build build/lipsweep and build/liblipsweep.a
@@ -65,6 +109,7 @@ help: ## this list
 
 config: ## what was decided
 	@echo "compiler   $(CC) ($$($(CC) -dumpfullversion -dumpversion))"; echo "flags      $(FLAGS): $(ALL_CFLAGS)"
+	@echo "cuda       $(if $(filter 1,$(CUDA)),$(CUDA_HOME): $(CUDA_ARCHS:%=sm_%),no$(if $(CUDA_FOUND),, (no nvcc with cuBLAS and cuDNN found)))"
 	@echo "kernels    $(ISAS)"; echo "commit     $(COMMIT)"; echo "libraries  $(LDLIBS)"
 
 $(BUILD)/%.o: %.c
@@ -77,6 +122,11 @@ $(BUILD)/src/base/version.o: $(BUILD)/commit
 $(BUILD)/src/base/version.o: ALL_CFLAGS += -DLIPS_COMMIT='"$(COMMIT)"'
 $(BUILD)/commit: FORCE
 	@mkdir -p $(@D); echo '$(COMMIT)' | cmp -s - $@ || echo '$(COMMIT)' >$@
+# So is the choice of CUDA=: the list of backends is the one place in src that depends on it.
+$(BUILD)/src/backend/backends.o $(LIB) $(BIN): $(BUILD)/cuda
+$(BUILD)/src/backend/backends.o: ALL_CFLAGS += $(if $(filter 1,$(CUDA)),-DLIPS_CUDA)
+$(BUILD)/cuda: FORCE
+	@mkdir -p $(@D); echo '$(CUDA_KEY)' | cmp -s - $@ || echo '$(CUDA_KEY)' >$@
 .PHONY: FORCE
 
 define ISA_RULE
@@ -87,17 +137,51 @@ $$(BUILD)/isa/%.$(1).o: src/backend/cpu/isa/%.c
 endef
 $(foreach i,$(ISAS),$(eval $(call ISA_RULE,$(i))))
 
-$(LIB): $(OBJ)
-	$(Q)rm -f $@ && ar rcs $@ $^
+ifeq ($(CUDA),1)
+# ptxas reports registers and spills of each kernel to a file beside the object; anything else it says is shown.
+$(BUILD)/kernels/%.o: kernels/%.cu $(BUILD)/cuda
+	@mkdir -p $(@D)
+	@echo "NVCC $<"
+	$(Q)$(CUDA_HOME)/bin/nvcc $(NVCC_FLAGS) -MMD -MP -c $< -o $@ 2>$(@:.o=.ptxas) || { cat $(@:.o=.ptxas) >&2; rm -f $@; exit 1; }
+$(SIM)/kernels/%.o: kernels/%.cu
+	@mkdir -p $(@D)
+	@echo "CXX $<"
+	$(Q)$(CXX) $(SIM_FLAGS) -MMD -MP -x c++ -c $< -o $@
+$(SIM)/tests/cusim/%.o: tests/cusim/%.cpp
+	@mkdir -p $(@D)
+	@echo "CXX $<"
+	$(Q)$(CXX) $(SIM_FLAGS) -MMD -MP -c $< -o $@
+$(SIM)/libcusim.a: $(OBJ) $(SIM_OBJ) $(BUILD)/cuda
+	$(Q)mkdir -p $(@D) && rm -f $@ && ar rcsT $@ $(filter %.o,$^)
+$(SIM)/tests/cusim/%: $(SIM)/tests/cusim/%.o $(SIM)/libcusim.a
+	$(Q)$(CXX) $(SIM_FLAGS) $^ -lcmocka $(LDLIBS) -fopenmp -o $@
+ifeq ($(FLAGS),plain)
+$(SIM)/lipsweep: $(BUILD)/src/cli/main.o $(SIM)/libcusim.a
+	$(Q)$(CC) $(ALL_CFLAGS) $^ $(LDLIBS) -o $@
+$(SIM)/tests/%: $(BUILD)/tests/%.o $(TEST_LIB_OBJ) $(SIM)/libcusim.a
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) $^ -lcmocka $(LDLIBS) -o $@
+endif
+cusim: $(SIM_BIN) ## build build/cusim/lipsweep: the whole program on the emulated CUDA device
+else
+cusim:
+	@echo "error: CUDA=0: the emulated device needs the CUDA toolkit's headers" >&2; exit 1
+endif
+
+$(LIB): $(OBJ) $(DEVICE_OBJ)
+	$(Q)rm -f $@ && ar rcs $@ $(filter %.o,$^)
+
+# What the plain build needs besides LDLIBS: the device's libraries.
+LINK_LIBS = $(LDLIBS) $(if $(filter plain,$(FLAGS)),$(CUDA_LIBS))
 
 $(BIN): $(BUILD)/src/cli/main.o $(LIB)
-	$(Q)$(CC) $(ALL_CFLAGS) $^ $(LDLIBS) -o $@
+	$(Q)$(CC) $(ALL_CFLAGS) $(filter %.o %.a,$^) $(LINK_LIBS) -o $@
 
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_LIB_OBJ) $(LIB)
-	$(Q)$(CC) $(ALL_CFLAGS) $^ -lcmocka $(LDLIBS) -o $@
+	$(Q)$(CC) $(ALL_CFLAGS) $^ -lcmocka $(LINK_LIBS) -o $@
 
 $(BUILD)/bench/%: $(BUILD)/bench/%.o $(BUILD)/bench/common.o $(LIB)
-	$(Q)$(CC) $(ALL_CFLAGS) $^ $(LDLIBS) -o $@
+	$(Q)$(CC) $(ALL_CFLAGS) $^ $(LINK_LIBS) -o $@
 
 run: deps ## install what is missing, build, run the default sweep, print where its report is
 	$(Q)$(MAKE) --no-print-directory all
@@ -106,8 +190,11 @@ run: deps ## install what is missing, build, run the default sweep, print where 
 test: deps-test ## install what is missing, build, run every test
 	$(Q)$(MAKE) --no-print-directory test-quick
 
+ifeq ($(CUDA),1)
+test-quick: $(SIM_BIN) $(SIM_TEST_BIN) $(SIM_AGAIN)
+endif
 test-quick: all $(TEST_BIN) ## the tests without looking for packages
-	$(Q)BUILD=$(BUILD) tests/run $(TESTS)
+	$(Q)BUILD=$(BUILD) SIM=$(SIM) SIM_ROOMS="$(if $(SIM_AGAIN),$(SIM_ROOMS))" tests/run $(TESTS)
 
 asan: ## the tests under the address and undefined-behaviour sanitizers
 	$(Q)$(MAKE) --no-print-directory FLAGS=asan test-quick
@@ -134,4 +221,4 @@ deps-test:
 clean: ## remove build/
 	rm -rf build
 
--include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+-include $(shell find $(BUILD) $(SIM) -name '*.d' 2>/dev/null)

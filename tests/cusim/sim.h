@@ -1,0 +1,101 @@
+/*
+ * tests/cusim/sim.h - what the parts of the emulated device share. Not for kernels (device.h) nor
+ * for the host code under test, which sees NVIDIA's headers alone.
+ *
+ * Switches (environment), read once per process:
+ *   CUSIM_ORDER    forward, reverse or random:SEED: order of blocks, warps and lanes
+ *   CUSIM_MEMORY   bytes of device memory (default 4 GiB)
+ *   CUSIM_DEVICES  number of devices (default 1)
+ *   CUSIM_FAIL     function:n[,function:n...]: the n-th call of that function fails
+ *   CUSIM_STICKY   function:n[,...]: the same, with an error that every later call returns; for
+ *                  cudaLaunchKernel the kernel fails when it runs, as an illegal address does
+ *   CUSIM_CALLS    a file: at exit, one line "function calls" for each function called
+ */
+#ifndef LIPS_TESTS_CUSIM_SIM_H
+#define LIPS_TESTS_CUSIM_SIM_H
+
+#include "device.h"
+
+#include <mutex>
+#include <string>
+
+namespace cusim
+{
+
+/* ---- scheduler.cpp: kernels ---- */
+
+/* Runs every block of the launch to its end; a fault in the kernel stops the program. */
+void run_kernel(const Launch &what);
+/* Whether a kernel is running, and what it is, for a signal handler's message. */
+bool kernel_running();
+
+/* ---- shared.cpp: shared memory of the running block ---- */
+
+/* Largest static allocation, and static with dynamic where the function was allowed it. */
+constexpr size_t SHARED_STATIC_MAX = 48 << 10, SHARED_OPTIN_MAX = 227 << 10;
+
+void shared_begin_kernel(size_t dynamic_bytes);
+/* NaN-fills all objects. fresh: at addresses that no recent block used, for the race detector. */
+void shared_begin_block(bool fresh);
+/* Reports writes between the objects. */
+void shared_end_block();
+
+/* ---- memory.cpp: device and pinned memory ---- */
+
+enum class Memory { HOST, PINNED, DEVICE };
+
+/* What p is; [p, p+bytes) must lie in one allocation to be PINNED or DEVICE. */
+Memory memory_kind(const void *p, size_t bytes);
+/* Device memory may be touched between open and close, and only then: outside, the host that reads
+ * a device pointer faults as it would with a device. Nests. */
+void memory_open();
+void memory_close();
+/* Reports writes beside any device allocation, blaming what. */
+void memory_check(const char *what);
+size_t memory_used();
+size_t memory_capacity();
+
+/* ---- stream.cpp: deferred work ---- */
+
+/* A piece of a stream's work. run() returns false to be asked again later (waiting for an event). */
+struct Work {
+    std::function<bool()> run;
+    const char *kind;     /* "kernel", "memcpy", ...: a graph's topology */
+    const void *function; /* of a kernel */
+};
+
+/* Appends to the stream, or to the graph that it is being captured into. */
+void push(cudaStream_t stream, Work work);
+void push(cudaStream_t stream, const char *kind, std::function<void()> run);
+bool capturing(cudaStream_t stream);
+/* Any capture on the calling thread that forbids unsafe calls; such a call ends it as invalid. */
+bool capture_forbids();
+void drain(cudaStream_t stream);
+void drain_all();
+
+/* ---- device.cpp: errors, failures on demand ---- */
+
+/* Every entry holds it: host threads take turns. */
+std::recursive_mutex &big_lock();
+/* Whether this call, the n-th of function, was chosen to fail. */
+bool chosen_to_fail(const char *function);
+/* The same for a kernel that shall fail when it runs. */
+bool chosen_to_stick(const char *function);
+/* Notes the error for cudaGetLastError; a sticky error is returned instead of any other. */
+cudaError_t finish(cudaError_t e);
+cudaError_t sticky_error();
+void set_sticky(cudaError_t e);
+
+/* Head of an entry of the runtime library: takes the lock, counts the call, fails on demand. */
+#define CUSIM_ENTER(error)                                                                         \
+    std::lock_guard<std::recursive_mutex> lock_(cusim::big_lock());                                \
+    do {                                                                                           \
+        if (cusim::chosen_to_fail(__func__))                                                       \
+            return cusim::finish(error);                                                           \
+        if (cusim::sticky_error() != cudaSuccess)                                                  \
+            return cusim::finish(cudaSuccess);                                                     \
+    } while (0)
+
+} // namespace cusim
+
+#endif
