@@ -80,9 +80,7 @@ static lips_status vjp(const lips_call *c, int which, const lips_tensor *dy, con
     (void)which;
     lips_bn_args a = args(c, dy, dx);
     LIPS_TRY(c->be->ops->bn_vjp(c->be, &a));
-    if (!mask)
-        return LIPS_OK;
-    return c->be->ops->relu_mask(c->be, &(lips_relu_args){.y = *dx, .x = *dx, .mask = mask});
+    return lips_mask_cotangent(c, dx, mask);
 }
 
 static lips_status grad(const lips_call *c, const lips_tensor *dy)

@@ -4,6 +4,21 @@
 #include "nn/graph.h"
 
 #include <inttypes.h>
+#include <stdio.h>
+
+/* Weight and bias; as a linear layer's keys the weight is (O,C). */
+static lips_status declare(lips_net *net, lips_node *node, const lips_node_spec *spec, int64_t c)
+{
+    bool in_proj = spec->keys == LIPS_KEYS_IN_PROJ;
+    int64_t shape[] = {spec->units, c, spec->geom.r, spec->geom.r};
+    LIPS_TRY(lips_net_segment(net, LIPS_ROLE_WEIGHT, spec->name,
+                              in_proj ? "in_proj_weight" : "weight",
+                              spec->keys == LIPS_KEYS_CONV ? 4 : 2, shape, &node->params[0]));
+    if (!spec->bias)
+        return LIPS_OK;
+    return lips_net_segment(net, LIPS_ROLE_BIAS, spec->name, in_proj ? "in_proj_bias" : "bias", 1,
+                            &spec->units, &node->params[1]);
+}
 
 static lips_status setup(lips_net *net, lips_node *node, const lips_node_spec *spec,
                          lips_value *out)
@@ -18,14 +33,13 @@ static lips_status setup(lips_net *net, lips_node *node, const lips_node_spec *s
     out->c = spec->units;
     out->h = lips_conv_out(x.h, g);
     out->w = lips_conv_out(x.w, g);
-    LIPS_TRY(lips_net_segment(net, LIPS_ROLE_WEIGHT, spec->name, "weight", 4,
-                              (const int64_t[]){spec->units, x.c, g->r, g->r}, &node->params[0]));
-    if (spec->bias)
-        LIPS_TRY(lips_net_segment(net, LIPS_ROLE_BIAS, spec->name, "bias", 1, &spec->units,
-                                  &node->params[1]));
+    LIPS_TRY(declare(net, node, spec, x.c));
     node->flops = 2 * (double)(out->c * out->h * out->w) * (double)(x.c * g->r * g->r);
     net->spatial = true;
-    return lips_net_layer_add(net, node, spec->name,
+    char layer[LIPS_NAME_MAX];
+    snprintf(layer, sizeof layer, "%s%s", spec->name,
+             spec->keys == LIPS_KEYS_IN_PROJ ? ".in_proj" : "");
+    return lips_net_layer_add(net, node, layer,
                               (lips_layer_info){.conv = true,
                                                 .geom = *g,
                                                 .c = x.c,

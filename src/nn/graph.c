@@ -59,6 +59,7 @@ lips_status lips_net_add(lips_net *net, const lips_node_spec *spec, int *value)
     LIPS_TRY(spec->kind->setup(net, &node, spec, &out));
     out.needed |= node.params[0] >= 0;
     net->normalises |= node.buffers[0] >= 0;
+    net->curved |= spec->kind->vjp_tangent != NULL;
     node.out = net->n_values;
     LIPS_TRY(add_value(net, &out));
     void *p = net->nodes;
@@ -90,7 +91,8 @@ lips_status lips_net_segment(lips_net *net, lips_role role, const char *name, co
     bool buffer = role >= LIPS_ROLE_RUNNING_MEAN;
     lips_segment s = {
         .role = role, .ndim = ndim, .count = 1, .offset = buffer ? net->n_buffers : net->n_params};
-    if (snprintf(s.name, sizeof s.name, "%s.%s", name, suffix) >= (int)sizeof s.name)
+    if (snprintf(s.name, sizeof s.name, "%s%s%s", name, *name ? "." : "", suffix) >=
+        (int)sizeof s.name)
         return lips_fail(LIPS_ERR_USAGE, "network: name %s.%s is too long", name, suffix);
     for (int i = 0; i < ndim; i++) {
         s.shape[i] = shape[i];
@@ -197,4 +199,11 @@ lips_status lips_mask_tangent(const lips_call *c, const lips_tensor *ydot)
     if (!c->node->relu)
         return LIPS_OK;
     return c->be->ops->relu_mask(c->be, &(lips_relu_args){.y = *ydot, .x = *ydot, .mask = &c->y});
+}
+
+lips_status lips_mask_cotangent(const lips_call *c, const lips_tensor *dx, const lips_tensor *mask)
+{
+    if (!mask)
+        return LIPS_OK;
+    return c->be->ops->relu_mask(c->be, &(lips_relu_args){.y = *dx, .x = *dx, .mask = mask});
 }

@@ -30,13 +30,17 @@ typedef struct lips_kind lips_kind;
 /* Where a layer stands in a residual block: only initialisation (init.c) wants to know. */
 typedef enum lips_branch { LIPS_BRANCH_NONE, LIPS_BRANCH_INNER, LIPS_BRANCH_LAST } lips_branch;
 
+/* Whose keys a convolution's parameters bear. On tokens, (C,1,N), a 1x1 convolution is a linear
+ * layer; its weight is then (O,C), and `in_proj` is that of torch's MultiheadAttention. */
+typedef enum lips_conv_keys { LIPS_KEYS_CONV, LIPS_KEYS_LINEAR, LIPS_KEYS_IN_PROJ } lips_conv_keys;
+
 typedef struct lips_node {
     const lips_kind *kind;
     int in[LIPS_NODE_IN], n_in; /* values */
     int out;
     bool relu;
-    lips_conv_geom geom;            /* convolution */
-    int64_t k;                      /* pooling: window, 0: global */
+    lips_conv_geom geom; /* convolution */
+    int64_t k;           /* pooling: window, 0: global; attention: heads; pick: place */
     lips_branch branch;
     int params[LIPS_NODE_PARAMS];   /* parameter segments, -1: none; weight, bias */
     int buffers[LIPS_NODE_BUFFERS]; /* buffer segments */
@@ -51,6 +55,7 @@ typedef struct lips_node_spec {
     int in[LIPS_NODE_IN];
     int64_t units; /* linear, convolution: outputs or output channels */
     lips_conv_geom geom;
+    lips_conv_keys keys; /* convolution */
     int64_t k;
     lips_branch branch; /* layers */
     bool bias, relu;
@@ -73,6 +78,8 @@ struct lips_kind {
     const char *name;
     int n_in;
     bool keeps_input; /* jvp, vjp, grad or gram read the primal input */
+    bool adds_params; /* output = part of the input + parameters: neither the vjp nor the gradient
+                       * depends on them or on the input; forward takes x.data NULL for 0 */
     /* Checks the inputs, sets the node's output shape (*out) and flops, declares its segments. */
     lips_status (*setup)(lips_net *net, lips_node *node, const lips_node_spec *spec,
                          lips_value *out);
@@ -91,6 +98,10 @@ struct lips_kind {
      * bias. */
     lips_status (*grad_tangent)(const lips_call *c, const lips_tensor *xdot, const lips_tensor *dy,
                                 void *zeros);
+    /* Derivative of vjp along the input's tangent, dy held; t = 1; dx overwritten. NULL: 0, the map
+     * is piecewise linear in its input. For kinds of one input. */
+    lips_status (*vjp_tangent)(const lips_call *c, const lips_tensor *xdot, const lips_tensor *dy,
+                               const lips_tensor *dx);
     /* Added to theta_weight and theta_bias (each NULL: not wanted). NULL: no parameters. */
     lips_status (*gram)(const lips_call *c, const lips_tensor *dy, double *theta_weight,
                         double *theta_bias);
@@ -99,10 +110,12 @@ struct lips_kind {
      * the node's weight if it is a layer; else the map has none. */
     double (*norm)(const lips_net *net, const lips_node *node, const double *params,
                    const double *buffers);
+    const char *no_norm; /* why the map has no Lipschitz constant, for kinds that have none */
 };
 
 extern const lips_kind lips_kind_linear, lips_kind_conv, lips_kind_avgpool, lips_kind_batchnorm,
-    lips_kind_add;
+    lips_kind_add, lips_kind_layernorm, lips_kind_gelu, lips_kind_attention, lips_kind_tokens,
+    lips_kind_pick;
 
 struct lips_net {
     lips_model_spec spec;
@@ -114,6 +127,7 @@ struct lips_net {
     int64_t n_params, n_buffers;
     bool spatial;    /* some node works on images */
     bool normalises; /* some node has buffers: training and evaluation mode differ */
+    bool curved;     /* some node's map is not piecewise linear */
     int output;
 };
 
@@ -123,8 +137,9 @@ lips_status lips_net_begin(lips_net **out, const lips_model_spec *spec);
 lips_status lips_net_add(lips_net *net, const lips_node_spec *spec, int *value);
 lips_status lips_net_finish(lips_net *net, int output);
 
-/* For setup functions: declare a parameter or buffer segment "<name>.<suffix>", returning its
- * number in *index; declare the node as parameterised linear layer (after its segments). */
+/* For setup functions: declare a parameter or buffer segment "<name>.<suffix>" (name "": the suffix
+ * alone), returning its number in *index; declare the node as parameterised linear layer (after its
+ * segments). */
 lips_status lips_net_segment(lips_net *net, lips_role role, const char *name, const char *suffix,
                              int ndim, const int64_t *shape, int *index);
 lips_status lips_net_layer_add(lips_net *net, lips_node *node, const char *name,
@@ -137,7 +152,7 @@ typedef struct lips_arch {
     lips_status (*build)(lips_net *net, int *output);
 } lips_arch;
 
-extern const lips_arch lips_arch_mlp, lips_arch_convnet, lips_arch_resnet18;
+extern const lips_arch lips_arch_mlp, lips_arch_convnet, lips_arch_resnet18, lips_arch_vit;
 
 /* (C,H,W) read as (C*H*W,1,1). */
 static inline lips_tensor lips_tensor_flat(lips_tensor t)
@@ -151,5 +166,7 @@ static inline lips_tensor lips_tensor_flat(lips_tensor t)
  * tangent of the output, in place. Nothing for nodes without ReLU. */
 lips_status lips_relu_in_place(const lips_call *c);
 lips_status lips_mask_tangent(const lips_call *c, const lips_tensor *ydot);
+/* For kinds whose op takes no mask: that of a vjp, in place; NULL: none. */
+lips_status lips_mask_cotangent(const lips_call *c, const lips_tensor *dx, const lips_tensor *mask);
 
 #endif

@@ -14,7 +14,10 @@
  *            need parameters that these models do not have; the convolutions' biases are in the
  *            place of the former.
  *
- * Batch norm starts as the identity: weight 1, bias 0, running mean 0 and variance 1.
+ * For all of them: batch norm and layer norm start as the identity (weight 1, bias 0, running mean 0
+ * and variance 1); a class token is 0 and learned positions are N(0, 0.02^2), as in torchvision. The
+ * rest of a vision transformer follows the rules above, in_proj with fan_in w: torchvision's own
+ * choices for its layers (Xavier in in_proj and the MLP, a head of zeros) are not reproduced.
  */
 #include "base/random.h"
 #include "nn/graph.h"
@@ -54,10 +57,16 @@ static double fixup(const lips_net *net, int layer, double he)
     return branch == LIPS_BRANCH_INNER ? he * branch_scale(net) : he;
 }
 
+static const double POSITION_DEVIATION = 0.02;
+
 /* Half-width of the uniform (positive) or minus the deviation of the normal distribution; 0: zeros.
  */
 static double spread(const lips_net *net, lips_init init, const lips_segment *s)
 {
+    if (s->role == LIPS_ROLE_POSITION)
+        return -POSITION_DEVIATION;
+    if (!s->layer)
+        return 0;
     fan f = fan_of(net, s->layer);
     if (init == LIPS_INIT_PYTORCH)
         return 1 / sqrt(f.in);
@@ -92,7 +101,7 @@ lips_status lips_net_init(const lips_net *net, lips_init init, uint64_t seed, do
     for (int i = 0; i < net->n_segments; i++) {
         const lips_segment *s = &net->segments[i];
         lips_rng rng = {.seed = seed, .stream = LIPS_STREAM_INIT, .epoch = (uint32_t)i};
-        double width = s->layer ? spread(net, init, s) : 0;
+        double width = spread(net, init, s);
         if (width != 0)
             draw(params, s, width, &rng);
         else

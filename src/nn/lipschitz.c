@@ -29,7 +29,7 @@ lips_status lips_net_lipschitz(const lips_net *net, const double *params, const 
         else if (node->layer)
             bound[node->out] = sum * layer_norm[node->layer];
         else
-            *reason = "a layer of the network has no Lipschitz constant";
+            *reason = node->kind->no_norm;
     }
     if (!*reason)
         *out = bound[net->output];

@@ -21,7 +21,7 @@ typedef enum lips_init {
 typedef struct lips_model_spec {
     const char *kind; /* "mlp", "convnet", "resnet18"; a row of the architecture table */
     int64_t width;    /* >= 1 */
-    int64_t depth;    /* mlp: hidden layers, >= 0; else ignored */
+    int64_t depth;    /* mlp: hidden layers, >= 0; vit: blocks, >= 1; else ignored */
     int64_t classes;  /* K >= 1 */
     int64_t c, h, w;  /* input shape */
     bool batch_norm;  /* convnet, resnet18 */
@@ -32,6 +32,8 @@ typedef enum lips_role {
     LIPS_ROLE_BIAS,
     LIPS_ROLE_NORM_WEIGHT,
     LIPS_ROLE_NORM_BIAS,
+    LIPS_ROLE_TOKEN,    /* class token */
+    LIPS_ROLE_POSITION, /* learned positions */
     LIPS_ROLE_RUNNING_MEAN,
     LIPS_ROLE_RUNNING_VAR,
     LIPS_ROLE_BATCHES_TRACKED

@@ -1,7 +1,7 @@
 /*
- * nn: second-order passes. Every layer kind is linear in its parameters, so the derivative of one of its functions
- * along a parameter direction v is that function with v in the parameters' place; a kind that is not linear in its
- * input as well adds its own term (none yet).
+ * nn: second-order passes. Every layer kind is affine in its parameters, so the derivative of one of its functions
+ * along a parameter direction v is that function with v in the parameters' place; a kind that is not piecewise linear
+ * in its input as well adds its own term (vjp_tangent).
  */
 #include "nn/second.h"
 
@@ -106,7 +106,8 @@ static lips_tensor term_of(const lips_second *s, int v)
     return t;
 }
 
-/* Node n's call with v's segments in the parameters' place, or NULL where it has none; no ReLU. */
+/* Node n's call with v's segments in the parameters' place, or NULL where it has none; no ReLU. Its forward is the
+ * output's change along v. */
 static lips_call along(const lips_second *s, int n, const void *v, lips_node *bare)
 {
     lips_call c = lips_exec_call(s->ex, n, NULL);
@@ -116,6 +117,8 @@ static lips_call along(const lips_second *s, int n, const void *v, lips_node *ba
     for (int i = 0; i < LIPS_NODE_PARAMS; i++)
         if (c.param[i])
             c.param[i] = lips_real_at(s->ex->be, v, s->ex->net->segments[bare->params[i]].offset);
+    if (bare->kind->adds_params)
+        c.x[0].data = NULL; /* the input's own part does not move with them */
     return c;
 }
 
@@ -239,25 +242,46 @@ static lips_status grad_along_input(lips_second *s, const lips_call *c, const li
     return kind->grad(&moved, dy);
 }
 
+/* What the vjp of a curved map changes by as the node's input moves; added to the input's cotangent tangent. */
+static lips_status pull_curved(lips_second *s, const lips_call *c, const lips_tensor *dy)
+{
+    int v = c->node->in[0];
+    lips_tensor xdot = at(s, s->tangent, v), to = at(s, s->dot, v), term = term_of(s, v);
+    lips_tensor mask = lips_exec_value(s->ex, v);
+    LIPS_TRY(c->node->kind->vjp_tangent(c, &xdot, dy, &term));
+    LIPS_TRY(lips_mask_cotangent(c, &term, s->ex->net->values[v].relu ? &mask : NULL));
+    return s->ex->be->ops->add(s->ex->be, &to, &to, &term);
+}
+
+/* What the vjp to input `which` changes by as the parameters move along v and the input along its tangent. */
+static lips_status pull_change(lips_second *s, int n, int which, const lips_call *c, const void *v,
+                               const lips_tensor *dy)
+{
+    const lips_kind *kind = c->node->kind;
+    if (has_params(c->node) && !kind->adds_params) {
+        lips_node bare;
+        lips_call dir = along(s, n, v, &bare);
+        LIPS_TRY(pull(s, &dir, which, dy, s->dot, false));
+    }
+    return kind->vjp_tangent ? pull_curved(s, c, dy) : LIPS_OK;
+}
+
 static lips_status second_node(lips_second *s, int n, const void *v, void *out)
 {
     const lips_net *net = s->ex->net;
     lips_call c = lips_exec_call(s->ex, n, out);
     lips_tensor dy = at(s, s->cotangent, c.node->out), dydot = at(s, s->dot, c.node->out);
-    bool params = has_params(c.node), curved = v && params;
+    bool params = has_params(c.node);
     if (params)
         LIPS_TRY(c.node->kind->grad(&c, &dydot));
-    if (curved && net->values[c.node->in[0]].needed)
+    if (v && params && net->values[c.node->in[0]].needed && !c.node->kind->adds_params)
         LIPS_TRY(grad_along_input(s, &c, &dy));
     for (int i = 0; i < c.node->n_in; i++) {
         if (!net->values[c.node->in[i]].needed)
             continue;
         LIPS_TRY(pull(s, &c, i, &dydot, s->dot, first_reader(s, n, i)));
-        if (curved) {
-            lips_node bare;
-            lips_call dir = along(s, n, v, &bare);
-            LIPS_TRY(pull(s, &dir, i, &dy, s->dot, false));
-        }
+        if (v)
+            LIPS_TRY(pull_change(s, n, i, &c, v, &dy));
     }
     return LIPS_OK;
 }
