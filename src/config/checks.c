@@ -29,9 +29,9 @@ static int64_t used_for_training(const lips_config *c)
     return size > c->n_val ? size - c->n_val : 0;
 }
 
-static bool convnet(const lips_config *c)
+static bool is_model(const lips_config *c, const char *name)
 {
-    return strcmp(c->model, "convnet") == 0;
+    return strcmp(c->model, name) == 0;
 }
 
 /* Order of magnitude of the parameters, from the largest layers; inputs of images as in the largest
@@ -39,8 +39,10 @@ static bool convnet(const lips_config *c)
 static double rough_params(const lips_config *c)
 {
     double w = (double)c->width;
-    if (convnet(c))
+    if (is_model(c, "convnet"))
         return 9 * 42 * w * w;
+    if (is_model(c, "resnet18"))
+        return 2724 * w * w;
     double inputs = c->data == LIPS_DATA_SINE ? 1 : 784;
     return c->depth == 0 ? inputs : inputs * w + (double)(c->depth - 1) * w * w;
 }
@@ -125,9 +127,9 @@ static bool broken_sine_augment(const lips_config *c, char *msg, size_t size)
 
 static bool broken_sine_model(const lips_config *c, char *msg, size_t size)
 {
-    if (!(c->data == LIPS_DATA_SINE && convnet(c)))
+    if (!(c->data == LIPS_DATA_SINE && !is_model(c, "mlp")))
         return false;
-    snprintf(msg, size, "convnet needs images, data sine has none: use mlp");
+    snprintf(msg, size, "%s needs images, data sine has none: use mlp", c->model);
     return true;
 }
 
@@ -157,9 +159,9 @@ static bool broken_idx_dir(const lips_config *c, char *msg, size_t size)
 
 static bool broken_batch_norm(const lips_config *c, char *msg, size_t size)
 {
-    if (!(c->batch_norm && strcmp(c->model, "mlp") == 0))
+    if (!(c->batch_norm && is_model(c, "mlp")))
         return false;
-    snprintf(msg, size, "mlp has none: it is for convnet");
+    snprintf(msg, size, "mlp has none: it is for convnet and resnet18");
     return true;
 }
 
@@ -213,6 +215,48 @@ static void apply_rules(lips_loader *l, const lips_config *c, bool *done)
         done[i] = true;
         lips_loader_issue(l, blame(l, &rules[i]), rules[i].keys[0], "%s", msg);
     }
+}
+
+static lips_init default_init(const char *model, bool batch_norm)
+{
+    return strcmp(model, "resnet18") == 0 && !batch_norm ? LIPS_INIT_FIXUP : LIPS_INIT_PYTORCH;
+}
+
+/* How many values a key takes; number i of them into c. One that is not swept has the base's. */
+static int64_t values_of(const lips_loader *l, const char *name, lips_config *c, int64_t i)
+{
+    for (int k = 0; k < l->e->n_axes; k++) {
+        const lips_axis *a = &l->e->axes[k];
+        if (a->key != lips_option_find(name))
+            continue;
+        if (i < a->count)
+            lips_option_set(&l->options[a->key], c, a->values[i]);
+        return a->count;
+    }
+    return 1;
+}
+
+void lips_loader_default_init(lips_loader *l)
+{
+    const int row = lips_option_find("init");
+    const char *const *names = l->options[row].choices;
+    lips_config c = l->e->base;
+    if (l->keys[row].origin.kind != LIPS_FROM_DEFAULT)
+        return;
+    bool any = false;
+    for (int64_t m = 0; m < values_of(l, "model", &c, m); m++)
+        for (int64_t b = 0; b < values_of(l, "batch_norm", &c, b); b++) {
+            lips_init init = default_init(c.model, c.batch_norm);
+            if (any && init != l->e->base.init) {
+                lips_loader_issue(l, (lips_origin){0}, "init",
+                                  "must be given: some cells of this sweep would start with %s, "
+                                  "others with %s",
+                                  names[l->e->base.init], names[init]);
+                return;
+            }
+            any = true;
+            l->e->base.init = init;
+        }
 }
 
 /* Does any rule look at this key? Axes that no rule looks at (seeds) are not walked. */

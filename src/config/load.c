@@ -333,6 +333,7 @@ static void collect_axes(lips_loader *l)
                           LIPS_CELLS_MAX);
     else
         lips_loader_check(l);
+    lips_loader_default_init(l);
 }
 
 static lips_status load_all(lips_loader *l)

@@ -43,4 +43,7 @@ __attribute__((format(printf, 4, 5))) void lips_loader_issue(lips_loader *l, lip
 /* What one value allows and two together do not, over all cells; each rule is reported once. */
 void lips_loader_check(lips_loader *l);
 
+/* An init that nobody gave is the model's own; after the axes are known. */
+void lips_loader_default_init(lips_loader *l);
+
 #endif

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-static const char *const models[] = {"mlp", "convnet", NULL};
+static const char *const models[] = {"mlp", "convnet", "resnet18", NULL};
 static const char *const backends[] = {"cpu", "ref", NULL};
 
 /* In the order of the C enums. */
@@ -48,13 +48,14 @@ static const lips_option table[] = {
     {"model", CHOICE, FIELD(model), "mlp", 0, 0, HASHED, models, NULL, "network",
      "architecture"},
     {"width", INT, FIELD(width), "64", 1, MANY, HASHED, NULL, "w", "network",
-     "units of each hidden layer (mlp), channels of the first convolution (convnet)"},
+     "units of each hidden layer (mlp), channels of the first convolution (convnet, "
+     "resnet18)"},
     {"depth", INT, FIELD(depth), "1", 0, 1000, HASHED, NULL, "d", "network",
      "hidden layers (mlp only)"},
     {"batch_norm", BOOL, FIELD(batch_norm), "false", 0, 0, HASHED, NULL, "bn", "network",
-     "batch norm after each convolution (convnet only)"},
+     "batch norm after each 3x3 convolution (convnet, resnet18)"},
     {"init", ENUM, FIELD(init), "pytorch", 0, 0, HASHED, inits, NULL, "network",
-     "distribution of the initial weights"},
+     "distribution of the initial weights; resnet18 without batch norm: fixup if none is given"},
 
     {"data", ENUM, FIELD(data), "fashion-mnist", 0, 0, HASHED, sources, NULL, "data",
      "data set"},

@@ -102,7 +102,8 @@ const char *lips_plot_x_label(const lips_report *r)
         return r->x_name;
     if (strcmp(r->experiment.base.model, "mlp") == 0)
         return "width (units per hidden layer)";
-    if (strcmp(r->experiment.base.model, "convnet") == 0)
+    if (strcmp(r->experiment.base.model, "convnet") == 0 ||
+        strcmp(r->experiment.base.model, "resnet18") == 0)
         return "width (channels of the first convolution)";
     return "width";
 }

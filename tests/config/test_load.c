@@ -474,6 +474,8 @@ static void test_cross_checks(void **state)
         {"seed: 0..9\nn_train: [4000, 100, 50]\n", "c.yaml:2:1: batch: 128 is more than the 100"},
         {"n_train: [4000, 100]\nbatch: [128, 50]\n", "c.yaml:2:1: batch: 128 is more than the 100"},
         {"model: [convnet, mlp]\nbatch_norm: [false, true]\n", "c.yaml:2:1: batch_norm: mlp"},
+        {"model: [convnet, resnet18]\ndata: cifar10\n", "init: must be given"},
+        {"model: resnet18\nbatch_norm: [false, true]\n", "init: must be given"},
         {"width: 1..1000\nseed: 0..99999\n", "the sweep has 100000000 cells; at most 10000000"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
@@ -490,6 +492,33 @@ static void test_cross_checks(void **state)
     /* Sizes in a folder of the user's are not known here. */
     assert_int_equal(load(&e, "data_dir: x\nn_train: 70000\n", NULL, 0), LIPS_OK);
     lips_experiment_free(&e);
+}
+
+/* An init that nobody gave is the model's; one that was given stays. */
+static void test_default_init(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *yaml;
+        lips_init init;
+    } cases[] = {
+        {"model: mlp\n", LIPS_INIT_PYTORCH},
+        {"model: [mlp, convnet]\n", LIPS_INIT_PYTORCH},
+        {"model: resnet18\n", LIPS_INIT_FIXUP},
+        {"model: [resnet18]\nwidth: 1..3\n", LIPS_INIT_FIXUP},
+        {"model: resnet18\nbatch_norm: true\n", LIPS_INIT_PYTORCH},
+        {"model: resnet18\ninit: he\n", LIPS_INIT_HE},
+        {"model: resnet18\ninit: pytorch\n", LIPS_INIT_PYTORCH},
+        {"model: [mlp, resnet18]\ninit: pytorch\n", LIPS_INIT_PYTORCH},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        lips_experiment e;
+        lips_config cell;
+        assert_int_equal(load(&e, cases[i].yaml, NULL, 0), LIPS_OK);
+        assert_int_equal(lips_experiment_cell(&e, 0, &cell), LIPS_OK);
+        assert_int_equal(cell.init, cases[i].init);
+        lips_experiment_free(&e);
+    }
 }
 
 static lips_status only_jacobian(const char *key, const char *value)
@@ -520,7 +549,7 @@ int main(void)
         cmocka_unit_test(test_yaml_forms), cmocka_unit_test(test_yaml_hostile),
         cmocka_unit_test(test_axes),       cmocka_unit_test(test_axis_order_and_cells),
         cmocka_unit_test(test_precedence), cmocka_unit_test(test_cross_checks),
-        cmocka_unit_test(test_check_list),
+        cmocka_unit_test(test_check_list), cmocka_unit_test(test_default_init),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
