@@ -1,5 +1,6 @@
 /*
- * bench/conv.c - the convolutions of convnet on CIFAR shapes, ours and oneDNN's, one core.
+ * bench/conv.c - the convolutions of convnet on CIFAR shapes, and the strided ones of resnet18 with
+ * their 1x1 shortcuts, ours and oneDNN's, one core.
  *
  * Rows: op x width x layer; forward and grad with t = 1, vjp and gram with t = 10 cotangents. flops
  * is lips_conv_flops (tests/ops/test_conv_cpu.c): of a direct convolution, padding included, so
@@ -51,7 +52,8 @@ static double gradient(const job *j, int64_t b, int64_t t, int64_t o, int64_t c,
     double sum = 0;
     for (int64_t y = 0; y < j->a.y.h; y++)
         for (int64_t x = 0; x < j->a.y.w; x++) {
-            const int64_t iy = y + ky - 1, ix = x + kx - 1;
+            const lips_conv_geom *g = &j->a.geom;
+            const int64_t iy = y * g->stride + ky - g->pad, ix = x * g->stride + kx - g->pad;
             if (iy >= 0 && iy < j->a.x.h && ix >= 0 && ix < j->a.x.w)
                 sum += (double)at(&j->a.y, b, o, y, x, t) * (double)at(&j->a.x, b, c, iy, ix, 0);
         }
@@ -63,15 +65,20 @@ static double place(const job *j, int64_t b, int64_t t, int64_t ch, int64_t y, i
 {
     const bool fwd = j->op == LIPS_CONV_FORWARD;
     const lips_tensor *in = fwd ? &j->a.x : &j->a.y;
+    const int64_t r = j->a.geom.r, stride = j->a.geom.stride, pad = j->a.geom.pad;
     const float *w = j->a.w;
     double sum = 0;
     for (int64_t i = 0; i < in->c; i++)
-        for (int64_t k = 0; k < 9; k++) {
-            const int64_t iy = fwd ? y + k / 3 - 1 : y + 1 - k / 3;
-            const int64_t ix = fwd ? x + k % 3 - 1 : x + 1 - k % 3;
+        for (int64_t k = 0; k < r * r; k++) {
             const int64_t o = fwd ? ch : i, c = fwd ? i : ch;
-            if (iy >= 0 && iy < in->h && ix >= 0 && ix < in->w)
-                sum += (double)w[(o * j->a.x.c + c) * 9 + k] * (double)at(in, b, i, iy, ix, t);
+            int64_t iy = fwd ? y * stride + k / r - pad : y + pad - k / r;
+            int64_t ix = fwd ? x * stride + k % r - pad : x + pad - k % r;
+            if (iy < 0 || ix < 0 || (!fwd && (iy % stride || ix % stride)))
+                continue;
+            iy = fwd ? iy : iy / stride;
+            ix = fwd ? ix : ix / stride;
+            if (iy < in->h && ix < in->w)
+                sum += (double)w[(o * j->a.x.c + c) * r * r + k] * (double)at(in, b, i, iy, ix, t);
         }
     if (!fwd && at(&j->mask, b, ch, y, x, 0) <= 0)
         return 0;
@@ -80,12 +87,13 @@ static double place(const job *j, int64_t b, int64_t t, int64_t ch, int64_t y, i
 
 static double gram(const job *j, int64_t b, int64_t t, int64_t t2)
 {
+    const int64_t r = j->a.geom.r;
     double sum = 0;
     for (int64_t o = 0; o < j->a.y.c; o++)
         for (int64_t c = 0; c < j->a.x.c; c++)
-            for (int64_t k = 0; k < 9; k++)
+            for (int64_t k = 0; k < r * r; k++)
                 sum +=
-                    gradient(j, b, t, o, c, k / 3, k % 3) * gradient(j, b, t2, o, c, k / 3, k % 3);
+                    gradient(j, b, t, o, c, k / r, k % r) * gradient(j, b, t2, o, c, k / r, k % r);
     return sum;
 }
 
@@ -109,14 +117,20 @@ static float look(const job *j, int64_t i, double *want)
         return (float)a->theta[(b * a->y.t + t) * a->y.t + t2];
     }
     if (j->op == LIPS_CONV_GRAD) {
-        const int64_t o = pick(i, 2, a->y.c), c = pick(i, 3, a->x.c), k = pick(i, 4, 9);
+        const int64_t r = a->geom.r, k = pick(i, 4, r * r);
+        const int64_t o = pick(i, 2, a->y.c), c = pick(i, 3, a->x.c);
         for (int64_t s = 0; s < a->x.b; s++)
-            *want += gradient(j, s, 0, o, c, k / 3, k % 3);
-        return ((float *)a->dw)[(o * a->x.c + c) * 9 + k];
+            *want += gradient(j, s, 0, o, c, k / r, k % r);
+        return ((float *)a->dw)[(o * a->x.c + c) * r * r + k];
     }
     const int64_t c = pick(i, 2, out->c), y = pick(i, 3, out->h), x = pick(i, 4, out->w);
     *want = place(j, b, t, c, y, x);
     return at(out, b, c, y, x, t);
+}
+
+static int64_t weights(const lips_conv_args *a)
+{
+    return a->y.c * a->x.c * a->geom.r * a->geom.r;
 }
 
 static double check(void *user, int64_t *wrong)
@@ -127,7 +141,7 @@ static double check(void *user, int64_t *wrong)
     double want[MOST];
     float got[MOST];
     if (j->op == LIPS_CONV_GRAD)
-        memset(j->a.dw, 0, (size_t)(j->a.y.c * j->a.x.c * 9) * sizeof(float));
+        memset(j->a.dw, 0, (size_t)weights(&j->a) * sizeof(float));
     if (j->op == LIPS_CONV_GRAM)
         memset(j->a.theta, 0, (size_t)(j->a.x.b * j->a.y.t * j->a.y.t) * sizeof(double));
     run(j);
@@ -141,27 +155,26 @@ static double reals(const lips_tensor *v)
     return (double)(v->b * v->t * lips_tensor_features(v));
 }
 
-static void measure(bench *b, lips_conv_op op, int64_t c, int64_t o, int64_t hw)
+static void measure(bench *b, lips_conv_op op, int64_t c, int64_t o, int64_t hw, lips_conv_geom g)
 {
     const bool stacked = op == LIPS_CONV_VJP || op == LIPS_CONV_GRAM;
     const int64_t t = stacked ? COTANGENTS : 1, batch = stacked ? BATCH / 2 : BATCH;
     const char *algo = getenv("BENCH_ALGO");
     job j = {.be = bench_backend(b), .op = op};
     j.algo = algo ? (lips_conv_algo)atoi(algo) : LIPS_CONV_AUTO;
-    j.a =
-        (lips_conv_args){.geom = {.r = 3, .stride = 1, .pad = 1}, .relu = op == LIPS_CONV_FORWARD};
+    j.a = (lips_conv_args){.geom = g, .relu = op == LIPS_CONV_FORWARD};
     j.a.x = bench_tensor(b, batch, c, hw, hw, op == LIPS_CONV_VJP ? t : 1, true);
-    j.a.y = bench_tensor(b, batch, o, hw, hw, t, true);
+    j.a.y = bench_tensor(b, batch, o, lips_conv_out(hw, &g), lips_conv_out(hw, &g), t, true);
     j.mask = bench_tensor(b, batch, c, hw, hw, 1, true);
     j.a.mask = &j.mask;
-    j.a.w = bench_reals(b, o * c * 9);
-    j.a.dw = bench_reals(b, o * c * 9);
+    j.a.w = bench_reals(b, weights(&j.a));
+    j.a.dw = bench_reals(b, weights(&j.a));
     j.a.theta = (double *)bench_reals(b, batch * t * t * 2);
     j.a.work = bench_reals(b, (int64_t)(lips_cpu_conv_work(op, &j.a, j.algo) / sizeof(float)));
     const double flops = lips_conv_flops(op, &j.a);
     char shape[64];
-    snprintf(shape, sizeof shape, "C=%d,O=%d,HW=%d,B=%d,T=%d", (int)c, (int)o, (int)hw, (int)batch,
-             (int)t);
+    snprintf(shape, sizeof shape, "C=%d,O=%d,HW=%d,R=%d/%d,B=%d,T=%d", (int)c, (int)o, (int)hw,
+             (int)g.r, (int)g.stride, (int)batch, (int)t);
     bench_case row = {.op = ops[op],
                       .variant = lips_cpu_k(j.be)->name,
                       .dtype = "f32",
@@ -170,7 +183,7 @@ static void measure(bench *b, lips_conv_op op, int64_t c, int64_t o, int64_t hw)
                       .call = run,
                       .user = &j,
                       .check = check,
-                      .bytes = 4 * (reals(&j.a.x) + reals(&j.a.y) + (double)(o * c * 9))};
+                      .bytes = 4 * (reals(&j.a.x) + reals(&j.a.y) + (double)weights(&j.a))};
     bench_row(b, &row);
     if (op != LIPS_CONV_GRAM && bench_selected(b, &row)) {
         onednn d;
@@ -190,13 +203,20 @@ static void measure(bench *b, lips_conv_op op, int64_t c, int64_t o, int64_t hw)
 
 int main(int argc, char **argv)
 {
+    const lips_conv_geom same = {3, 1, 1}, strided = {3, 2, 1}, shortcut = {1, 2, 0};
     bench *b = bench_begin(argc, argv);
     for (int op = LIPS_CONV_FORWARD; op <= LIPS_CONV_GRAM; op++)
         for (int64_t w = 1; w <= 64; w *= 2) {
-            measure(b, (lips_conv_op)op, 3, w, 32);
-            measure(b, (lips_conv_op)op, w, 2 * w, 32);
-            measure(b, (lips_conv_op)op, 2 * w, 4 * w, 16);
-            measure(b, (lips_conv_op)op, 4 * w, 8 * w, 8);
+            measure(b, (lips_conv_op)op, 3, w, 32, same);
+            measure(b, (lips_conv_op)op, w, 2 * w, 32, same);
+            measure(b, (lips_conv_op)op, 2 * w, 4 * w, 16, same);
+            measure(b, (lips_conv_op)op, 4 * w, 8 * w, 8, same);
         }
+    for (int op = LIPS_CONV_FORWARD; op <= LIPS_CONV_GRAM; op++)
+        for (int64_t w = 1; w <= 64; w *= 4)
+            for (int stage = 0; stage < 3; stage++) {
+                measure(b, (lips_conv_op)op, w << stage, w << (stage + 1), 32 >> stage, strided);
+                measure(b, (lips_conv_op)op, w << stage, w << (stage + 1), 32 >> stage, shortcut);
+            }
     return bench_end(b);
 }

@@ -1,6 +1,6 @@
 /*
- * The exact Jacobian-norm pass (section B: op and fro under all five output maps) on convnet
- * (3 x 32 x 32) and mlp (28 x 28, one hidden layer), K = 10: forward, ten stacked cotangents,
+ * The exact Jacobian-norm pass (section B: op and fro under all five output maps) on convnet and
+ * resnet18 (3 x 32 x 32) and mlp (28 x 28, one hidden layer), K = 10: forward, ten stacked cotangents,
  * Grams, eigenvalues, statistics, one call per row. Operations: (1 + K) F per sample, F the forward
  * pass's. A row with several threads gives the time of the calling thread, which works as one of
  * them, and operations and bytes per thread, so that "peak" is always a share of one core's.
@@ -136,7 +136,7 @@ static void print_wall(job *j)
 
 static void row(bench *b, const char *kind, int64_t w, int64_t n, int threads)
 {
-    bool conv = strcmp(kind, "convnet") == 0;
+    bool conv = strcmp(kind, "mlp") != 0;
     lips_model_spec spec = {.kind = kind,
                             .width = w,
                             .depth = 1,
@@ -180,6 +180,8 @@ int main(int argc, char **argv)
             row(b, "convnet", w, w <= 4 ? 256 : w <= 16 ? 64 : 32, threads);
         for (int64_t w = 4; w <= 256; w *= 4)
             row(b, "mlp", w, 2048, threads);
+        for (int64_t w = 1; w <= 16; w *= 2)
+            row(b, "resnet18", w, w <= 4 ? 128 : 32, threads);
     }
     return bench_end(b);
 }

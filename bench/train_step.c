@@ -266,5 +266,14 @@ int main(int argc, char **argv)
                                       .h = 32,
                                       .w = 32,
                                       .batch_norm = bn});
+    for (int bn = 0; bn < 2; bn++)
+        for (int64_t w = 1; w <= 16; w *= 2)
+            row(b, &(lips_model_spec){.kind = "resnet18",
+                                      .width = w,
+                                      .classes = CLASSES,
+                                      .c = 3,
+                                      .h = 32,
+                                      .w = 32,
+                                      .batch_norm = bn});
     return bench_end(b);
 }

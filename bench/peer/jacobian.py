@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Exact Jacobian operator norms of bench/jacobian.c in PyTorch: same networks, weights and inputs.
 
-usage: jacobian.py [OURS]
+usage: jacobian.py [OURS [MODEL]]
 OURS: output of build/plain/bench/jacobian from the same session; then each row ends in the ratio of samples
 per second, lipsweep / PyTorch, and in the relative difference of the two mean norms. Every way that this
 PyTorch has is tried at several batch sizes, and the fastest counts:
@@ -18,8 +18,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from models import resnet18
+
 K, MEAN_OVER, SECONDS = 10, 16, 0.5
 ROWS = [("convnet", w) for w in (1, 2, 4, 8, 16, 32, 64)] + [("mlp", w) for w in (4, 16, 64, 256)]
+ROWS += [("resnet18", w) for w in (1, 2, 4, 8, 16)]
 
 
 def uniform(seed, n):
@@ -36,6 +39,8 @@ def network(model, w):
     if model == "mlp":
         net = nn.Sequential(nn.Flatten(), nn.Linear(784, w), nn.ReLU(), nn.Linear(w, K))
         shape = (1, 28, 28)
+    elif model == "resnet18":
+        net, shape = resnet18(w, K), (3, 32, 32)
     else:
         layers, c = [], 3
         for i in range(4):
@@ -131,11 +136,13 @@ def main():
     for threads in sorted({1, cores}):
         torch.set_num_threads(threads)
         for model, w in ROWS:
+            if len(sys.argv) > 2 and sys.argv[2] != model:
+                continue
             net, shape = network(model, w)
             best = (0, "", 0)
             for name, way in ways():
-                for batch in (16, 128) if model == "convnet" else (128, 1024):
-                    if model == "convnet" and w * batch > 2048:
+                for batch in (16, 128) if model != "mlp" else (128, 1024):
+                    if model != "mlp" and w * batch > 2048:
                         continue  # slower, and gigabytes of cotangents
                     best = max(best, (rate(way, net, inputs(batch, shape), clock(threads)), name, batch))
             line = f"{model:7} {w:4} {threads:7}  {best[1]:8} {best[2]:5} {best[0]:10.1f}"

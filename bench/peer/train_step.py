@@ -18,9 +18,11 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 import torch  # noqa: E402
 from torch import nn  # noqa: E402
 
+from models import resnet18  # noqa: E402
+
 BATCH, SAMPLES, SECONDS = 128, 4000, 0.7
 ROWS = [("mlp", w, False) for w in (2, 4, 8, 16, 32, 64, 128, 256, 512)]
-ROWS += [("convnet", w, bn) for bn in (False, True) for w in (1, 2, 4, 8, 16)]
+ROWS += [(m, w, bn) for m in ("convnet", "resnet18") for bn in (False, True) for w in (1, 2, 4, 8, 16)]
 
 
 def mlp(w):
@@ -36,6 +38,12 @@ def convnet(w, bn):
         layers += [nn.AvgPool2d(2)] if i in (1, 2) else []
         c = w << i
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8 * w, 10)), (3, 32, 32)
+
+
+def build(model, w, bn):
+    if model == "mlp":
+        return mlp(w)
+    return convnet(w, bn) if model == "convnet" else (resnet18(w, 10, bn), (3, 32, 32))
 
 
 def optimisers(net):
@@ -81,7 +89,7 @@ def main():
         if len(sys.argv) > 2 and sys.argv[2] != model:
             continue
         torch.manual_seed(1)
-        net, shape = mlp(w) if model == "mlp" else convnet(w, bn)
+        net, shape = build(model, w, bn)
         x, y = torch.randn(SAMPLES, *shape), torch.randint(10, (SAMPLES,))
         t = min(median_step(net, opt, x, y) for opt in optimisers(net))
         name = model + ("_bn" if bn else "")
