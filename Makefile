@@ -70,7 +70,7 @@ NVCC_FLAGS := -std=c++17 -O3 -lineinfo -fmad=false -Werror all-warnings -Xptxas 
   -Iinclude -Isrc -I. $(foreach a,$(CUDA_ARCHS),-gencode=arch=compute_$(a),code=sm_$(a))
 # A local variable that nothing has written holds a pattern, as shared and device memory do (tests/cusim).
 SIM_FLAGS := -std=c++17 -g -O2 -ffp-contract=off -fno-math-errno -ftrivial-auto-var-init=pattern -pthread -Wall -Wextra \
-  -Wshadow -Werror -Wno-unknown-pragmas -Iinclude -Isrc $(CUDA_INCLUDE) $(CFLAGS_$(FLAGS)) $(CFLAGS)
+  -Wshadow -Werror -Wno-unknown-pragmas -Wno-deprecated-declarations -fvect-cost-model=dynamic -Iinclude -Isrc $(CUDA_INCLUDE) $(CFLAGS_$(FLAGS)) $(CFLAGS)
 CU_SRC := $(wildcard kernels/*.cu)
 SIM_OBJ := $(CU_SRC:%.cu=$(SIM)/%.o) $(patsubst %.cpp,$(SIM)/%.o,$(filter-out tests/cusim/test_%,$(wildcard tests/cusim/*.cpp)))
 DEVICE_OBJ := $(if $(filter plain,$(FLAGS)),$(CU_SRC:%.cu=$(BUILD)/%.o),$(SIM_OBJ))
@@ -122,6 +122,9 @@ $(BUILD)/src/base/version.o: $(BUILD)/commit
 $(BUILD)/src/base/version.o: ALL_CFLAGS += -DLIPS_COMMIT='"$(COMMIT)"'
 $(BUILD)/commit: FORCE
 	@mkdir -p $(@D); echo '$(COMMIT)' | cmp -s - $@ || echo '$(COMMIT)' >$@
+# cuDNN's convolution functions are all marked deprecated in favour of its graphs.
+$(BUILD)/src/backend/cuda/%.o: ALL_CFLAGS += -Wno-deprecated-declarations
+
 # So is the choice of CUDA=: the list of backends is the one place in src that depends on it.
 $(BUILD)/src/backend/backends.o $(LIB) $(BIN): $(BUILD)/cuda
 $(BUILD)/src/backend/backends.o: ALL_CFLAGS += $(if $(filter 1,$(CUDA)),-DLIPS_CUDA)

@@ -48,17 +48,6 @@ void write_calls()
     fclose(f);
 }
 
-/* An emulated program says so, once. */
-void announce()
-{
-    if (state.announced)
-        return;
-    state.announced = true;
-    fprintf(stderr, "cusim: the CUDA device is emulated on the CPU\n");
-    if (getenv("CUSIM_CALLS"))
-        atexit(write_calls);
-}
-
 int device_count()
 {
     const char *visible = getenv("CUDA_VISIBLE_DEVICES");
@@ -66,6 +55,17 @@ int device_count()
         return 0;
     const char *text = getenv("CUSIM_DEVICES");
     return text ? atoi(text) : 1;
+}
+
+/* An emulated program says so, at its first call of the runtime. */
+void announce()
+{
+    if (state.announced || device_count() == 0)
+        return;
+    state.announced = true;
+    fprintf(stderr, "cusim: the CUDA device is emulated on the CPU\n");
+    if (getenv("CUSIM_CALLS"))
+        atexit(write_calls);
 }
 
 bool valid_shape(const Launch &l)
@@ -91,6 +91,7 @@ bool chosen_to_stick(const char *function)
 
 bool chosen_to_fail(const char *function)
 {
+    announce();
     long n = ++state.calls[function];
     bool launch = strcmp(function, "cudaLaunchKernel") == 0;
     if (!launch && chosen_to_stick(function))
@@ -161,8 +162,6 @@ cudaError_t cudaGetDeviceCount(int *n)
 {
     CUSIM_ENTER(cudaErrorInsufficientDriver);
     *n = device_count();
-    if (*n > 0)
-        announce();
     return finish(*n > 0 ? cudaSuccess : cudaErrorNoDevice);
 }
 
@@ -173,7 +172,6 @@ cudaError_t cudaSetDevice(int device)
         return finish(cudaErrorNoDevice);
     if (device < 0 || device >= device_count())
         return finish(cudaErrorInvalidDevice);
-    announce();
     current_device = device;
     return finish(cudaSuccess);
 }
