@@ -103,6 +103,8 @@ typedef struct lips_measuring {
     const char *backend; /* "cpu", "ref"; NULL: "cpu" */
     int threads;         /* 0: one per core; results do not depend on it */
     const char *split;   /* what the records call these inputs; NULL: "inputs" */
+    int64_t curvature_n; /* the first so many samples, at most, for the eigenvalues of the Hessian
+                            and the Gauss-Newton matrix; 0: all */
 } lips_measuring;
 
 typedef struct lips_results lips_results;
@@ -128,6 +130,7 @@ typedef struct lips_result {
     const char *output;   /* "logits", "softmax", ... */
     int64_t layer;        /* 1..L */
     const char *layer_name;
+    int64_t rank; /* of hessian.top: 1 for the largest eigenvalue */
     lips_result_form form;
     int64_t n; /* samples */
     double value;

@@ -111,6 +111,7 @@ lips_status lips_model_measure(lips_results **out, const lips_model *m, const li
                    .label = what->inputs.labels,
                    .target = what->inputs.targets,
                    .split = what->split},
+        .curvature_n = what->curvature_n,
         .per_sample = what->per_sample};
     LIPS_TRY(lips_api_backend(&a.ops, what->backend));
     LIPS_TRY(lips_metrics_parse(&a.metrics, what->metrics ? what->metrics : ""));
@@ -152,6 +153,7 @@ lips_result lips_results_get(const lips_results *r, int64_t i)
                          .output = c->output,
                          .layer = c->layer,
                          .layer_name = c->layer_name,
+                         .rank = c->rank,
                          .form = c->form == LIPS_FORM_VALUE   ? LIPS_RESULT_VALUE
                                  : c->form == LIPS_FORM_STATS ? LIPS_RESULT_STATS
                                                               : LIPS_RESULT_NONE,

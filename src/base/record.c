@@ -134,6 +134,8 @@ int lips_record_json(const lips_record *r, char *buf, size_t size)
     write_texts(&j, r, head_texts, COUNT(head_texts));
     if (r->layer > 0)
         lips_json_int(&j, "layer", r->layer);
+    if (r->rank > 0)
+        lips_json_int(&j, "rank", r->rank);
     write_texts(&j, r, middle_texts, COUNT(middle_texts));
     if (r->epoch >= 0)
         lips_json_int(&j, "epoch", r->epoch);
@@ -228,10 +230,13 @@ typedef struct seen {
 
 static lips_status read_scalar(const json_t *v, const char *key, lips_record *r, seen *s)
 {
-    int64_t layer = 0;
+    int64_t number = 0;
     if (strcmp(key, "layer") == 0) {
-        LIPS_TRY(read_int(v, key, 1, INT_MAX, &layer));
-        r->layer = (int)layer;
+        LIPS_TRY(read_int(v, key, 1, INT_MAX, &number));
+        r->layer = (int)number;
+    } else if (strcmp(key, "rank") == 0) {
+        LIPS_TRY(read_int(v, key, 1, INT_MAX, &number));
+        r->rank = (int)number;
     } else if (strcmp(key, "epoch") == 0) {
         LIPS_TRY(read_int(v, key, 0, INT64_MAX, &r->epoch));
     } else if (strcmp(key, "n") == 0) {

@@ -19,6 +19,7 @@ typedef struct lips_record {
     const char *norm;       /* "op", "fro" */
     const char *output;     /* section B: "logits", ... */
     int layer;              /* 1..L; 0: absent */
+    int rank;               /* of one eigenvalue among several, 1: the largest; 0: absent */
     const char *layer_name;
     const char *split;      /* "train", "train_clean", "test", "inputs", "probe:..." */
     int64_t epoch;          /* -1: absent (a network whose epoch is unknown) */

@@ -26,6 +26,9 @@ static const lips_flag flags[] = {
     {"backend", "NAME", "cpu (default) or ref"},
     {"threads", "N", "threads; default: one per core. The results do not depend on it"},
     {"n", "N", "samples; default: the cell's measure_n, else all; 0: all"},
+    {"curvature-n", "N",
+     "of these, the first for eigenvalues of the Hessian, at most; default: the cell's, else 512; "
+     "0: all"},
     {"probe", "NAMES",
      "measure inputs that are not data instead: uniform, normal, hypersphere, jitter, path; --n of "
      "each (default: the cell's probe_n, else 500)"},
@@ -204,6 +207,8 @@ static lips_status read_flags(job *j)
     int64_t threads = cores();
     LIPS_TRY(lips_args_int(j->args, "threads", 1, 4096, &threads));
     j->measure.threads = (int)threads;
+    j->measure.curvature_n = j->cell.base.curvature_n;
+    LIPS_TRY(lips_args_int(j->args, "curvature-n", 0, INT64_C(1) << 40, &j->measure.curvature_n));
     LIPS_TRY(choose_backend(j, &j->measure.ops));
     if (!metrics)
         metrics = j->own ? j->cell.base.metrics : "all";

@@ -81,11 +81,14 @@ static void number(char cell[CELL_MAX], double v)
 
 static void fill_row(row *out, const lips_record *r)
 {
+    const char *part = r->norm ? r->norm : r->output;
     *out = (row){0};
     snprintf(out->cell[0], CELL_MAX, "%s", r->quantity);
     if (r->layer > 0)
         snprintf(out->cell[1], CELL_MAX, "%d %s%s%s", r->layer, r->layer_name ? r->layer_name : "",
-                 r->norm ? " " : "", r->norm ? r->norm : "");
+                 part ? " " : "", part ? part : "");
+    else if (r->rank > 0)
+        snprintf(out->cell[1], CELL_MAX, "%d", r->rank);
     else
         snprintf(out->cell[1], CELL_MAX, "%s%s%s", r->norm ? r->norm : "",
                  r->norm && r->output ? " " : "", r->output ? r->output : "");

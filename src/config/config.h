@@ -68,6 +68,7 @@ typedef struct lips_config {
     char metrics[LIPS_TEXT_MAX]; /* comma-separated quantity names or sections */
     int64_t measure_n;           /* samples measured; 0: all */
     uint64_t measure_seed;
+    int64_t curvature_n; /* of these, for eigenvalues; 0: all */
     char probes[LIPS_TEXT_MAX]; /* kinds of inputs that are not data, comma-separated; "none" */
     int64_t probe_n;
     uint64_t probe_seed;

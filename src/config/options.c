@@ -131,6 +131,8 @@ static const lips_option table[] = {
      "training samples to measure on, at most; 0: all"},
     {"measure_seed", UINT, FIELD(measure_seed), "1234", 0, 0, HASHED, NULL, NULL, "results",
      "which samples are measured"},
+    {"curvature_n", INT, FIELD(curvature_n), "512", 0, SAMPLES, HASHED, NULL, NULL, "results",
+     "of the measured samples, for eigenvalues of the Hessian, at most; 0: all"},
     {"probes", LIST, FIELD(probes), "none", 0, 0, HASHED, NULL, NULL, "results",
      "inputs that are not data, measured too: uniform, normal, hypersphere, jitter, path; or none"},
     {"probe_n", INT, FIELD(probe_n), "500", 1, SAMPLES, HASHED, NULL, NULL, "results",

@@ -7,10 +7,14 @@
 #include <string.h>
 
 enum {
-    SUBSET = 512, /* samples of the eigenvalues and of the matrix they belong to: the first of the
-                     measured ones */
     TOP = 10,
-    MINIBATCH = 128 /* samples of a minibatch gradient: the training protocol's batch */
+    MINIBATCH = 128, /* samples of a minibatch gradient: the training protocol's batch */
+    /* Products that a search usually takes (configs/fashion-mlp-small.yaml: 40 to 50, 10 to 15),
+     * and forward passes of one (nn/second.h). */
+    STEPS_TOP = 45,
+    STEPS_ONE = 15,
+    HESSIAN_PASSES = 6,
+    GGN_PASSES = 4
 };
 
 /* For the activations and cotangents of the subset, beside the products' own memory. */
@@ -18,8 +22,6 @@ static const size_t KEEP = (size_t)1 << 30;
 
 /* Wanted |Hv - lv| / |l|; and what rounding of a product may leave, relative to |H|. */
 static const double TOLERANCE = 1e-4, NOISE_F64 = 1e-12, NOISE_F32 = 1e-6;
-
-static const char *const rank_names[TOP] = {"1", "2", "3", "4", "5", "6", "7", "8", "9", "10"};
 
 static bool is_ggn(int row)
 {
@@ -57,7 +59,8 @@ lips_status lips_emit_trace(lips_emit *e, int row)
 
 static int64_t subset(const lips_survey *p)
 {
-    return p->n < SUBSET ? p->n : SUBSET;
+    int64_t n = p->args->curvature_n;
+    return n > 0 && n < p->n ? n : p->n;
 }
 
 static lips_status engine(lips_emit *e)
@@ -88,6 +91,19 @@ static int hessian_pairs(const lips_survey *p)
     if (!wants(p, "hessian.top") && !wants(p, "hessian.alignment"))
         return 1;
     return (int)(params < TOP ? params : TOP);
+}
+
+static bool asks(const lips_metrics *m, const char *name)
+{
+    return lips_metrics_has(m, lips_quantity_find(name));
+}
+
+double lips_measure_curvature_passes(const lips_metrics *m)
+{
+    bool top = asks(m, "hessian.top") || asks(m, "hessian.alignment");
+    int products = top ? STEPS_TOP + TOP : asks(m, "hessian.lambda_max") ? STEPS_ONE + 1 : 0;
+    int ggn = asks(m, "ggn.lambda_max") ? STEPS_ONE + 1 : 0;
+    return HESSIAN_PASSES * products + GGN_PASSES * ggn;
 }
 
 lips_status lips_emit_plan_bytes(const lips_survey *p, size_t *bytes)
@@ -121,12 +137,11 @@ static lips_status eigen(lips_emit *e, bool ggn, const lips_eigenpairs **out)
                                    .noise = p->args->ops->real_bytes == 8 ? NOISE_F64 : NOISE_F32});
 }
 
-static lips_status emit_pair(lips_emit *e, int row, const lips_eigenpairs *pairs, int i,
-                             const char *rank)
+static lips_status emit_pair(lips_emit *e, int row, const lips_eigenpairs *pairs, int i, int rank)
 {
     lips_record r = lips_emit_base(e, row, 0, false);
     r.n = subset(e->survey);
-    r.output = rank;
+    r.rank = rank;
     if (i >= pairs->found) {
         r.form = LIPS_FORM_NULL;
         r.reason = "the iterations ended before it was found";
@@ -146,10 +161,10 @@ lips_status lips_emit_lambda_max(lips_emit *e, int row)
     if (!is_ggn(row) && e->survey->no_loss)
         return emit_null(e, row, 0, e->survey->no_loss);
     LIPS_TRY(eigen(e, is_ggn(row), &pairs));
-    return emit_pair(e, row, pairs, 0, NULL);
+    return emit_pair(e, row, pairs, 0, 0);
 }
 
-/* One record per eigenvalue, the largest first, its rank in the field output. */
+/* One record per eigenvalue, the largest first. */
 lips_status lips_emit_top(lips_emit *e, int row)
 {
     const lips_eigenpairs *pairs;
@@ -157,7 +172,7 @@ lips_status lips_emit_top(lips_emit *e, int row)
         return emit_null(e, row, 0, e->survey->no_loss);
     LIPS_TRY(eigen(e, false, &pairs));
     for (int i = 0; i < hessian_pairs(e->survey); i++)
-        LIPS_TRY(emit_pair(e, row, pairs, i, rank_names[i]));
+        LIPS_TRY(emit_pair(e, row, pairs, i, i + 1));
     return LIPS_OK;
 }
 

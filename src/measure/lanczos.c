@@ -10,9 +10,7 @@
 #include <string.h>
 
 enum {
-    CHECK_EVERY = 5,  /* the small eigenproblem is solved after so many products */
-    CHECK_FIRST = 10, /* a further space is not judged before so many */
-    CHECK_LAST = 20,  /* nor for longer, if it shows nothing */
+    CHECK_EVERY = 5, /* the small eigenproblem is solved after so many products */
     CHUNK = 1024 /* doubles of each basis vector at a time: with the vector worked on, in the first
                     cache */
 };
@@ -139,21 +137,12 @@ static bool converged(const search *x, int64_t i)
     return residual(x, i) <= fmax(x->a->tolerance * fabs(theta(x, i)), x->a->noise * x->scale);
 }
 
-/* Does the space, built beside k pairs, show nothing above the smallest of them? The largest Ritz
- * value comes from below; an eigenvalue that stands apart shows early. */
-static bool nothing_above(const search *x)
-{
-    double least = x->out->value[x->out->found - 1];
-    return (x->used >= CHECK_FIRST && theta(x, 0) + residual(x, 0) <= least) ||
-           (x->used >= CHECK_LAST && theta(x, 0) <= least);
-}
-
 /* Is there enough in the current space? */
 static bool enough(const search *x)
 {
     int missing = x->a->k - x->out->found;
     if (missing <= 0)
-        return nothing_above(x) || converged(x, 0);
+        return converged(x, 0);
     for (int64_t i = 0; i < missing; i++)
         if (i >= x->used || !converged(x, i))
             return false;
@@ -205,8 +194,9 @@ static bool merge(search *x)
         return true;
     }
     bool better = false;
-    /* The pair that is pushed out was orthogonal to the new one: nothing else changes. */
-    for (int64_t i = 0; i < x->a->k && i < x->used && converged(x, i); i++) {
+    /* The pair that is pushed out was orthogonal to the new one: nothing else changes. A Ritz value
+     * is never above the eigenvalue, so a larger one is nearer, converged or not. */
+    for (int64_t i = 0; i < x->a->k && i < x->used; i++) {
         if (theta(x, i) <= e->value[old - 1] + x->a->noise * x->scale)
             break;
         put(x, i, 1, old - 1);

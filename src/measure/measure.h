@@ -50,7 +50,9 @@ typedef struct lips_measure_args {
     lips_network_view network;
     lips_inputs inputs;
     lips_metrics metrics;
-    bool per_sample; /* keep the per-sample values too */
+    int64_t curvature_n; /* the first so many inputs, at most, for the eigenvalues of the Hessian
+                          * and the Gauss-Newton matrix; 0: all */
+    bool per_sample;     /* keep the per-sample values too */
     bool progress;
 } lips_measure_args;
 
@@ -73,5 +75,8 @@ lips_status lips_measure_run(lips_measurement *out, const lips_measure_args *a);
 void lips_measurement_free(lips_measurement *m);
 /* Memory the pass needs, for --dry-run. */
 lips_status lips_measure_plan_bytes(const lips_measure_args *a, size_t *bytes);
+/* Work of the eigenvalues among m per sample of the curvature's subset, in forward passes, as a
+ * rule. */
+double lips_measure_curvature_passes(const lips_metrics *m);
 
 #endif

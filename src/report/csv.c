@@ -52,7 +52,7 @@ static void write_header(FILE *f, const lips_report *r)
     for (int a = 0; a < r->experiment.n_axes; a++)
         if (is_extra_axis(r, a))
             fprintf(f, ",%s", lips_report_axis_name(r, a));
-    fputs(",quantity,norm,output,layer,layer_name,split,epoch,n,value,mean,std_err,min,median,q90,"
+    fputs(",quantity,norm,output,layer,layer_name,rank,split,epoch,n,value,mean,std_err,min,median,q90,"
           "max,"
           "exact,iterations,residual,reason,drawn_by_seed,precision,device\n",
           f);
@@ -106,6 +106,7 @@ static void write_record(FILE *f, const lips_record *rec)
     write_text(f, rec->output);
     write_int(f, rec->layer, rec->layer > 0);
     write_text(f, rec->layer_name);
+    write_int(f, rec->rank, rec->rank > 0);
     write_text(f, rec->split);
     write_int(f, rec->epoch, rec->epoch >= 0);
     write_int(f, rec->n, rec->n > 0);

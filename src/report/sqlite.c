@@ -76,14 +76,15 @@ static lips_status create(database *d, const lips_report *r, int n_options)
     LIPS_TRY(create_cells(d, r, n_options));
     LIPS_TRY(
         run(d, "CREATE TABLE records (cell TEXT NOT NULL REFERENCES cells, quantity TEXT NOT NULL,"
-               " norm TEXT, output TEXT, layer INTEGER, layer_name TEXT, split TEXT, epoch INTEGER,"
-               " n INTEGER, value REAL, mean REAL, std_err REAL, min REAL, median REAL, q90 REAL,"
+               " norm TEXT, output TEXT, layer INTEGER, layer_name TEXT, rank INTEGER, split TEXT,"
+               " epoch INTEGER, n INTEGER, value REAL, mean REAL, std_err REAL, min REAL, median "
+               "REAL, q90 REAL,"
                " max REAL, nonfinite TEXT, exact INTEGER, iterations INTEGER, residual REAL,"
                " reason TEXT, drawn_by_seed TEXT, precision TEXT, device TEXT)"));
     LIPS_TRY(prepare_cells(d, r, n_options));
     if (sqlite3_prepare_v2(d->db,
                            "INSERT INTO records VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,"
-                           "?,?,?,?)",
+                           "?,?,?,?,?)",
                            -1, &d->record, NULL) != SQLITE_OK)
         return failed(d);
     return LIPS_OK;
@@ -161,26 +162,27 @@ static lips_status insert_record(database *d, const char *cell, const lips_recor
     bind_text(s, 4, rec->output);
     bind_int(s, 5, rec->layer, rec->layer > 0);
     bind_text(s, 6, rec->layer_name);
-    bind_text(s, 7, rec->split);
-    bind_int(s, 8, rec->epoch, rec->epoch >= 0);
-    bind_int(s, 9, rec->n, rec->n > 0);
-    bind_real(s, 10, rec->value, value);
-    bind_real(s, 11, rec->mean, stats);
-    bind_real(s, 12, rec->std_err, stats || (value && rec->estimate));
-    bind_real(s, 13, rec->min, stats);
-    bind_real(s, 14, rec->median, stats);
-    bind_real(s, 15, rec->q90, stats);
-    bind_real(s, 16, rec->max, stats);
-    bind_text(s, 17, what_is_not_finite(rec));
-    bind_int(s, 18, rec->exact, stats || rec->estimate);
-    bind_int(s, 19, rec->iterations, rec->iterations >= 0);
-    bind_real(s, 20, rec->residual, !isnan(rec->residual));
-    bind_text(s, 21, rec->reason);
+    bind_int(s, 7, rec->rank, rec->rank > 0);
+    bind_text(s, 8, rec->split);
+    bind_int(s, 9, rec->epoch, rec->epoch >= 0);
+    bind_int(s, 10, rec->n, rec->n > 0);
+    bind_real(s, 11, rec->value, value);
+    bind_real(s, 12, rec->mean, stats);
+    bind_real(s, 13, rec->std_err, stats || (value && rec->estimate));
+    bind_real(s, 14, rec->min, stats);
+    bind_real(s, 15, rec->median, stats);
+    bind_real(s, 16, rec->q90, stats);
+    bind_real(s, 17, rec->max, stats);
+    bind_text(s, 18, what_is_not_finite(rec));
+    bind_int(s, 19, rec->exact, stats || rec->estimate);
+    bind_int(s, 20, rec->iterations, rec->iterations >= 0);
+    bind_real(s, 21, rec->residual, !isnan(rec->residual));
+    bind_text(s, 22, rec->reason);
     char seed[24];
     snprintf(seed, sizeof seed, "%llu", (unsigned long long)rec->seed);
-    bind_text(s, 22, rec->has_seed ? seed : NULL); /* beyond 2^63 no INTEGER holds it */
-    bind_text(s, 23, rec->precision);
-    bind_text(s, 24, rec->device);
+    bind_text(s, 23, rec->has_seed ? seed : NULL); /* beyond 2^63 no INTEGER holds it */
+    bind_text(s, 24, rec->precision);
+    bind_text(s, 25, rec->device);
     return step(d, s);
 }
 

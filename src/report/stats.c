@@ -11,7 +11,7 @@ static bool same_text(const char *a, const char *b)
 bool lips_pick_matches(const lips_pick *p, const lips_record *rec)
 {
     return strcmp(p->quantity, rec->quantity) == 0 && same_text(p->norm, rec->norm) &&
-           same_text(p->output, rec->output) && p->layer == rec->layer &&
+           same_text(p->output, rec->output) && p->layer == rec->layer && p->rank == rec->rank &&
            (!p->split || same_text(p->split, rec->split));
 }
 

@@ -11,7 +11,7 @@ typedef enum lips_stat { LIPS_STAT_MEAN, LIPS_STAT_MAX } lips_stat;
 /* Which record: NULL and 0 mean that it has none, except split, where NULL means any. */
 typedef struct lips_pick {
     const char *quantity, *norm, *output, *split;
-    int layer;
+    int layer, rank;
     int64_t epoch;  /* LIPS_LATEST: the cell's last one of this quantity */
     lips_stat stat; /* which number of a record that has statistics */
 } lips_pick;

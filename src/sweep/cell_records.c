@@ -194,7 +194,10 @@ lips_status lips_records_measure(lips_record_buffer *out, const lips_config *cfg
                                  const lips_net *net, const lips_dataset *data, const lips_ops *ops,
                                  unsigned due)
 {
-    subject s = {.cfg = cfg, .data = data, .out = out, .args = {.ops = ops, .threads = 1}};
+    subject s = {.cfg = cfg,
+                 .data = data,
+                 .out = out,
+                 .args = {.ops = ops, .threads = 1, .curvature_n = cfg->curvature_n}};
     lips_metrics metrics, trace;
     lips_status st;
     LIPS_TRY_GOTO(st, lips_metrics_parse(&metrics, cfg->metrics), out);

@@ -136,5 +136,5 @@ double lips_cell_seconds(const lips_cell_work *w, const lips_rate *rate)
     /* One forward pass and K stacked backward ones for each measured sample. */
     double measured = (double)w->measured * (double)(1 + w->classes);
     return (double)w->epochs * (double)w->n_train * rate->train +
-           (evaluated + measured) * rate->forward;
+           (evaluated + measured + w->curvature) * rate->forward;
 }

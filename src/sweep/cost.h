@@ -23,6 +23,7 @@ lips_rate lips_rate_at(const lips_rate *measured, int n, double flops);
 typedef struct lips_cell_work {
     int64_t epochs, n_train, n_test, n_val, classes, n_eval;
     int64_t measured; /* samples, all measured epochs together */
+    double curvature; /* forward passes of samples that eigenvalues of the Hessian take */
 } lips_cell_work;
 double lips_cell_seconds(const lips_cell_work *w, const lips_rate *rate);
 

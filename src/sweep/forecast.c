@@ -226,6 +226,7 @@ static lips_status open_backend(planner *w)
 typedef struct measuring {
     int64_t epochs, probes, n; /* measure_epochs; probes; training samples */
     int64_t trace_epochs, trace_n;
+    double curvature; /* forward passes of samples */
 } measuring;
 
 static int64_t at_most(int64_t wanted, int64_t n)
@@ -237,14 +238,19 @@ static lips_status plan_measuring(planner *w, int64_t n_train, measuring *m)
 {
     const lips_config *c = &w->cfg;
     unsigned probes;
-    lips_metrics trace;
+    lips_metrics metrics, trace;
     LIPS_TRY(lips_probes_parse(&probes, c->probes));
+    LIPS_TRY(lips_metrics_parse(&metrics, c->metrics));
     LIPS_TRY(lips_metrics_parse(&trace, c->trace_metrics));
     *m = (measuring){.epochs = count_epochs(w, 2, &c->measure_epochs),
                      .probes = __builtin_popcount(probes),
                      .n = at_most(c->measure_n, n_train),
                      .trace_epochs = count_epochs(w, 3, &c->trace_epochs),
                      .trace_n = at_most(c->trace_n, n_train)};
+    m->curvature = (double)(m->epochs * at_most(c->curvature_n, m->n)) *
+                       lips_measure_curvature_passes(&metrics) +
+                   (double)(m->trace_epochs * at_most(c->curvature_n, m->trace_n)) *
+                       lips_measure_curvature_passes(&trace);
     return LIPS_OK;
 }
 
@@ -252,7 +258,7 @@ static lips_status plan_measuring(planner *w, int64_t n_train, measuring *m)
 static lips_status pass_bytes(const planner *w, const lips_net *net, const char *metrics, int64_t n,
                               size_t *bytes)
 {
-    lips_measure_args a = {.ops = w->be->ops, .threads = 1};
+    lips_measure_args a = {.ops = w->be->ops, .threads = 1, .curvature_n = w->cfg.curvature_n};
     *bytes = 0;
     LIPS_TRY(lips_metrics_parse(&a.metrics, metrics));
     a.network = (lips_network_view){.net = net, .loss = w->cfg.loss, .epoch = -1};
@@ -320,7 +326,8 @@ static lips_status fill_class(planner *w, const lips_net *net, const lips_datase
                                  .classes = d->classes,
                                  .n_eval = n_eval,
                                  .measured = m.epochs * (m.n + m.probes * c->probe_n) +
-                                             m.trace_epochs * m.trace_n};
+                                             m.trace_epochs * m.trace_n,
+                                 .curvature = m.curvature};
     const group *g = &w->groups[k->group];
     if (g->n_rates > 0) {
         lips_rate rate = lips_rate_at(g->rate, g->n_rates, k->flops);

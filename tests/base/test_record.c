@@ -110,13 +110,14 @@ static void lines_have_their_fields(void **state)
                     "\"mean\":1.5,\"std_err\":0.5,\"min\":1,\"median\":1.5,"
                     "\"q90\":1.8999999999999999,\"max\":1.0000000000000001e+300,\"exact\":true,"
                     "\"seed\":1234,\"precision\":\"float32\",\"device\":\"cpu\"}");
-    r = lips_record_init("hessian.lambda_max");
+    r = lips_record_init("hessian.top");
+    r.rank = 2;
     r.value = -0.0;
     r.estimate = true;
     r.iterations = 12;
     r.residual = 1e-3;
     r.std_err = 0;
-    expect_json(&r, "{\"quantity\":\"hessian.lambda_max\",\"value\":-0.0,\"std_err\":0,"
+    expect_json(&r, "{\"quantity\":\"hessian.top\",\"rank\":2,\"value\":-0.0,\"std_err\":0,"
                     "\"exact\":false,\"iterations\":12,\"residual\":0.001}");
     r = lips_record_init("lipschitz.certified");
     r.form = LIPS_FORM_NULL;
@@ -201,6 +202,7 @@ static void bad_lines_are_refused(void **state)
         "{\"quantity\":\"a\",\"value\":true}",
         "{\"quantity\":\"a\",\"value\":null}",
         "{\"quantity\":\"a\",\"value\":1,\"layer\":0}",
+        "{\"quantity\":\"a\",\"value\":1,\"rank\":0}",
         "{\"quantity\":\"a\",\"value\":1,\"layer\":99999999999}",
         "{\"quantity\":\"a\",\"value\":1,\"layer\":1.5}",
         "{\"quantity\":\"a\",\"value\":1,\"epoch\":-1}",

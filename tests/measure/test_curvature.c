@@ -95,6 +95,15 @@ static const lips_record *record(const lips_measurement *m, const char *quantity
     return NULL;
 }
 
+static const lips_record *top_record(const lips_measurement *m, int rank)
+{
+    for (int i = 0; i < m->n_records; i++)
+        if (strcmp(m->records[i].quantity, "hessian.top") == 0 && m->records[i].rank == rank)
+            return &m->records[i];
+    fail_msg("no hessian.top of rank %d", rank);
+    return NULL;
+}
+
 static void near(const char *what, double got, double want, double tol)
 {
     if (!(fabs(got - want) <= tol))
@@ -222,11 +231,10 @@ static void check_eigen(const lips_measurement *m, const tiny_net *t, const stru
 {
     int64_t p = t->p, top = p < 10 ? p : 10;
     double *w = dsyev(h, p), scale = fmax(fabs(w[0]), fabs(w[p - 1]));
-    char what[160], rank[8];
+    char what[160];
     for (int64_t i = 0; i < top; i++) {
-        snprintf(rank, sizeof rank, "%d", (int)i + 1);
-        snprintf(what, sizeof what, "%s: eigenvalue %s", s->name, rank);
-        const lips_record *r = record(m, "hessian.top", rank, 0);
+        snprintf(what, sizeof what, "%s: eigenvalue %d", s->name, (int)i + 1);
+        const lips_record *r = top_record(m, (int)i + 1);
         near(what, r->value, w[p - 1 - i], 1e-7 * scale);
         assert_true(r->residual * fabs(r->value) <= 1e-4 * scale || isnan(r->residual));
     }
@@ -355,17 +363,19 @@ static void keeping_does_not_matter(void **state)
     tiny_net_free(&t);
 }
 
-/* The measured samples beyond 512 are in the trace and in the gradients, not in the eigenvalues. */
+/* The measured samples beyond curvature_n are in the trace and in the gradients, not in the
+ * eigenvalues. */
 static void subset(void **state)
 {
     (void)state;
     tiny_net t = tiny_net_create(&MLP, 640, 8);
     lips_measure_args a = args_of(&t, "ref", LIPS_LOSS_CROSS_ENTROPY, "hessian");
+    a.curvature_n = 500;
     lips_measurement all = measure(&a);
-    assert_int_equal(record(&all, "hessian.lambda_max", NULL, 0)->n, 512);
+    assert_int_equal(record(&all, "hessian.lambda_max", NULL, 0)->n, 500);
     assert_int_equal(record(&all, "hessian.trace", NULL, 0)->n, 640);
     assert_int_equal(record(&all, "hessian.alignment", NULL, 0)->n, 640);
-    a.inputs.n = 512;
+    a.inputs.n = 500;
     lips_measurement first = measure(&a);
     assert_true(record(&all, "hessian.lambda_max", NULL, 0)->value ==
                 record(&first, "hessian.lambda_max", NULL, 0)->value);
@@ -435,7 +445,7 @@ static void bad_input(void **state)
     lips_measurement_free(&m);
     t.params[3] = NAN;
     m = measure(&a);
-    assert_true(isnan(record(&m, "hessian.top", "3", 0)->value));
+    assert_true(isnan(top_record(&m, 3)->value));
     lips_measurement_free(&m);
     tiny_net_free(&t);
     /* One class: the loss is constant. */
@@ -520,10 +530,37 @@ static void multiple_eigenvalues(void **state)
     lips_eigenpairs_free(&e);
 }
 
+/* Copies of the top eigenvalue beside a dense bulk that begins 3 % below it: n entries evenly in
+ * 0..0.97, then `copies` ones. */
+static void copies_above_a_bulk(void **state)
+{
+    (void)state;
+    enum { N = 3000, K = 10 };
+    double *d = take(N);
+    for (int copies = 1; copies <= 12; copies += copies < 3 ? 1 : 3) {
+        for (int i = 0; i < N; i++)
+            d[i] = i < N - copies ? 0.97 * i / (N - copies - 1) : 1;
+        diagonal m = {.n = N, .d = d};
+        lips_eigenpairs e;
+        ok(lips_lanczos(&e, &(lips_lanczos_args){.apply = apply_diagonal,
+                                                 .user = &m,
+                                                 .n = N,
+                                                 .k = K,
+                                                 .tolerance = 1e-4,
+                                                 .noise = 1e-12}));
+        assert_int_equal(e.found, K);
+        for (int i = 0; i < K; i++)
+            near(i < copies ? "a copy" : "the bulk", e.value[i], d[N - 1 - i], 1e-3);
+        lips_eigenpairs_free(&e);
+    }
+    free(d);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(multiple_eigenvalues),
+        cmocka_unit_test(copies_above_a_bulk),
         cmocka_unit_test(explicit_matrices),
         cmocka_unit_test(threads_do_not_matter),
         cmocka_unit_test(keeping_does_not_matter),

@@ -53,6 +53,22 @@ static void refuses(void **state)
     assert_int_equal(lips_metrics_parse(&m, longest), LIPS_ERR_USAGE);
 }
 
+/* A forecast counts the products of the searches that are asked for, and no others. */
+static void curvature_passes(void **state)
+{
+    (void)state;
+    static const char *const rising[] = {"A,B,C,D,E,F,hessian.trace,landscape", "ggn.lambda_max",
+                                         "hessian.lambda_max", "hessian.top", "H"};
+    double before = -1;
+    for (int i = 0; i < 5; i++) {
+        lips_metrics m;
+        assert_int_equal(lips_metrics_parse(&m, rising[i]), LIPS_OK);
+        double passes = lips_measure_curvature_passes(&m);
+        assert_true(i == 0 ? passes == 0 : passes > before);
+        before = passes;
+    }
+}
+
 /* exp(-50) = 1.9e-22 is far below the rounding of 1: all of these must keep their digits. */
 static void softmax_near_interpolation(void **state)
 {
@@ -116,6 +132,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(parses),
         cmocka_unit_test(refuses),
+        cmocka_unit_test(curvature_passes),
         cmocka_unit_test(softmax_near_interpolation),
         cmocka_unit_test(extreme_logits),
         cmocka_unit_test(logit_hessian),

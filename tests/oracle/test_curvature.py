@@ -74,7 +74,7 @@ def bounds(model, spec):
 
 
 def expected(model, x, y, kind):
-    """Records that do not depend on how an eigenspace is spanned, by (quantity, output, layer)."""
+    """Records that do not depend on how an eigenspace is spanned, by (quantity, output, layer or rank)."""
     h, g = hessian(model, x, y, kind).numpy(), gauss_newton(model, x, kind).numpy()
     values, vectors = np.linalg.eigh(h)
     values, vectors = values[::-1], vectors[:, ::-1]
@@ -95,7 +95,7 @@ def expected(model, x, y, kind):
     eigen["hessian.lambda_max", None, None] = values[0]
     eigen["ggn.lambda_max", None, None] = np.linalg.eigvalsh(g)[-1]
     for i in range(top):
-        eigen["hessian.top", str(i + 1), None] = values[i]
+        eigen["hessian.top", None, i + 1] = values[i]
     grad = flat(torch.autograd.grad(losses(model(x), y, kind).mean(), list(model.parameters()))).numpy()
     apart = top == len(values) or values[top - 1] - values[top] > 1e-3 * values[0]
     share = ((vectors[:, :top].T @ grad) ** 2).sum() / (grad @ grad) if apart else None
@@ -138,7 +138,7 @@ def run_case(tmp, spec, kind, seed):
         check(p.returncode == 0, f"{what}: exit {p.returncode}: {p.stderr}")
         if p.returncode:
             continue
-        got = {(r["quantity"], r.get("output"), r.get("layer")): r for r in json.loads(p.stdout)["records"]}
+        got = {(r["quantity"], r.get("output"), r.get("layer", r.get("rank"))): r for r in json.loads(p.stdout)["records"]}
         for key, value in trace.items():
             close(f"{what}: {key}", got[key]["value"], value, TRACE[backend])
         for key, value in eigen.items():

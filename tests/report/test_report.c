@@ -241,7 +241,7 @@ static void tables_hold_every_record(void **state)
     assert_int_equal(lips_report_collect(&r, out), LIPS_OK);
     char *csv = read_file(out, "results.csv"), line[4096], path[4096];
     assert_int_equal(count_text(csv, "\n"), r.n_records + 1);
-    snprintf(line, sizeof line, "\n%s,done,mlp,64,0.2,0,loss,,,,,train,0,4000,%.17g,",
+    snprintf(line, sizeof line, "\n%s,done,mlp,64,0.2,0,loss,,,,,,train,0,4000,%.17g,",
              r.cells[0].name, r.records[0].value);
     assert_non_null(strstr(csv, line));
     sqlite3 *db = NULL;
