@@ -17,6 +17,8 @@ const netcase_model netcase_models[] = {
     {"resnet18 w1", {.kind = "resnet18", .width = 1, .classes = 3, .c = 2, .h = 5, .w = 4}},
     {"resnet18 w1 bn",
      {.kind = "resnet18", .width = 1, .classes = 3, .c = 1, .h = 6, .w = 5, .batch_norm = true}},
+    {"vit w4 d2", {.kind = "vit", .width = 4, .depth = 2, .classes = 3, .c = 1, .h = 8, .w = 4}},
+    {"vit w3 d1", {.kind = "vit", .width = 3, .depth = 1, .classes = 4, .c = 2, .h = 4, .w = 4}},
 };
 const int netcase_n_models = sizeof netcase_models / sizeof netcase_models[0];
 

@@ -79,6 +79,7 @@ typedef struct lips_cpu_kernels {
     void (*adam)(const lips_adam_args *a);
 
     const struct lips_conv_kernels *conv; /* isa/conv_*.c, see conv.h */
+    const struct lips_token_kernels *tokens; /* see tokens.h */
 } lips_cpu_kernels;
 
 typedef struct lips_cpu {

@@ -106,6 +106,33 @@ lips_status lips_cpu_bn_jvp(lips_backend *be, const lips_bn_args *a);
 lips_status lips_cpu_bn_vjp(lips_backend *be, const lips_bn_args *a);
 lips_status lips_cpu_bn_grad(lips_backend *be, const lips_bn_args *a);
 
+/* layernorm.c */
+lips_status lips_cpu_ln_forward(lips_backend *be, const lips_ln_args *a);
+lips_status lips_cpu_ln_jvp(lips_backend *be, const lips_ln_args *a);
+lips_status lips_cpu_ln_vjp(lips_backend *be, const lips_ln_args *a);
+lips_status lips_cpu_ln_grad(lips_backend *be, const lips_ln_args *a);
+lips_status lips_cpu_ln_gram(lips_backend *be, const lips_ln_args *a);
+lips_status lips_cpu_ln_vjp_dot(lips_backend *be, const lips_ln_args *a);
+lips_status lips_cpu_ln_grad_dot(lips_backend *be, const lips_ln_args *a);
+
+/* attention.c */
+size_t lips_cpu_attn_workspace(lips_backend *be, const lips_attn_args *a);
+lips_status lips_cpu_attn_forward(lips_backend *be, const lips_attn_args *a);
+lips_status lips_cpu_attn_jvp(lips_backend *be, const lips_attn_args *a);
+lips_status lips_cpu_attn_vjp(lips_backend *be, const lips_attn_args *a);
+lips_status lips_cpu_attn_vjp_dot(lips_backend *be, const lips_attn_args *a);
+
+/* tokens.c */
+lips_status lips_cpu_gelu_forward(lips_backend *be, const lips_gelu_args *a);
+lips_status lips_cpu_gelu_slope(lips_backend *be, const lips_gelu_args *a);
+lips_status lips_cpu_gelu_vjp_dot(lips_backend *be, const lips_gelu_args *a);
+lips_status lips_cpu_tokens_forward(lips_backend *be, const lips_tokens_args *a);
+lips_status lips_cpu_tokens_vjp(lips_backend *be, const lips_tokens_args *a);
+lips_status lips_cpu_tokens_grad(lips_backend *be, const lips_tokens_args *a);
+lips_status lips_cpu_tokens_gram(lips_backend *be, const lips_tokens_args *a);
+lips_status lips_cpu_pick_forward(lips_backend *be, const lips_pick_args *a);
+lips_status lips_cpu_pick_vjp(lips_backend *be, const lips_pick_args *a);
+
 /* train.c */
 lips_status lips_cpu_loss(lips_backend *be, const lips_loss_args *a);
 lips_status lips_cpu_sgd(lips_backend *be, const lips_sgd_args *a);

@@ -38,6 +38,8 @@ VF_OP(vf_mul, (vf a, vf b), _mm512_mul_ps(a, b))
 VF_OP(vf_div, (vf a, vf b), _mm512_div_ps(a, b))
 VF_OP(vf_sqrt, (vf a), _mm512_sqrt_ps(a))
 VF_OP(vf_fma, (vf a, vf b, vf c), _mm512_fmadd_ps(a, b, c))
+/* The larger one; b if either is a NaN. */
+VF_OP(vf_max, (vf a, vf b), _mm512_max_ps(a, b))
 /* max(0, a); a NaN stays a NaN (max returns its second operand then). */
 VF_OP(vf_relu, (vf a), _mm512_max_ps(_mm512_setzero_ps(), a))
 /* a where m > 0, else 0 */
@@ -66,6 +68,7 @@ VF_OP(vf_mul, (vf a, vf b), _mm256_mul_ps(a, b))
 VF_OP(vf_div, (vf a, vf b), _mm256_div_ps(a, b))
 VF_OP(vf_sqrt, (vf a), _mm256_sqrt_ps(a))
 VF_OP(vf_fma, (vf a, vf b, vf c), _mm256_fmadd_ps(a, b, c))
+VF_OP(vf_max, (vf a, vf b), _mm256_max_ps(a, b))
 VF_OP(vf_relu, (vf a), _mm256_max_ps(_mm256_setzero_ps(), a))
 VF_OP(vf_where_pos, (vf m, vf a),
       _mm256_and_ps(_mm256_cmp_ps(m, _mm256_setzero_ps(), _CMP_GT_OQ), a))
@@ -100,6 +103,8 @@ VF_OP(vf_mul, (vf a, vf b), a *b)
 VF_OP(vf_div, (vf a, vf b), a / b)
 VF_OP(vf_sqrt, (vf a), ((vf){sqrtf(a[0]), sqrtf(a[1]), sqrtf(a[2]), sqrtf(a[3])}))
 VF_OP(vf_fma, (vf a, vf b, vf c), a *b + c)
+VF_OP(vf_max, (vf a, vf b),
+      (vf)(((vf_int)a & (vf_int)(a > b)) | ((vf_int)b & ~(vf_int)(a > b))))
 VF_OP(vf_where_pos, (vf m, vf a), (vf)((vf_int)a &(vf_int)(m > vf_zero())))
 /* As in the other sets, a NaN stays a NaN: cleared where a <= 0. */
 VF_OP(vf_relu, (vf a), (vf)((vf_int)a & ~(vf_int)(a <= vf_zero())))

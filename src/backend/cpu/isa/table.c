@@ -2,8 +2,10 @@
 #include "backend/cpu/isa/kernels.h"
 
 #include "backend/cpu/conv.h"
+#include "backend/cpu/tokens.h"
 
 extern const lips_conv_kernels LIPS_ISA_FN(lips_conv_kernels);
+extern const lips_token_kernels LIPS_ISA_FN(lips_token_kernels);
 extern const lips_cpu_kernels LIPS_ISA_FN(lips_cpu_kernels);
 
 const lips_cpu_kernels LIPS_ISA_FN(lips_cpu_kernels) = {
@@ -27,4 +29,5 @@ const lips_cpu_kernels LIPS_ISA_FN(lips_cpu_kernels) = {
     .sgd = LIPS_ISA_FN(lips_cpu_sgd),
     .adam = LIPS_ISA_FN(lips_cpu_adam),
     .conv = &LIPS_ISA_FN(lips_conv_kernels),
+    .tokens = &LIPS_ISA_FN(lips_token_kernels),
 };
