@@ -2,6 +2,7 @@
  * Whole networks: gradients against central differences, jvp against vjp, Grams against per-sample
  * Jacobians, on every backend. Float backends are compared with ref.
  */
+#include "../lib/backends.h"
 #include "../lib/cmocka_all.h"
 #include "../lib/compare.h"
 #include "../lib/netcase.h"
@@ -142,11 +143,11 @@ static void test_jvp_ref(void **state)
 static void test_adjoint(void **state)
 {
     (void)state;
-    for (int i = 0; lips_backends[i]; i++)
+    for (int i = 0; tested_backend(i); i++)
         for (int m = 0; m < netcase_n_models; m++)
             for (int training = 0; training < 2; training++) {
                 netcase c;
-                netcase_open(&c, lips_backends[i], &netcase_models[m].spec, &all_passes);
+                netcase_open(&c, tested_backend(i), &netcase_models[m].spec, &all_passes);
                 tangents r = run_both(&c, training);
                 for (int64_t t = 0; t < T; t++) {
                     double left = 0, right = 0, size = 0;
@@ -177,14 +178,14 @@ static void test_adjoint(void **state)
 static void test_backends_agree(void **state)
 {
     (void)state;
-    for (int i = 0; lips_backends[i]; i++)
+    for (int i = 0; tested_backend(i); i++)
         for (int m = 0; m < netcase_n_models; m++)
             for (int training = 0; training < 2; training++) {
                 netcase c[2];
                 double *grad[2], *buffers[2];
                 tangents r[2];
                 for (int k = 0; k < 2; k++) {
-                    netcase_open(&c[k], k ? lips_backend_find("ref") : lips_backends[i],
+                    netcase_open(&c[k], k ? lips_backend_find("ref") : tested_backend(i),
                                  &netcase_models[m].spec, &all_passes);
                     grad[k] = netcase_random(0, c[k].n_params);
                     buffers[k] = netcase_random(0, c[k].n_buffers);
@@ -306,10 +307,10 @@ static void check_grams(netcase *c, int m, bool want_dx)
 static void test_grams(void **state)
 {
     (void)state;
-    for (int i = 0; lips_backends[i]; i++)
+    for (int i = 0; tested_backend(i); i++)
         for (int m = 0; m < netcase_n_models; m++) {
             netcase c;
-            netcase_open(&c, lips_backends[i], &netcase_models[m].spec, &all_passes);
+            netcase_open(&c, tested_backend(i), &netcase_models[m].spec, &all_passes);
             check_grams(&c, m, false);
             check_grams(&c, m, true);
             netcase_close(&c);

@@ -2,6 +2,7 @@
  * Execution: the memory plan, batches smaller than planned, refusals, and graphs in which a value
  * has several readers (with a layer kind that is defined here alone).
  */
+#include "../lib/backends.h"
 #include "../lib/cmocka_all.h"
 #include "../lib/compare.h"
 #include "../lib/netcase.h"
@@ -33,7 +34,7 @@ static void test_plan_is_what_is_allocated(void **state)
     (void)state;
     static const lips_exec_spec specs[] = {
         {1, 0, false}, {17, 0, false}, {17, 0, true}, {5, 3, false}, {16, 10, true}};
-    for (int i = 0; lips_backends[i]; i++)
+    for (int i = 0; tested_backend(i); i++)
         for (int m = 0; m < netcase_n_models; m++) {
             lips_net *net;
             size_t bytes[5];
@@ -41,11 +42,11 @@ static void test_plan_is_what_is_allocated(void **state)
             for (int k = 0; k < 5; k++) {
                 lips_backend *be;
                 lips_exec *ex;
-                lips_ops ops = *lips_backends[i];
+                lips_ops ops = *tested_backend(i);
                 ops.alloc = counting_alloc;
-                counted.real = lips_backends[i];
+                counted.real = tested_backend(i);
                 counted.bytes = 0, counted.calls = 0;
-                opcase_ok(lips_backends[i]->open(&be, 0));
+                opcase_ok(tested_backend(i)->open(&be, 0));
                 be->ops = &ops;
                 opcase_ok(lips_exec_plan_bytes(net, be, &specs[k], &bytes[k]));
                 assert_int_equal(counted.calls, 0);
@@ -53,7 +54,7 @@ static void test_plan_is_what_is_allocated(void **state)
                 assert_int_equal(counted.calls, 1);
                 assert_true(counted.bytes == bytes[k]);
                 lips_exec_free(ex);
-                be->ops = lips_backends[i];
+                be->ops = tested_backend(i);
                 be->ops->close(be);
             }
             assert_true(bytes[1] <=
@@ -127,14 +128,14 @@ static void test_batch_below_cap(void **state)
 {
     (void)state;
     const int64_t b = 3;
-    for (int i = 0; lips_backends[i]; i++)
+    for (int i = 0; tested_backend(i); i++)
         for (int m = 0; m < netcase_n_models; m++)
             for (int training = 0; training < 2; training++) {
                 netcase c[3]; /* fresh; used before; another cap */
                 outcome o[3];
                 for (int k = 0; k < 3; k++) {
                     netcase_open(
-                        &c[k], lips_backends[i], &netcase_models[m].spec,
+                        &c[k], tested_backend(i), &netcase_models[m].spec,
                         &(lips_exec_spec){.cap = k == 2 ? b : 19, .t = 2, .training = true});
                     if (k == 1) {
                         /* Large values everywhere, in the places that b leaves unused too. */
@@ -151,7 +152,7 @@ static void test_batch_below_cap(void **state)
                 assert_memory_equal(o[0].z, o[1].z, nz * sizeof(double));
                 assert_memory_equal(o[0].dx, o[1].dx, nx * sizeof(double));
                 assert_memory_equal(o[0].grads, o[1].grads, (size_t)c[0].n_params * sizeof(double));
-                double tol = lips_backends[i]->real_bytes == 8 ? 1e-13 : 1e-5;
+                double tol = tested_backend(i)->real_bytes == 8 ? 1e-13 : 1e-5;
                 assert_true(cmp_check("z, other cap", o[2].z, o[0].z, (int64_t)nz, tol));
                 assert_true(cmp_check("dx, other cap", o[2].dx, o[0].dx, (int64_t)nx, tol));
                 assert_true(
@@ -167,14 +168,14 @@ static void test_batch_below_cap(void **state)
 static void test_forward_only(void **state)
 {
     (void)state;
-    for (int i = 0; lips_backends[i]; i++)
+    for (int i = 0; tested_backend(i); i++)
         for (int m = 0; m < netcase_n_models; m++) {
             netcase c[2];
             lips_tensor z;
             double *v[3];
-            netcase_open(&c[0], lips_backends[i], &netcase_models[m].spec,
+            netcase_open(&c[0], tested_backend(i), &netcase_models[m].spec,
                          &(lips_exec_spec){.cap = 9, .t = 1});
-            netcase_open(&c[1], lips_backends[i], &netcase_models[m].spec,
+            netcase_open(&c[1], tested_backend(i), &netcase_models[m].spec,
                          &(lips_exec_spec){.cap = 9});
             for (int k = 0; k < 2; k++) {
                 netcase_forward(&c[k], 0, 9, false, &z);
@@ -195,10 +196,10 @@ static void test_forward_only(void **state)
 static void test_batches_tracked(void **state)
 {
     (void)state;
-    for (int i = 0; lips_backends[i]; i++) {
+    for (int i = 0; tested_backend(i); i++) {
         netcase c;
         lips_tensor z;
-        netcase_open(&c, lips_backends[i], &netcase_models[5].spec,
+        netcase_open(&c, tested_backend(i), &netcase_models[5].spec,
                      &(lips_exec_spec){.cap = 9, .training = true});
         for (int k = 0; k < 5; k++)
             netcase_forward(&c, 0, 4, k < 3, &z);
@@ -373,10 +374,10 @@ static void test_branches(void **state)
 {
     (void)state;
     double *want = branched_gradient();
-    for (int i = 0; lips_backends[i]; i++) {
+    for (int i = 0; tested_backend(i); i++) {
         netcase c;
-        bool ref = lips_backends[i]->real_bytes == 8;
-        netcase_open_net(&c, lips_backends[i], branched(), &branch_exec);
+        bool ref = tested_backend(i)->real_bytes == 8;
+        netcase_open_net(&c, tested_backend(i), branched(), &branch_exec);
         double *got = netcase_random(0, c.n_params);
         netcase_grad(&c, BRANCH_B, false, got);
         assert_true(cmp_check("branched gradient", got, want, c.n_params, ref ? 1e-14 : 2e-5));

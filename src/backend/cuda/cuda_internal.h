@@ -26,6 +26,9 @@
 
 enum { LIPS_CUDA_IMAGES = 1, LIPS_CUDA_ROWS = 2 };
 
+/* What the name of an emulated device (tests/cusim) begins with. */
+#define LIPS_CUDA_EMULATED "emulated"
+
 /* Oldest compute capability (major * 10 + minor) that the kernels are compiled for. */
 enum { LIPS_CUDA_CC_MIN = 80 };
 
@@ -99,12 +102,17 @@ lips_status lips_cuda_scratch(lips_cuda *h, size_t bytes, void **out);
  */
 lips_status lips_cuda_stage(lips_cuda *h, size_t bytes, lips_cuda_slot **out);
 lips_status lips_cuda_stage_put(lips_cuda *h, lips_cuda_slot *slot, void *device, size_t bytes);
+/* The other way, `bytes` of the device into the slot; waits. */
+lips_status lips_cuda_stage_get(lips_cuda *h, lips_cuda_slot *slot, const void *device,
+                                size_t bytes);
 
 /* Waits for the stream. */
 lips_status lips_cuda_wait(lips_cuda *h);
 
-/* LIPS_ERR_USAGE if the tensor's lanes are no layout of this backend. */
+/* LIPS_ERR_USAGE if the tensor's lanes are no layout of this backend; the second also where they
+ * are not LIPS_CUDA_IMAGES and that makes a difference. */
 lips_status lips_cuda_layout(const char *op, const lips_tensor *t);
+lips_status lips_cuda_images(const char *op, const lips_tensor *t);
 
 /* Reals from the start of the tensor to the end of the samples in use, and of its capacity. */
 static inline int64_t lips_cuda_used(const lips_tensor *t)
@@ -116,6 +124,11 @@ static inline int64_t lips_cuda_reals(const lips_tensor *t)
 {
     return t->cap * lips_tensor_features(t) * t->t;
 }
+
+/* For handle.c: the parts of a close, and versions in words. */
+void lips_cuda_memory_free(lips_cuda *h);
+void lips_cuda_libraries_close(lips_cuda *h);
+void lips_cuda_libraries_describe(char *text, size_t size);
 
 /* choose.c: frees what hangs on h->choices; accepts NULL. */
 void lips_cuda_choices_free(struct lips_cuda_choices *choices);

@@ -8,6 +8,7 @@
 #include "backend/cuda/cuda_internal.h"
 
 /* handle.c */
+lips_status cuda_op_probe(lips_device *out, int device);
 lips_status cuda_op_open(lips_backend **out, int device);
 void cuda_op_close(lips_backend *be);
 lips_status cuda_op_sync(lips_backend *be);

@@ -1,0 +1,42 @@
+/* cuda: the table. An entry that is not set is not offered. */
+#include "backend/cuda/ops.h"
+
+extern const lips_ops lips_cuda_ops;
+
+const lips_ops lips_cuda_ops = {
+    .name = "cuda",
+    .real_bytes = sizeof(float),
+    .probe = cuda_op_probe,
+    .open = cuda_op_open,
+    .close = cuda_op_close,
+    .alloc = cuda_op_alloc,
+    .alloc_shared = cuda_op_alloc_shared,
+    .release = cuda_op_release,
+    .sync = cuda_op_sync,
+    .write = cuda_op_write,
+    .read = cuda_op_read,
+    .zero = cuda_op_zero,
+    .copy = cuda_op_copy,
+    .diff_sumsq = cuda_op_diff_sumsq,
+    .plan_lanes = cuda_op_plan_lanes,
+    .tensor_bytes = cuda_op_tensor_bytes,
+    .upload = cuda_op_upload,
+    .upload_f64 = cuda_op_upload_f64,
+    .download = cuda_op_download,
+    .fill = cuda_op_fill,
+    .eye = cuda_op_eye,
+    .add = cuda_op_add,
+    .bias_forward = cuda_op_bias_forward,
+    .bias_grad = cuda_op_bias_grad,
+    .relu_forward = cuda_op_relu_forward,
+    .relu_mask = cuda_op_relu_mask,
+    .avgpool_forward = cuda_op_avgpool_forward,
+    .avgpool_vjp = cuda_op_avgpool_vjp,
+    .bn_forward = cuda_op_bn_forward,
+    .bn_jvp = cuda_op_bn_jvp,
+    .bn_vjp = cuda_op_bn_vjp,
+    .bn_grad = cuda_op_bn_grad,
+    .loss = cuda_op_loss,
+    .sgd = cuda_op_sgd,
+    .adam = cuda_op_adam,
+};
