@@ -165,6 +165,24 @@ $(SIM)/tests/%: $(BUILD)/tests/%.o $(TEST_LIB_OBJ) $(SIM)/libcusim.a
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) $^ -lcmocka $(LDLIBS) -o $@
 endif
+# The race detector: TSan in kernels alone, each of their threads a TSan fiber; host code and emulator without.
+RACE := build/cusim-race
+RACE_FLAGS := $(SIM_FLAGS) -DCUSIM_TSAN
+RACE_OBJ := $(SIM_OBJ:$(SIM)/%=$(RACE)/%)
+$(RACE)/kernels/%.o: kernels/%.cu
+	@mkdir -p $(@D)
+	@echo "CXX $< (race detector)"
+	$(Q)$(CXX) $(RACE_FLAGS) -fsanitize=thread -MMD -MP -x c++ -c $< -o $@
+$(RACE)/tests/cusim/race/%.o: tests/cusim/race/%.cpp
+	@mkdir -p $(@D)
+	@echo "CXX $<"
+	$(Q)$(CXX) $(RACE_FLAGS) -fsanitize=thread -MMD -MP -c $< -o $@
+$(RACE)/tests/cusim/%.o: tests/cusim/%.cpp
+	@mkdir -p $(@D)
+	@echo "CXX $< (race detector)"
+	$(Q)$(CXX) $(RACE_FLAGS) -MMD -MP -c $< -o $@
+$(RACE)/planted: $(RACE)/tests/cusim/race/planted.o $(OBJ) $(RACE_OBJ)
+	$(Q)$(CXX) -fsanitize=thread $^ $(LDLIBS) -fopenmp -pthread -o $@
 cusim: $(SIM_BIN) ## build build/cusim/lipsweep: the whole program on the emulated CUDA device
 else
 cusim:
@@ -194,7 +212,7 @@ test: deps-test ## install what is missing, build, run every test
 	$(Q)$(MAKE) --no-print-directory test-quick
 
 ifeq ($(CUDA),1)
-test-quick: $(SIM_BIN) $(SIM_TEST_BIN) $(SIM_AGAIN)
+test-quick: $(SIM_BIN) $(SIM_TEST_BIN) $(SIM_AGAIN) $(if $(filter plain,$(FLAGS)),$(RACE)/planted)
 endif
 test-quick: all $(TEST_BIN) ## the tests without looking for packages
 	$(Q)BUILD=$(BUILD) SIM=$(SIM) SIM_ROOMS="$(if $(SIM_AGAIN),$(SIM_ROOMS))" tests/run $(TESTS)
@@ -224,4 +242,4 @@ deps-test:
 clean: ## remove build/
 	rm -rf build
 
--include $(shell find $(BUILD) $(SIM) -name '*.d' 2>/dev/null)
+-include $(shell find $(BUILD) $(SIM) $(RACE) -name '*.d' 2>/dev/null)

@@ -251,6 +251,12 @@ void complete_block_barrier()
         if (t->state != State::AT_WARP_BARRIER)
             continue;
         make_current(t);
+        for (int lane = 0; lane < 32; lane++) {
+            int other = t->linear - t->lane + lane;
+            if (t->mask >> lane & 1 && sim.threads[(size_t)other].state == State::ENDED)
+                report("wrong mask: the warp collective at %s:%d names lane %d, which has ended",
+                       file_name(t->site->file), t->site->line, lane);
+        }
         report("deadlock: the warp collective at %s:%d with mask %08x never completes%s",
                file_name(t->site->file), t->site->line, t->mask,
                sim.arrived > 0 ? "; other threads wait at __syncthreads" : "");
@@ -289,6 +295,16 @@ void run_block()
             report_stuck();
     }
     shared_end_block();
+}
+
+std::vector<size_t> block_order(size_t blocks)
+{
+    std::vector<size_t> order(blocks);
+    for (size_t i = 0; i < blocks; i++)
+        order[i] = sim.mode == Order::REVERSE ? blocks - 1 - i : i;
+    if (sim.mode == Order::RANDOM)
+        shuffle_items(order.data(), blocks);
+    return order;
 }
 
 void prepare_threads(dim3 block)
@@ -416,9 +432,7 @@ void run_kernel(const Launch &what)
     prepare_threads(what.block);
     shared_begin_kernel(what.shared);
     __tsan_release(&blocks_start);
-    size_t blocks = (size_t)what.grid.x * what.grid.y * what.grid.z;
-    for (size_t i = 0; i < blocks; i++) {
-        size_t k = sim.mode == Order::REVERSE ? blocks - 1 - i : i;
+    for (size_t k : block_order((size_t)what.grid.x * what.grid.y * what.grid.z)) {
         now.block = {(unsigned)(k % what.grid.x), (unsigned)(k / what.grid.x % what.grid.y),
                      (unsigned)(k / ((size_t)what.grid.x * what.grid.y))};
         run_block();

@@ -46,8 +46,9 @@ static unsigned char *dynamic_start()
     return arena + ARENA - REDZONE - (dynamic_bytes + 15) / 16 * 16;
 }
 
-/* Plain stores: these functions touch poisoned bytes on purpose. */
-#if defined(__SANITIZE_ADDRESS__)
+/* Plain stores for the sanitizers: ASan would refuse the poisoned bytes, TSan take the memset for
+ * the running kernel's. */
+#if defined(__SANITIZE_ADDRESS__) || defined(CUSIM_TSAN)
 __attribute__((no_sanitize_address, noinline)) static void fill(unsigned char *p, size_t n)
 {
     for (size_t i = 0; i < n; i++)

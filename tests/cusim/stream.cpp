@@ -27,23 +27,24 @@ double seconds()
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* Runs work until the queue is empty or its head waits for another stream. */
-bool poll(CUstream_st *s)
+/* Runs work until the queue is empty, the event is recorded, or the head waits for another stream:
+ * no more than was waited for. */
+bool poll(CUstream_st *s, const Record *until = nullptr)
 {
     memory_open();
-    while (!s->queue.empty()) {
+    while (!s->queue.empty() && !(until && until->done)) {
         if (!s->queue.front().run())
             break;
         s->queue.pop_front();
     }
     memory_close();
-    return s->queue.empty();
+    return until ? until->done : s->queue.empty();
 }
 
-void drain_stream(CUstream_st *s)
+void drain_stream(CUstream_st *s, const Record *until = nullptr)
 {
     /* A head that waits runs the other stream itself: waiting twice means waiting for ever. */
-    if (!poll(s) && !poll(s)) {
+    if (!poll(s, until) && !poll(s, until)) {
         fprintf(stderr, "cusim: deadlock between streams\n");
         abort();
     }
@@ -123,7 +124,7 @@ static Work wait_for(std::shared_ptr<Record> record)
 {
     return {[record]() {
                 if (!record->done)
-                    poll(record->stream);
+                    poll(record->stream, record.get());
                 return record->done;
             },
             "wait", nullptr};
@@ -241,7 +242,7 @@ cudaError_t cudaEventQuery(cudaEvent_t e)
     r->asked = !r->asked;
     if (r->asked)
         return finish(cudaErrorNotReady);
-    poll(r->stream);
+    poll(r->stream, r);
     return finish(r->done ? cudaSuccess : cudaErrorNotReady);
 }
 
@@ -252,7 +253,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t e)
     if (r && r->graph)
         return finish(cudaErrorCapturedEvent);
     if (r && !r->done)
-        drain(r->stream);
+        drain_stream(r->stream, r);
     return finish(cudaSuccess);
 }
 
