@@ -397,6 +397,8 @@ static const shape shapes[] = {
     {17, 16, 33, 4, 3, 1, 1, 1, 1, 16},
     {33, 17, 6, 6, 3, 1, 1, 2, 3, 16},
     {70, 9, 10, 8, 3, 1, 1, 1, 2, 16},
+    {85, 2, 32, 32, 3, 1, 1, 2, 1, 16}, /* Winograd's Gram: the input in two passes */
+    {5, 7, 6, 6, 3, 1, 1, 33, 2, 16},   /* and few channels at a time, as t is large */
     {4, 9, 8, 7, 3, 2, 1, 3, 5, 16},
     {16, 5, 9, 8, 3, 2, 1, 3, 17, 16},
     {3, 8, 12, 12, 3, 2, 0, 1, 40, 16},
@@ -455,6 +457,8 @@ static void gram(data *d, const lips_cpu_kernels *k)
 {
     case_gram(d, k, LIPS_CONV_DIRECT);
     case_gram(d, k, LIPS_CONV_PIXEL_GRAM);
+    if (d->s.r == 3 && d->s.stride == 1)
+        case_gram(d, k, LIPS_CONV_WINOGRAD);
     case_gram(d, k, LIPS_CONV_AUTO);
 }
 
@@ -563,7 +567,7 @@ static void test_choice(void **state)
     lips_conv_args big = sizes(64, 128, 32, 10);
     assert_int_equal(lips_cpu_conv_choose(LIPS_CONV_GRAM, &wide), LIPS_CONV_PIXEL_GRAM);
     assert_int_equal(lips_cpu_conv_choose(LIPS_CONV_GRAM, &narrow), LIPS_CONV_DIRECT);
-    assert_int_equal(lips_cpu_conv_choose(LIPS_CONV_GRAM, &big), LIPS_CONV_DIRECT);
+    assert_int_equal(lips_cpu_conv_choose(LIPS_CONV_GRAM, &big), LIPS_CONV_WINOGRAD);
     assert_int_equal(lips_cpu_conv_choose(LIPS_CONV_FORWARD, &wide), LIPS_CONV_WINOGRAD);
     wide.x.t = 10;
     assert_int_equal(lips_cpu_conv_choose(LIPS_CONV_VJP, &wide), LIPS_CONV_WINOGRAD);

@@ -144,7 +144,7 @@ typedef enum lips_conv_algo {
     LIPS_CONV_AUTO,
     LIPS_CONV_DIRECT,     /* any op */
     LIPS_CONV_PIXEL_GRAM, /* gram: through the Gram matrix of the input's pixels */
-    LIPS_CONV_WINOGRAD,   /* forward, vjp, grad of 3x3, stride 1: F(4x4,3x3) */
+    LIPS_CONV_WINOGRAD,   /* any op of 3x3, stride 1: F(4x4,3x3) */
 } lips_conv_algo;
 
 lips_conv_algo lips_cpu_conv_choose(lips_conv_op op, const lips_conv_args *a);
@@ -182,6 +182,23 @@ size_t lips_conv_gram_pixel_work(const lips_conv_args *a);
 void lips_conv_gram_pixel(const lips_cpu_kernels *k, const lips_conv_args *a);
 double lips_conv_gram_direct_cost(const lips_conv_args *a);
 double lips_conv_gram_pixel_cost(const lips_conv_args *a);
+size_t lips_conv_winograd_gram_work(const lips_conv_args *a);
+void lips_conv_winograd_gram(const lips_cpu_kernels *k, const lips_conv_args *a);
+double lips_conv_winograd_gram_cost(const lips_conv_args *a);
+
+/* Inner products of T streams with each other: of stream t, block (r,i) is at v + at[t] + r*row_step
+ * + i*16; at is evenly spaced. rows * cols products are one f32 chain. */
+typedef struct lips_conv_gram_sum {
+    const float *v;
+    const int64_t *at; /* (T) */
+    int64_t t, rows, cols, row_step;
+    float *tt;   /* (T,T) blocks, scratch */
+    double *acc; /* (T,T,16), added to: t' from t's tile of streams on, doubled beyond it */
+} lips_conv_gram_sum;
+
+void lips_conv_gram_rows(const lips_cpu_kernels *k, const lips_conv_gram_sum *s);
+/* theta += (acc + acc') / 2 for the samples of one block of lanes. */
+void lips_conv_gram_give(double *theta, const double *acc, int64_t t, int64_t lanes);
 
 /* Sizes used everywhere. */
 static inline int64_t lips_conv_v(const lips_tensor *t)

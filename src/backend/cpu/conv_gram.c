@@ -26,14 +26,47 @@ enum {
     PIXEL_BYTES = 16 << 20,  /* most scratch for the pixel Gram: half a third-level cache */
 };
 
-/* theta += (acc + acc') / 2 for the samples of one block of lanes; acc (T,T,16). */
-static void give(double *theta, const double *acc, int64_t t, int64_t lanes)
+void lips_conv_gram_give(double *theta, const double *acc, int64_t t, int64_t lanes)
 {
     for (int64_t l = 0; l < lips_conv_min(lanes, LIPS_CONV_BLOCK); l++)
         for (int64_t i = 0; i < t; i++)
             for (int64_t j = 0; j < t; j++)
                 theta[(l * t + i) * t + j] += 0.5 * (acc[(i * t + j) * LIPS_CONV_BLOCK + l] +
                                                      acc[(j * t + i) * LIPS_CONV_BLOCK + l]);
+}
+
+
+void lips_conv_gram_rows(const lips_cpu_kernels *k, const lips_conv_gram_sum *s)
+{
+    const int64_t blk = LIPS_CONV_BLOCK, parts = lips_conv_ceil(s->t, LIPS_CONV_ROWS);
+    int64_t t0 = 0;
+    for (int64_t p = 0; p < parts; p++) {
+        const int64_t m = lips_conv_part(s->t, parts, p), n = s->t - t0;
+        const lips_conv_dot d = {.a = s->v + s->at[t0],
+                                 .b = s->v,
+                                 .m = m,
+                                 .j = n,
+                                 .rows = s->rows,
+                                 .cols = s->cols,
+                                 .am = s->t > 1 ? s->at[1] - s->at[0] : 0,
+                                 .ar = s->row_step,
+                                 .ai = blk,
+                                 .bj = s->at + t0,
+                                 .br = s->row_step,
+                                 .bi = blk,
+                                 .out = s->tt,
+                                 .om = n * blk,
+                                 .oj = blk};
+        k->conv->dot(&d);
+        for (int64_t i = 0; i < m; i++) {
+            double *row = s->acc + ((t0 + i) * s->t + t0) * blk;
+            const float *v = s->tt + i * d.om;
+            k->conv->widen(row, v, n * blk);
+            /* What lies right of the tile stands for its mirror image too (lips_conv_gram_give). */
+            k->conv->widen(row + m * blk, v + m * blk, (n - m) * blk);
+        }
+        t0 += m;
+    }
 }
 
 typedef struct direct {
@@ -106,40 +139,19 @@ static void direct_rows(const lips_cpu_kernels *k, const lips_conv_args *a, cons
     }
 }
 
-/* acc[t][t'] += sum_i g[t][i] g[t'][i], i < n, for t' from t's tile on; doubled off the tile. */
+/* acc[t][t'] += sum_i g[t][i] g[t'][i], i < n. */
 static void direct_products(const lips_cpu_kernels *k, const direct *w, int64_t t, int64_t n)
 {
-    const int64_t blk = LIPS_CONV_BLOCK, parts = lips_conv_ceil(t, LIPS_CONV_ROWS);
     for (int64_t i = 0; i < t; i++)
-        w->at[i] = i * n * blk;
-    for (int64_t i0 = 0; i0 < n; i0 += CHAIN) {
-        int64_t t0 = 0;
-        for (int64_t p = 0; p < parts; p++) {
-            const int64_t m = lips_conv_part(t, parts, p);
-            lips_conv_dot d = {.a = w->g + (t0 * n + i0) * blk,
-                               .b = w->g + i0 * blk,
-                               .m = m,
-                               .j = t - t0,
-                               .rows = 1,
-                               .cols = lips_conv_min(CHAIN, n - i0),
-                               .am = n * blk,
-                               .ai = blk,
-                               .bj = w->at + t0,
-                               .bi = blk,
-                               .out = w->tt,
-                               .om = (t - t0) * blk,
-                               .oj = blk};
-            k->conv->dot(&d);
-            for (int64_t i = 0; i < m; i++) {
-                double *row = w->acc + ((t0 + i) * t + t0) * blk;
-                const float *v = w->tt + i * d.om;
-                k->conv->widen(row, v, (t - t0) * blk);
-                /* What lies right of the tile stands for its mirror image too (give). */
-                k->conv->widen(row + m * blk, v + m * blk, (t - t0 - m) * blk);
-            }
-            t0 += m;
-        }
-    }
+        w->at[i] = i * n * LIPS_CONV_BLOCK;
+    for (int64_t i0 = 0; i0 < n; i0 += CHAIN)
+        lips_conv_gram_rows(k, &(lips_conv_gram_sum){.v = w->g + i0 * LIPS_CONV_BLOCK,
+                                                     .at = w->at,
+                                                     .t = t,
+                                                     .rows = 1,
+                                                     .cols = lips_conv_min(CHAIN, n - i0),
+                                                     .tt = w->tt,
+                                                     .acc = w->acc});
 }
 
 void lips_conv_gram_direct(const lips_cpu_kernels *k, const lips_conv_args *a)
@@ -174,7 +186,7 @@ void lips_conv_gram_direct(const lips_cpu_kernels *k, const lips_conv_args *a)
                     o0 += m;
                 }
             }
-            give(a->theta + b0 * t * t, w.acc, t, a->y.b - b0);
+            lips_conv_gram_give(a->theta + b0 * t * t, w.acc, t, a->y.b - b0);
         }
 }
 
@@ -375,7 +387,7 @@ void lips_conv_gram_pixel(const lips_cpu_kernels *k, const lips_conv_args *a)
                         patch_row(k, a, &w, v, px, u);
                 pixel_contract(k, a, &w, y, v);
             }
-            give(a->theta + b0 * t * t, w.acc, t, a->y.b - b0);
+            lips_conv_gram_give(a->theta + b0 * t * t, w.acc, t, a->y.b - b0);
         }
 }
 

@@ -139,18 +139,23 @@ VF_INLINE void spread(vf t[6], const vf y[4])
     t[5] = y[3];
 }
 
-/* A y A' of one tile of one channel, lanes from h on; outputs that do not exist are 0. */
-VF_INLINE void dy_tile(float *v, int64_t fstep, const float *y, int64_t row, int64_t pixel,
+/* A y A' of one tile of one channel, lanes from h on; outputs that do not exist are 0; whole: all are
+ * there. */
+VF_INLINE void dy_tile(const bool whole, float *v, int64_t fstep, const float *y, int64_t row, int64_t pixel,
                        const lips_conv_wino_tile *t, int64_t h)
 {
     vf s[6][4];
-    const vf lanes = t->lanes ? vf_load(t->lanes + h) : vf_set1(1.0f);
+    const vf lanes = !whole && t->lanes ? vf_load(t->lanes + h) : vf_set1(1.0f);
     for (int64_t j = 0; j < 4; j++) {
         vf d[4], c[6];
 #pragma GCC unroll 4
         for (int64_t i = 0; i < 4; i++)
-            d[i] = j < t->nx && i < t->ny ? vf_where_pos(lanes, vf_load(y + i * row + j * pixel))
-                                          : vf_zero();
+            if (whole)
+                d[i] = vf_load(y + i * row + j * pixel);
+            else
+                d[i] = j < t->nx && i < t->ny
+                           ? vf_where_pos(lanes, vf_load(y + i * row + j * pixel))
+                           : vf_zero();
         spread(c, d);
 #pragma GCC unroll 6
         for (int i = 0; i < 6; i++)
@@ -167,17 +172,29 @@ VF_INLINE void dy_tile(float *v, int64_t fstep, const float *y, int64_t row, int
 
 void LIPS_ISA_FN(lips_conv_wino_dy)(const lips_conv_wino *w)
 {
-    const int64_t ahead = lips_conv_ceil(AHEAD, w->tiles);
-    for (int64_t c = 0; c < w->channels; c++)
-        for (int64_t p = 0; p < w->tiles; p++) {
-            const lips_conv_wino_tile *t = w->tile + p;
-            const float *y = w->x + t->out + c * w->x_chan;
-            float *v = w->v + c * w->v_chan + p * LIPS_CONV_BLOCK;
-            if (c + ahead < w->channels)
-                fetch(y + ahead * w->x_chan, w->x_row, w->x_pixel, 0, t->ny, 0, t->nx);
-            for (int64_t h = 0; h < LIPS_CONV_BLOCK; h += VF_LANES)
-                dy_tile(v + h, w->v_freq, y + h, w->x_row, w->x_pixel, t, h);
+    const int64_t all = w->channels * w->tiles;
+    int64_t next = 0, next_chan = 0; /* the tile to ask for */
+    for (int64_t i = -AHEAD, c = 0, p = 0; i < all; i++) {
+        if (i + AHEAD < all) {
+            const lips_conv_wino_tile *t = w->tile + next;
+            fetch(w->x + t->out + next_chan * w->x_chan, w->x_row, w->x_pixel, 0, t->ny, 0, t->nx);
+            next_chan += ++next == w->tiles;
+            next = next == w->tiles ? 0 : next;
         }
+        if (i < 0)
+            continue;
+        const lips_conv_wino_tile *t = w->tile + p;
+        const float *y = w->x + t->out + c * w->x_chan;
+        float *v = w->v + c * w->v_chan + p * LIPS_CONV_BLOCK;
+        const bool whole = !t->lanes && t->ny == 4 && t->nx == 4;
+        for (int64_t h = 0; h < LIPS_CONV_BLOCK; h += VF_LANES)
+            if (whole)
+                dy_tile(true, v + h, w->v_freq, y + h, w->x_row, w->x_pixel, t, h);
+            else
+                dy_tile(false, v + h, w->v_freq, y + h, w->x_row, w->x_pixel, t, h);
+        c += ++p == w->tiles;
+        p = p == w->tiles ? 0 : p;
+    }
 }
 
 VF_INLINE void out_tile(const lips_conv_wino *w, const lips_conv_wino_tile *t, const float *v,
