@@ -54,9 +54,12 @@ static double norm(const lips_net *net, const lips_node *node, const double *par
     return 1;
 }
 
+static const lips_need needs[] = {LIPS_NEED(add), {0}};
+
 const lips_kind lips_kind_add = {
     .name = "add",
     .n_in = 2,
+    .needs = needs,
     .setup = setup,
     .forward = forward,
     .jvp = jvp,

@@ -56,9 +56,12 @@ static double norm(const lips_net *net, const lips_node *node, const double *par
     return node->k ? 1.0 / (double)node->k : 1.0 / sqrt((double)(x->h * x->w));
 }
 
+static const lips_need needs[] = {LIPS_NEED(avgpool_forward), LIPS_NEED(avgpool_vjp), {0}};
+
 const lips_kind lips_kind_avgpool = {
     .name = "avgpool",
     .n_in = 1,
+    .needs = needs,
     .setup = setup,
     .forward = forward,
     .jvp = jvp,

@@ -5,6 +5,7 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 static lips_tensor shape_of(const lips_net *net, int v, int64_t cap, int64_t lanes, int64_t t)
 {
@@ -112,12 +113,33 @@ static void shift(size_t *offsets, int n, size_t by)
         offsets[i] += by;
 }
 
+/* What the passes themselves call, and kinds for their ReLU. */
+static const lips_need common_needs[] = {LIPS_NEED(relu_forward), LIPS_NEED(relu_mask),
+                                         LIPS_NEED(add), LIPS_NEED(fill), {0}};
+
+static lips_status check_offered(const lips_ops *ops, const lips_need *needs, const char *kind)
+{
+    typedef void (*any_fn)(void);
+    for (; needs && needs->op; needs++) {
+        any_fn fn;
+        memcpy(&fn, (const char *)ops + needs->slot, sizeof fn);
+        if (!fn)
+            return lips_fail(LIPS_ERR_UNSUPPORTED,
+                             "backend %s has no %s, which this network needs (%s)", ops->name,
+                             needs->op, kind);
+    }
+    return LIPS_OK;
+}
+
 static lips_status check_spec(const lips_net *net, lips_backend *be, const lips_exec_spec *spec)
 {
     if (spec->cap < 1 || spec->t < 0)
         return lips_fail(LIPS_ERR_USAGE,
                          "exec: cap %" PRId64 ", t %" PRId64 ", must be at least 1 and 0",
                          spec->cap, spec->t);
+    LIPS_TRY(check_offered(be->ops, common_needs, "any"));
+    for (int n = 0; n < net->n_nodes; n++)
+        LIPS_TRY(check_offered(be->ops, net->nodes[n].kind->needs, net->nodes[n].kind->name));
     int64_t lanes = be->ops->plan_lanes(be, spec->cap, net->spatial);
     for (int v = 0; v < net->n_values; v++) {
         lips_tensor t = shape_of(net, v, spec->cap, lanes, spec->t + 1);

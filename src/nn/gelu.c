@@ -55,9 +55,13 @@ static double norm(const lips_net *net, const lips_node *node, const double *par
     return 1.12890435;
 }
 
+static const lips_need needs[] = {
+    LIPS_NEED(gelu_forward), LIPS_NEED(gelu_slope), LIPS_NEED(gelu_vjp_dot), {0}};
+
 const lips_kind lips_kind_gelu = {
     .name = "gelu",
     .n_in = 1,
+    .needs = needs,
     .keeps_input = true,
     .setup = setup,
     .forward = forward,

@@ -74,9 +74,19 @@ typedef struct lips_call {
     bool training;
 } lips_call;
 
+/* An entry of the table of operations, by its place. */
+typedef struct lips_need {
+    size_t slot;
+    const char *op; /* NULL ends a list */
+} lips_need;
+
+#define LIPS_NEED(op) {offsetof(lips_ops, op), #op}
+
 struct lips_kind {
     const char *name;
     int n_in;
+    const lips_need *needs; /* what its functions call, besides what every network needs (exec.c);
+                             * NULL: nothing */
     bool keeps_input; /* jvp, vjp, grad or gram read the primal input */
     bool adds_params; /* output = part of the input + parameters: neither the vjp nor the gradient
                        * depends on them or on the input; forward takes x.data NULL for 0 */

@@ -110,9 +110,14 @@ static double norm(const lips_net *net, const lips_node *node, const double *par
     return channels > 1 ? most / sqrt(EPS) : 0 * most;
 }
 
+static const lips_need needs[] = {
+    LIPS_NEED(ln_forward), LIPS_NEED(ln_jvp), LIPS_NEED(ln_vjp), LIPS_NEED(ln_grad),
+    LIPS_NEED(ln_gram), LIPS_NEED(ln_vjp_dot), LIPS_NEED(ln_grad_dot), {0}};
+
 const lips_kind lips_kind_layernorm = {
     .name = "layernorm",
     .n_in = 1,
+    .needs = needs,
     .keeps_input = true,
     .setup = setup,
     .forward = forward,

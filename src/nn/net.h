@@ -104,7 +104,8 @@ typedef struct lips_exec_spec {
  * the sums, and with them every bit, do not. */
 int64_t lips_net_chunk(const lips_net *net, const lips_backend *be, int64_t batch);
 
-/* Plans and allocates. be stays the caller's and must outlive the exec. */
+/* Plans and allocates. be stays the caller's and must outlive the exec. LIPS_ERR_UNSUPPORTED if the
+ * backend does not offer an operation that the network needs. */
 lips_status lips_exec_create(lips_exec **out, const lips_net *net, lips_backend *be,
                              const lips_exec_spec *spec);
 void lips_exec_free(lips_exec *ex);

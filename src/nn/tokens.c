@@ -74,9 +74,14 @@ static lips_status tokens_gram(const lips_call *c, const lips_tensor *dy, double
                         : LIPS_OK;
 }
 
+static const lips_need needs[] = {
+    LIPS_NEED(tokens_forward), LIPS_NEED(tokens_vjp), LIPS_NEED(tokens_grad),
+    LIPS_NEED(tokens_gram), {0}};
+
 const lips_kind lips_kind_tokens = {
     .name = "tokens",
     .n_in = 1,
+    .needs = needs,
     .adds_params = true,
     .setup = tokens_setup,
     .forward = tokens_forward,
@@ -124,9 +129,12 @@ static lips_status pick_vjp(const lips_call *c, int which, const lips_tensor *dy
         c->be, &(lips_pick_args){.y = *dy, .x = *dx, .at = c->node->k, .mask = mask});
 }
 
+static const lips_need pick_needs[] = {LIPS_NEED(pick_forward), LIPS_NEED(pick_vjp), {0}};
+
 const lips_kind lips_kind_pick = {
     .name = "pick",
     .n_in = 1,
+    .needs = pick_needs,
     .setup = pick_setup,
     .forward = pick_forward,
     .jvp = pick_jvp,

@@ -8,6 +8,7 @@
 #include "../lib/netcase.h"
 #include "../lib/opcase.h"
 #include "nn/plan.h"
+#include "nn/second.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -92,6 +93,111 @@ static void test_place(void **state)
         }
         assert_true(most == total && total <= sum);
         free(r);
+    }
+}
+
+/* ---- what a backend must offer ---- */
+
+static lips_status layer_grams(void *user, const lips_layer_event *event)
+{
+    netcase *c = user;
+    double theta[2][4 * 3 * 3] = {{0}};
+    return lips_layer_gram(c->ex, event, theta[0], theta[1]);
+}
+
+/* On ref, whose shared memory is any memory. */
+static void every_pass(netcase *c)
+{
+    enum { B = 4, T = 3 };
+    lips_tensor z, xdot, dx, seed;
+    double norms[B * T * T] = {0}, *grads = netcase_random(0, c->n_params);
+    double *v = netcase_random(5, B * T * c->features);
+    lips_second *second;
+    netcase_grad(c, B, true, grads);
+    netcase_forward(c, 0, B, false, &z);
+    opcase_ok(lips_exec_tangent(c->ex, T, &xdot));
+    opcase_ok(c->ops->upload_f64(c->be, &xdot, v));
+    opcase_ok(lips_exec_jvp(c->ex, T, &z));
+    double *u = netcase_random(6, B * T * c->classes);
+    netcase_seed(c, T, u);
+    opcase_ok(lips_exec_vjp(c->ex, &(lips_vjp_args){.t = T,
+                                                    .want_input = true,
+                                                    .dx = &dx,
+                                                    .visit = layer_grams,
+                                                    .want_dx = true,
+                                                    .user = c,
+                                                    .theta_norm = norms}));
+    opcase_ok(lips_second_create(&second, c->ex));
+    netcase_forward(c, 0, B, false, &z);
+    opcase_ok(lips_second_seed(second, &seed));
+    opcase_ok(c->ops->upload_f64(c->be, &seed, u));
+    opcase_ok(lips_second_primal(second));
+    opcase_ok(lips_second_jvp(second, c->dev_params, &z));
+    opcase_ok(lips_second_seed_dot(second, &seed));
+    opcase_ok(c->ops->zero(c->be, c->dev_grads, (size_t)c->n_params * sizeof(double)));
+    opcase_ok(lips_second_vjp(second, c->dev_params, c->dev_grads));
+    lips_second_free(second);
+    free(grads), free(v), free(u);
+}
+
+typedef void (*any_fn)(void);
+
+/* The common ones, and those of the node's kind: is slot one of them? */
+static bool is_needed(const lips_net *net, size_t slot)
+{
+    for (int n = 0; n < net->n_nodes; n++)
+        for (const lips_need *need = net->nodes[n].kind->needs; need->op; need++)
+            if (need->slot == slot)
+                return true;
+    static const size_t common[] = {
+        offsetof(lips_ops, relu_forward), offsetof(lips_ops, relu_mask), offsetof(lips_ops, add),
+        offsetof(lips_ops, fill)};
+    for (int i = 0; i < 4; i++)
+        if (common[i] == slot)
+            return true;
+    return false;
+}
+
+/* Each missing entry of the table is refused by name; without all the entries that a network does
+ * not list, every pass of it runs. */
+static void test_missing_ops(void **state)
+{
+    (void)state;
+    static const lips_exec_spec all_passes = {4, 3, true};
+    const lips_ops *real = lips_backend_find("ref");
+    for (int m = 0; m < netcase_n_models; m++) {
+        lips_ops poor = *real;
+        netcase c;
+        lips_net *net;
+        int refused = 0;
+        opcase_ok(lips_net_create(&net, &netcase_models[m].spec));
+        for (size_t slot = offsetof(lips_ops, add); slot < sizeof(lips_ops);
+             slot += sizeof(any_fn)) {
+            any_fn none = NULL;
+            if (!is_needed(net, slot)) {
+                memcpy((char *)&poor + slot, &none, sizeof none);
+                continue;
+            }
+            lips_ops lacking = *real;
+            lips_backend *be;
+            lips_exec *ex;
+            memcpy((char *)&lacking + slot, &none, sizeof none);
+            opcase_ok(real->open(&be, 0));
+            be->ops = &lacking;
+            assert_int_equal(lips_exec_create(&ex, net, be, &all_passes), LIPS_ERR_UNSUPPORTED);
+            assert_non_null(strstr(lips_error(), "backend ref has no "));
+            refused++;
+            be->ops = real;
+            real->close(be);
+        }
+        assert_true(refused > 4);
+        poor.loss = real->loss;
+        lips_net_free(net);
+        netcase_open(&c, real, &netcase_models[m].spec, &all_passes);
+        c.be->ops = &poor;
+        every_pass(&c);
+        c.be->ops = real;
+        netcase_close(&c);
     }
 }
 
@@ -404,6 +510,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_plan_is_what_is_allocated),
         cmocka_unit_test(test_place),
+        cmocka_unit_test(test_missing_ops),
         cmocka_unit_test(test_batch_below_cap),
         cmocka_unit_test(test_forward_only),
         cmocka_unit_test(test_batches_tracked),
