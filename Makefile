@@ -85,15 +85,18 @@ OBJ := $(SRC:%.c=$(BUILD)/%.o) $(foreach i,$(ISAS),$(ISA_SRC:src/backend/cpu/isa
 LIB := $(BUILD)/liblipsweep.a
 BIN := $(BUILD)/lipsweep
 TEST_SRC := $(wildcard tests/*/test_*.c) tests/oracle/driver.c
+ifneq ($(CUDA),1)
+TEST_SRC := $(filter-out %_cuda.c,$(TEST_SRC))
+endif
 TEST_BIN := $(TEST_SRC:tests/%.c=$(BUILD)/tests/%)
 TEST_LIB_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/lib/*.c))
 BENCH_SRC := $(filter-out bench/common.c,$(wildcard bench/*.c))
 BENCH_BIN := $(BENCH_SRC:bench/%.c=$(BUILD)/bench/%)
-# The emulator's own tests, and the rooms that run a second time, on the emulated device.
+# The emulator's own tests, and what runs a second time, on the emulated device: some rooms, and tests of kernels.
 SIM_TEST_BIN := $(patsubst tests/%.cpp,$(SIM)/tests/%,$(wildcard tests/cusim/test_*.cpp))
 SIM_ROOMS :=
 SIM_BIN := $(SIM)/lipsweep
-SIM_AGAIN := $(if $(filter build/cusim,$(SIM)),$(patsubst tests/%.c,$(SIM)/tests/%,$(wildcard $(SIM_ROOMS:%=tests/%/test_*.c))))
+SIM_AGAIN := $(if $(filter build/cusim,$(SIM)),$(patsubst tests/%.c,$(SIM)/tests/%,$(sort $(wildcard $(SIM_ROOMS:%=tests/%/test_*.c) tests/*/test_*_cuda.c))))
 FUZZ_BIN := $(patsubst tests/fuzz/fuzz_%.c,build/fuzz/fuzzers/%,$(wildcard tests/fuzz/fuzz_*.c))
 
 .PHONY: all run test test-quick cusim bench asan fuzz fuzz-bins fuzzers config deps deps-test clean help install-links
@@ -215,7 +218,7 @@ ifeq ($(CUDA),1)
 test-quick: $(SIM_BIN) $(SIM_TEST_BIN) $(SIM_AGAIN) $(if $(filter plain,$(FLAGS)),$(RACE)/planted)
 endif
 test-quick: all $(TEST_BIN) ## the tests without looking for packages
-	$(Q)BUILD=$(BUILD) SIM=$(SIM) SIM_ROOMS="$(if $(SIM_AGAIN),$(SIM_ROOMS))" tests/run $(TESTS)
+	$(Q)BUILD=$(BUILD) SIM=$(SIM) SIM_AGAIN="$(SIM_AGAIN:$(SIM)/tests/%=%)" tests/run $(TESTS)
 
 asan: ## the tests under the address and undefined-behaviour sanitizers
 	$(Q)$(MAKE) --no-print-directory FLAGS=asan test-quick

@@ -51,6 +51,17 @@ lips_status lips_emit_top(lips_emit *e, int row);             /* hessian.top */
 lips_status lips_emit_alignment(lips_emit *e, int row);       /* hessian.alignment */
 lips_status lips_emit_bound_landscape(lips_emit *e, int row); /* bound.landscape */
 
+/* E op <= max op <= certified, each link but for a relative rounding. */
+typedef struct lips_chain {
+    double mean, max, certified;
+    double rounding;
+    const char *no_bound; /* why there is no certified bound, or NULL */
+} lips_chain;
+
+/* Into r: 1 where the chain holds; 0 and the reason where a link fails, which is a bug; null where
+ * there is no bound or a norm is not a number. */
+void lips_chain_judge(lips_record *r, const lips_chain *c);
+
 /* A record of row with split, epoch, precision and device filled; host: computed in f64 from the
  * weights alone, whatever the backend, and of no split. */
 lips_record lips_emit_base(const lips_emit *e, int row, int layer, bool host);

@@ -77,37 +77,39 @@ lips_status lips_emit_certified(lips_emit *e, int row)
     return lips_emit_add(e, &r);
 }
 
-/* Rounding of the measured side; a network of width 1 has equality. */
-static double rounding(const lips_emit *e)
+void lips_chain_judge(lips_record *r, const lips_chain *c)
 {
-    return 1 + (e->survey->args->ops->real_bytes == 8 ? 1e-9 : 1e-5);
+    const double room = 1 + c->rounding;
+    r->reason = c->no_bound;
+    if (!r->reason && (isnan(c->mean) || isnan(c->max) || isnan(c->certified)))
+        r->reason = "one of the norms is not a number";
+    r->form = r->reason ? LIPS_FORM_NULL : LIPS_FORM_VALUE;
+    if (r->form == LIPS_FORM_NULL)
+        return;
+    if (c->mean > c->max * room)
+        r->reason = "the mean of the norms is above their maximum";
+    else if (c->max > c->certified * room)
+        r->reason = "the largest norm is above the certified bound";
+    r->value = r->reason ? 0 : 1;
 }
 
-/* 1 where E op <= max op <= certified, else 0 and which of the two fails. */
 lips_status lips_emit_chain(lips_emit *e, int row)
 {
     const lips_survey *p = e->survey;
     const double *op = lips_survey_find(p, "jacobian", 0)->v[0]; /* of the logits, the first */
-    double bound, slack, mean = 0, max = 0;
+    /* Rounding of the measured side; a network of width 1 has equality. */
+    lips_chain c = {.rounding = p->args->ops->real_bytes == 8 ? 1e-9 : 1e-5};
+    double slack;
     int64_t iterations;
     lips_record r = lips_emit_base(e, row, 0, false);
-    LIPS_TRY(lips_emit_certify(e, &bound, &slack, &iterations, &r.reason));
+    LIPS_TRY(lips_emit_certify(e, &c.certified, &slack, &iterations, &c.no_bound));
     for (int64_t i = 0; i < p->n; i++) {
-        mean += op[i] / (double)p->n;
-        max = op[i] > max || isnan(op[i]) ? op[i] : max; /* once NaN, it stays */
+        c.mean += op[i] / (double)p->n;
+        c.max = op[i] > c.max || isnan(op[i]) ? op[i] : c.max; /* once NaN, it stays */
     }
-    if (!r.reason && (isnan(max) || isnan(bound)))
-        r.reason = "one of the norms is not a number";
-    r.form = r.reason ? LIPS_FORM_NULL : LIPS_FORM_VALUE;
-    if (r.form == LIPS_FORM_NULL)
-        return lips_emit_add(e, &r);
-    if (mean > max * rounding(e))
-        r.reason = "the mean of the norms is above their maximum";
-    else if (max > bound * rounding(e))
-        r.reason = "the largest norm is above the certified bound";
-    r.value = r.reason ? 0 : 1;
-    if (r.reason)
-        lips_warn("lipschitz.chain: %s: mean %.9g, max %.9g, certified %.9g", r.reason, mean, max,
-                  bound);
+    lips_chain_judge(&r, &c);
+    if (r.form == LIPS_FORM_VALUE && r.reason)
+        lips_warn("lipschitz.chain: %s: mean %.9g, max %.9g, certified %.9g", r.reason, c.mean,
+                  c.max, c.certified);
     return lips_emit_add(e, &r);
 }

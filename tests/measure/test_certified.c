@@ -4,6 +4,7 @@
  */
 #include "../lib/cmocka_all.h"
 #include "../lib/tiny_net.h"
+#include "measure/emit.h"
 #include "measure/measure.h"
 #include "nn/graph.h"
 
@@ -186,6 +187,56 @@ static void sums(void **state)
     free(params);
 }
 
+static void judged(double mean, double max, double certified, lips_record_form form, double value,
+                   const char *reason)
+{
+    lips_record r = lips_record_init("lipschitz.chain");
+    lips_chain_judge(
+        &r, &(lips_chain){.mean = mean, .max = max, .certified = certified, .rounding = 1e-9});
+    assert_int_equal(r.form, form);
+    assert_true(form == LIPS_FORM_NULL || r.value == value);
+    assert_true(reason ? r.reason && strstr(r.reason, reason) : !r.reason);
+}
+
+/* No network can break the chain, so its numbers are given. */
+static void broken_chains(void **state)
+{
+    (void)state;
+    const lips_record_form value = LIPS_FORM_VALUE;
+    judged(1, 2, 3, value, 1, NULL);
+    judged(2, 2, 2, value, 1, NULL);
+    judged(0, 0, 0, value, 1, NULL);
+    judged(1, 2, INFINITY, value, 1, NULL);
+    judged(2, 2 - 1e-9, 2 - 2e-9, value, 1, NULL); /* rounding */
+    judged(2, 2 - 1e-8, 3, value, 0, "the mean of the norms is above their maximum");
+    judged(1, 2, 2 - 1e-8, value, 0, "the largest norm is above the certified bound");
+    judged(1, 1e-300, 0, value, 0, "mean of the norms");
+    judged(1e-300, 1e-300, 0, value, 0, "certified bound");
+    judged(INFINITY, INFINITY, 3, value, 0, "certified bound");
+    judged(NAN, NAN, 3, LIPS_FORM_NULL, 0, "not a number");
+    judged(1, 2, NAN, LIPS_FORM_NULL, 0, "not a number");
+}
+
+/* Attention has no Lipschitz constant: the bound and the chain are null, with the same reason; the
+ * product of norms is there. */
+static void no_bound(void **state)
+{
+    (void)state;
+    static const lips_model_spec VIT = {
+        .kind = "vit", .width = 8, .depth = 1, .classes = 3, .c = 1, .h = 8, .w = 8};
+    tiny_net t = tiny_net_create(&VIT, 3, 32);
+    lips_measurement m = measure(&t, "ref", "E");
+    const lips_record *bound = record(&m, "lipschitz.certified", 0);
+    const lips_record *chain = record(&m, "lipschitz.chain", 0);
+    assert_int_equal(bound->form, LIPS_FORM_NULL);
+    assert_int_equal(chain->form, LIPS_FORM_NULL);
+    assert_non_null(strstr(bound->reason, "attention"));
+    assert_string_equal(chain->reason, bound->reason);
+    assert_true(record(&m, "lipschitz.product", 0)->value > 0);
+    lips_measurement_free(&m);
+    tiny_net_free(&t);
+}
+
 /* Zero and NaN weights. */
 static void bad_weights(void **state)
 {
@@ -213,10 +264,9 @@ static void bad_weights(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(bounds),
-        cmocka_unit_test(chain_comes_along),
-        cmocka_unit_test(sums),
-        cmocka_unit_test(bad_weights),
+        cmocka_unit_test(bounds),   cmocka_unit_test(chain_comes_along),
+        cmocka_unit_test(sums),     cmocka_unit_test(broken_chains),
+        cmocka_unit_test(no_bound), cmocka_unit_test(bad_weights),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
