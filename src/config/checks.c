@@ -43,6 +43,8 @@ static double rough_params(const lips_config *c)
         return 9 * 42 * w * w;
     if (is_model(c, "resnet18"))
         return 2724 * w * w;
+    if (is_model(c, "vit"))
+        return 12 * (double)c->depth * w * w;
     double inputs = c->data == LIPS_DATA_SINE ? 1 : 784;
     return c->depth == 0 ? inputs : inputs * w + (double)(c->depth - 1) * w * w;
 }
@@ -159,9 +161,17 @@ static bool broken_idx_dir(const lips_config *c, char *msg, size_t size)
 
 static bool broken_batch_norm(const lips_config *c, char *msg, size_t size)
 {
-    if (!(c->batch_norm && is_model(c, "mlp")))
+    if (!(c->batch_norm && (is_model(c, "mlp") || is_model(c, "vit"))))
         return false;
-    snprintf(msg, size, "mlp has none: it is for convnet and resnet18");
+    snprintf(msg, size, "%s has none: it is for convnet and resnet18", c->model);
+    return true;
+}
+
+static bool broken_blocks(const lips_config *c, char *msg, size_t size)
+{
+    if (!(is_model(c, "vit") && c->depth < 1))
+        return false;
+    snprintf(msg, size, "%lld, but a vit has at least 1 block", (long long)c->depth);
     return true;
 }
 
@@ -191,6 +201,7 @@ static const rule rules[] = {
     {{"n_train", "data"}, broken_sine_count},
     {{"data_dir", "data"}, broken_idx_dir},
     {{"batch_norm", "model"}, broken_batch_norm},
+    {{"depth", "model"}, broken_blocks},
     {{"width", "depth", "model", "data"}, broken_size},
 };
 enum { RULES = sizeof rules / sizeof rules[0] };
@@ -257,6 +268,35 @@ void lips_loader_default_init(lips_loader *l)
             any = true;
             l->e->base.init = init;
         }
+}
+
+/* Of models that have no depth, whatever the others want. */
+enum { DEPTH_MLP = 1, DEPTH_VIT = 6, DEPTH_ANY = -1 };
+
+static int64_t default_depth(const char *model)
+{
+    return strcmp(model, "vit") == 0   ? DEPTH_VIT
+           : strcmp(model, "mlp") == 0 ? DEPTH_MLP
+                                       : DEPTH_ANY;
+}
+
+void lips_loader_default_depth(lips_loader *l)
+{
+    lips_config c = l->e->base;
+    int64_t depth = DEPTH_ANY;
+    if (l->keys[lips_option_find("depth")].origin.kind != LIPS_FROM_DEFAULT)
+        return;
+    for (int64_t m = 0; m < values_of(l, "model", &c, m); m++) {
+        int64_t own = default_depth(c.model);
+        if (own != DEPTH_ANY && depth != DEPTH_ANY && own != depth) {
+            lips_loader_issue(l, (lips_origin){0}, "depth",
+                              "must be given: an mlp of this sweep would have %d, a vit %d",
+                              DEPTH_MLP, DEPTH_VIT);
+            return;
+        }
+        depth = own != DEPTH_ANY ? own : depth;
+    }
+    l->e->base.depth = depth != DEPTH_ANY ? depth : l->e->base.depth;
 }
 
 /* Does any rule look at this key? Axes that no rule looks at (seeds) are not walked. */

@@ -328,6 +328,7 @@ static void collect_axes(lips_loader *l)
         e->axes[e->n_axes++] = (lips_axis){row, k->values.n, k->values.v};
         k->values = (lips_values){0}; /* the experiment owns them now */
     }
+    lips_loader_default_depth(l);
     if (cells > LIPS_CELLS_MAX)
         lips_loader_issue(l, (lips_origin){0}, NULL, "the sweep has %.0f cells; at most %d", cells,
                           LIPS_CELLS_MAX);

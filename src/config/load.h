@@ -45,5 +45,7 @@ void lips_loader_check(lips_loader *l);
 
 /* An init that nobody gave is the model's own; after the axes are known. */
 void lips_loader_default_init(lips_loader *l);
+/* The same for depth; before the checks. */
+void lips_loader_default_depth(lips_loader *l);
 
 #endif

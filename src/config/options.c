@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-static const char *const models[] = {"mlp", "convnet", "resnet18", NULL};
+static const char *const models[] = {"mlp", "convnet", "resnet18", "vit", NULL};
 static const char *const backends[] = {"cpu", "ref", NULL};
 
 /* In the order of the C enums. */
@@ -49,9 +49,9 @@ static const lips_option table[] = {
      "architecture"},
     {"width", INT, FIELD(width), "64", 1, MANY, HASHED, NULL, "w", "network",
      "units of each hidden layer (mlp), channels of the first convolution (convnet, "
-     "resnet18)"},
+     "resnet18), embedding width (vit)"},
     {"depth", INT, FIELD(depth), "1", 0, 1000, HASHED, NULL, "d", "network",
-     "hidden layers (mlp only)"},
+     "hidden layers (mlp), blocks (vit, where it is 6 if none is given)"},
     {"batch_norm", BOOL, FIELD(batch_norm), "false", 0, 0, HASHED, NULL, "bn", "network",
      "batch norm after each 3x3 convolution (convnet, resnet18)"},
     {"init", ENUM, FIELD(init), "pytorch", 0, 0, HASHED, inits, NULL, "network",

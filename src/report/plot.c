@@ -105,6 +105,8 @@ const char *lips_plot_x_label(const lips_report *r)
     if (strcmp(r->experiment.base.model, "convnet") == 0 ||
         strcmp(r->experiment.base.model, "resnet18") == 0)
         return "width (channels of the first convolution)";
+    if (strcmp(r->experiment.base.model, "vit") == 0)
+        return "width (of the embedding)";
     return "width";
 }
 

@@ -476,6 +476,10 @@ static void test_cross_checks(void **state)
         {"model: [convnet, mlp]\nbatch_norm: [false, true]\n", "c.yaml:2:1: batch_norm: mlp"},
         {"model: [convnet, resnet18]\ndata: cifar10\n", "init: must be given"},
         {"model: resnet18\nbatch_norm: [false, true]\n", "init: must be given"},
+        {"model: [mlp, vit]\n", "depth: must be given: an mlp of this sweep would have 1, a vit 6"},
+        {"model: vit\nbatch_norm: true\n", "c.yaml:2:1: batch_norm: vit has none"},
+        {"model: vit\ndepth: [2, 0]\n", "c.yaml:2:1: depth: 0, but a vit has at least 1 block"},
+        {"model: vit\nwidth: 1000000\n", "c.yaml:2:1: width: 1000000 gives about 7.2e+13"},
         {"width: 1..1000\nseed: 0..99999\n", "the sweep has 100000000 cells; at most 10000000"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
@@ -521,6 +525,29 @@ static void test_default_init(void **state)
     }
 }
 
+/* So is a depth. */
+static void test_default_depth(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *yaml;
+        int64_t depth;
+    } cases[] = {
+        {"model: mlp\n", 1},           {"model: convnet\n", 1},
+        {"model: vit\n", 6},           {"model: vit\nwidth: 1..3\n", 6},
+        {"model: [convnet, vit]\n", 6}, {"model: vit\ndepth: 2\n", 2},
+        {"model: [vit, mlp]\ndepth: 3\n", 3},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        lips_experiment e;
+        lips_config cell;
+        assert_int_equal(load(&e, cases[i].yaml, NULL, 0), LIPS_OK);
+        assert_int_equal(lips_experiment_cell(&e, 0, &cell), LIPS_OK);
+        assert_int_equal(cell.depth, cases[i].depth);
+        lips_experiment_free(&e);
+    }
+}
+
 static lips_status only_jacobian(const char *key, const char *value)
 {
     if (strcmp(value, "jacobian") == 0)
@@ -550,6 +577,7 @@ int main(void)
         cmocka_unit_test(test_axes),       cmocka_unit_test(test_axis_order_and_cells),
         cmocka_unit_test(test_precedence), cmocka_unit_test(test_cross_checks),
         cmocka_unit_test(test_check_list), cmocka_unit_test(test_default_init),
+        cmocka_unit_test(test_default_depth),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
