@@ -23,7 +23,8 @@ typedef enum lips_stream {
     LIPS_STREAM_PROBE = 8,       /* inputs that are not data; epoch = probe kind + 16 x draw */
     LIPS_STREAM_SINE = 9,        /* sine samples; epoch = 0 inputs, 1 noise */
     LIPS_STREAM_LANCZOS = 10,    /* starting vectors */
-    LIPS_STREAM_TEST = 11        /* tests and benches */
+    LIPS_STREAM_TEST = 11,       /* tests and benches */
+    LIPS_STREAM_SIGNS = 12       /* sign vectors of estimated traces; index = 128 signs */
 } lips_stream;
 
 typedef struct lips_rng {

@@ -34,6 +34,7 @@ lips_status lips_shape_parse(lips_image_shape *out, const char *text)
 typedef struct told {
     const char *kind;
     int64_t width, depth, classes, channels, features; /* 0 (depth: -1): not told */
+    int64_t side;                                      /* of a square image; 0: not told */
     bool batch_norm;
     char first[32], last[32]; /* names of the first and the last weight */
 } told;
@@ -77,6 +78,35 @@ static void tell_convnet(told *t, const lips_st_file *f)
     snprintf(t->last, sizeof t->last, "fc.weight");
 }
 
+/* Patches are 4x4, and the positions count them; a class token has one too. Only where they may be
+ * those of a square do they tell the image. */
+static int64_t square_side(const lips_st_file *f)
+{
+    const lips_st_tensor *pos = weight(f, "encoder.pos_embedding", 3);
+    int64_t side = 1;
+    while (pos && side * side < pos->shape[1] - 1)
+        side++;
+    return pos && side * side == pos->shape[1] - 1 ? 4 * side : 0;
+}
+
+static void tell_vit(told *t, const lips_st_file *f)
+{
+    const lips_st_tensor *w = weight(f, "conv_proj.weight", 4);
+    const lips_st_tensor *head = weight(f, "heads.head.weight", 2);
+    char name[64];
+    t->kind = "vit";
+    t->width = w->shape[0];
+    t->channels = w->shape[1];
+    t->classes = head ? head->shape[0] : 0;
+    t->side = square_side(f);
+    do
+        snprintf(name, sizeof name, "encoder.layers.encoder_layer_%" PRId64 ".ln_1.weight",
+                 ++t->depth);
+    while (weight(f, name, 1));
+    snprintf(t->first, sizeof t->first, "conv_proj.weight");
+    snprintf(t->last, sizeof t->last, "heads.head.weight");
+}
+
 static lips_status tell(told *t, const lips_st_file *f, const char *path)
 {
     *t = (told){.depth = -1};
@@ -84,10 +114,13 @@ static lips_status tell(told *t, const lips_st_file *f, const char *path)
         tell_mlp(t, f);
     else if (weight(f, "layer1.conv.weight", 4))
         tell_convnet(t, f);
+    else if (weight(f, "conv_proj.weight", 4))
+        tell_vit(t, f);
     else
         return lips_fail(LIPS_ERR_DATA,
                          "%s: neither an mlp (0.weight of two dimensions) nor a convnet "
-                         "(layer1.conv.weight of four): its first tensor is %s",
+                         "(layer1.conv.weight of four) nor a vit (conv_proj.weight of four): its "
+                         "first tensor is %s",
                          path,
                          lips_st_count(f) ? lips_st_at(f, 0)->name : "missing, there is none");
     return LIPS_OK;
@@ -160,6 +193,8 @@ static lips_status check_image(const told *t, lips_image_shape *s, const char *p
      * product. */
     if (!s->c && strcmp(t->kind, "mlp") == 0)
         *s = (lips_image_shape){1, 1, t->features, t->features};
+    if (!s->c && t->side)
+        *s = (lips_image_shape){t->channels, t->side, t->side, t->channels * t->side * t->side};
     if (!s->c)
         return lips_fail(LIPS_ERR_USAGE, "measure: %s needs --input CxHxW, or --inputs with images",
                          path);
@@ -193,7 +228,7 @@ lips_status lips_shape_resolve(lips_model_spec *out, const lips_st_file *f, cons
     out->width = out->width > 0 ? out->width : 1;
     out->depth = out->depth >= 0 ? out->depth : 0;
     if (out->classes < 1)
-        return lips_fail(LIPS_ERR_DATA, "%s: fc.weight of two dimensions is missing", path);
+        return lips_fail(LIPS_ERR_DATA, "%s: %s of two dimensions is missing", path, t.last);
     out->c = image.c;
     out->h = image.h;
     out->w = image.w;

@@ -1,63 +1,15 @@
-#include "measure/curvature.h"
+#include "measure/curvature_internal.h"
 
 #include "base/signals.h"
 #include "measure/head.h"
-#include "nn/second.h"
 
 #include <math.h>
 #include <omp.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { WORKERS_MAX = 256 };
-
-/* One block of samples with what its products share. */
-typedef struct seat {
-    lips_exec *exec;
-    lips_second *second;
-    double *p, *rest, *u, *z; /* (cap,K); u NULL without a loss */
-    double unit; /* cotangents are divided by it: near interpolation they are far below what a
-                    float's products hold */
-    bool ready, finite;
-} seat;
-
-/* One thread's handle on the backend, and its blocks: block i belongs to worker i modulo their
- * number. */
-typedef struct worker {
-    lips_curvature *c;
-    int index;
-    lips_backend *be;
-    void *params, *buffers, *v, *sum; /* device; v, sum (P) */
-    double *host;                     /* (P) one block's part */
-    seat spare, *kept;
-    int64_t n_kept; /* 0: every product computes everything anew, in the spare seat */
-} worker;
-
-typedef enum task_kind { TASK_HESSIAN, TASK_GAUSS_NEWTON, TASK_GRADIENT } task_kind;
-
-/* What all workers do together at one time. */
-typedef struct task {
-    task_kind kind;
-    const double *v;
-    double *out;
-    int64_t first, count; /* samples */
-    int64_t turn;         /* the block whose part is added next */
-    lips_status st;       /* the first failure, and its text (a thread's text is its own) */
-    char text[1024];
-} task;
-
-struct lips_curvature {
-    const lips_survey *s;
-    int64_t samples, block;
-    int n_workers;
-    worker *workers;
-    pthread_mutex_t lock; /* guards now.turn, now.st, now.text, now.out */
-    pthread_cond_t moved;
-    bool has_lock, has_cond;
-    task now;
-};
 
 static const lips_network_view *network(const lips_curvature *c)
 {
@@ -381,9 +333,14 @@ static lips_status run_blocks(worker *w)
     for (int64_t i = w->index; i < blocks; i += c->n_workers) {
         int64_t first = now->first + i * c->block, left = now->count - i * c->block;
         int64_t b = left < c->block ? left : c->block;
-        bool kept = now->kind != TASK_GRADIENT && w->n_kept;
+        bool kept = now->kind <= TASK_GAUSS_NEWTON && w->n_kept;
         seat *t = kept ? &w->kept[i / c->n_workers] : &w->spare;
         LIPS_TRY(lips_signals_pending());
+        if (now->kind == TASK_REMAINDER) {
+            LIPS_TRY(prepare(w, t, first, b));
+            LIPS_TRY(lips_remainder_block(w, t, i));
+            continue;
+        }
         if (now->kind == TASK_GRADIENT)
             LIPS_TRY(gradient(w, t, first, b));
         else {
@@ -413,12 +370,13 @@ static void *work(void *user)
 
 /* The calling thread is worker 0; a thread that cannot be started is a failure, since its blocks
  * are its own. */
-static lips_status run_task(lips_curvature *c, const task *what)
+lips_status lips_curvature_run(lips_curvature *c, const task *what)
 {
     pthread_t ids[WORKERS_MAX];
     int started = 1;
     c->now = *what;
-    memset(what->out, 0, (size_t)params_of(c) * sizeof *what->out);
+    if (what->kind != TASK_REMAINDER)
+        memset(what->out, 0, (size_t)params_of(c) * sizeof *what->out);
     for (; started < c->n_workers; started++)
         if (pthread_create(&ids[started], NULL, work, &c->workers[started]) != 0) {
             lips_fail(LIPS_ERR_RUNTIME, "curvature: cannot start thread %d", started);
@@ -434,7 +392,7 @@ static lips_status run_task(lips_curvature *c, const task *what)
 lips_status lips_curvature_product(lips_curvature *c, double *out, const double *v,
                                    bool gauss_newton)
 {
-    return run_task(c, &(task){.kind = gauss_newton ? TASK_GAUSS_NEWTON : TASK_HESSIAN,
+    return lips_curvature_run(c, &(task){.kind = gauss_newton ? TASK_GAUSS_NEWTON : TASK_HESSIAN,
                                .v = v,
                                .out = out,
                                .count = c->samples});
@@ -442,5 +400,5 @@ lips_status lips_curvature_product(lips_curvature *c, double *out, const double 
 
 lips_status lips_curvature_gradient(lips_curvature *c, double *out, int64_t first, int64_t count)
 {
-    return run_task(c, &(task){.kind = TASK_GRADIENT, .out = out, .first = first, .count = count});
+    return lips_curvature_run(c, &(task){.kind = TASK_GRADIENT, .out = out, .first = first, .count = count});
 }

@@ -30,4 +30,10 @@ lips_status lips_curvature_product(lips_curvature *c, double *out, const double 
 /* out (P) = gradient of the mean loss over samples first..first+count-1 of the survey. */
 lips_status lips_curvature_gradient(lips_curvature *c, double *out, int64_t first, int64_t count);
 
+/* value, std_err (L + 1): unbiased estimates of tr(H - G), H the Hessian and G the Gauss-Newton
+ * matrix, over all parameters [0] and over each layer's own [l]; and of their standard errors, the
+ * spread over the sign vectors. *draws: those. NaN as above. */
+lips_status lips_curvature_remainder(lips_curvature *c, double *value, double *std_err,
+                                     int64_t *draws);
+
 #endif

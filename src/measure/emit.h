@@ -25,6 +25,8 @@ struct lips_emit {
     lips_layer_norms *norms;      /* (L + 1), filled when first asked for */
     lips_curvature *curvature;    /* made when first asked for, as the pairs below */
     lips_eigenpairs hessian, ggn; /* value NULL: not yet */
+    double *remainder; /* (2,L+1) trace of Hessian - Gauss-Newton, errors; NULL: not yet */
+    int64_t draws;     /* its sign vectors */
 };
 
 /* Appends the records of every wanted row, in table order, and the per-sample vectors if args ask

@@ -35,7 +35,31 @@ static lips_status emit_null(lips_emit *e, int row, int layer, const char *reaso
 
 /* ---- traces ---- */
 
-/* Mean over samples of tr((d2L/dz2) Theta); std_err: of that mean, over samples. */
+/* Where maps are curved: e->remainder over all measured samples, which the Gauss-Newton part is
+ * over too. */
+static lips_status need_remainder(lips_emit *e)
+{
+    const lips_survey *p = e->survey;
+    lips_curvature *c = NULL;
+    if (e->remainder)
+        return LIPS_OK;
+    double *r = calloc((size_t)(2 * (p->layers + 1)), sizeof *r);
+    if (!r)
+        return lips_fail(LIPS_ERR_MEMORY, "measure: out of memory for a trace");
+    lips_status st = lips_curvature_create(&c, p, p->n, 0);
+    if (st == LIPS_OK)
+        st = lips_curvature_remainder(c, r, r + p->layers + 1, &e->draws);
+    lips_curvature_free(c);
+    if (st != LIPS_OK) {
+        free(r);
+        return st;
+    }
+    e->remainder = r;
+    return LIPS_OK;
+}
+
+/* Mean over samples of tr((d2L/dz2) Theta), with its error over samples; of the Hessian of a
+ * network with curved maps plus the remainder's estimate, with that one's error. */
 static lips_status emit_trace(lips_emit *e, int row, int layer)
 {
     const lips_series *s = lips_survey_find(e->survey, "ggn.trace", layer);
@@ -44,6 +68,13 @@ static lips_status emit_trace(lips_emit *e, int row, int layer)
     r.form = LIPS_FORM_VALUE;
     r.value = r.mean;
     r.estimate = r.exact = true;
+    if (!is_ggn(row) && lips_net_curved(e->survey->net)) {
+        LIPS_TRY(need_remainder(e));
+        r.value += e->remainder[layer];
+        r.std_err = e->remainder[e->survey->layers + 1 + layer];
+        r.iterations = e->draws;
+        r.exact = false;
+    }
     return lips_emit_add(e, &r);
 }
 
@@ -106,7 +137,8 @@ double lips_measure_curvature_passes(const lips_metrics *m)
     return HESSIAN_PASSES * products + GGN_PASSES * ggn;
 }
 
-lips_status lips_emit_plan_bytes(const lips_survey *p, size_t *bytes)
+/* Of the eigenvalues' engine and vectors. */
+static lips_status eigen_bytes(const lips_survey *p, size_t *bytes)
 {
     bool hessian = !p->no_loss && (wants(p, "hessian.lambda_max") || wants(p, "hessian.top") ||
                                    wants(p, "hessian.alignment"));
@@ -117,6 +149,24 @@ lips_status lips_emit_plan_bytes(const lips_survey *p, size_t *bytes)
     LIPS_TRY(lips_curvature_plan_bytes(p, subset(p), KEEP, bytes));
     /* The Hessian's vectors stay while the Gauss-Newton matrix's are sought. */
     *bytes += (size_t)lips_lanczos_bytes(n, hessian ? hessian_pairs(p) + 1 : 1);
+    return LIPS_OK;
+}
+
+static bool needs_remainder(const lips_survey *p)
+{
+    return lips_net_curved(p->net) && !p->no_loss &&
+           (wants(p, "hessian.trace") || wants(p, "bound.landscape"));
+}
+
+lips_status lips_emit_plan_bytes(const lips_survey *p, size_t *bytes)
+{
+    size_t remainder = 0;
+    LIPS_TRY(eigen_bytes(p, bytes));
+    if (needs_remainder(p)) {
+        LIPS_TRY(lips_curvature_plan_bytes(p, p->n, 0, &remainder));
+        remainder += (size_t)(2 * (p->layers + 1)) * sizeof(double);
+    }
+    *bytes += remainder; /* the eigenvalues' engine may be there already */
     return LIPS_OK;
 }
 
@@ -300,6 +350,10 @@ static lips_status emit_param_bound(lips_emit *e, int row)
     const lips_survey *p = e->survey;
     double left = mean_of(p, "landscape.param_grad", 1);
     double loss = extreme(p, "loss", 0, -1), trace = mean_of(p, "ggn.trace", 0);
+    if (lips_net_curved(p->net)) {
+        LIPS_TRY(need_remainder(e));
+        trace += e->remainder[0];
+    }
     LIPS_TRY(lips_emit_part(e, row, 0, "param.loss_max", loss));
     LIPS_TRY(lips_emit_part(e, row, 0, "param.trace", trace));
     LIPS_TRY(lips_emit_part(e, row, 0, "param.left", left));

@@ -153,6 +153,9 @@ lips_status lips_layer_spectral(lips_spectral *out, const lips_layer_info *g, co
 {
     if (!g->conv)
         return lips_matrix_spectral(out, w, g->o, g->c * g->h * g->w);
+    /* Patches apart: the operator is the kernel's matrix, once for each patch. */
+    if (g->geom.pad == 0 && g->geom.stride >= g->geom.r)
+        return lips_matrix_spectral(out, w, g->o, g->c * g->geom.r * g->geom.r);
     linear_map m = {.rows = g->o * g->oh * g->ow, .cols = g->c * g->h * g->w, .w = w};
     LIPS_TRY(lips_conv_map_create(&m.conv, g, w));
     lips_status st = spectral(out, &m, g->o * g->c * g->geom.r * g->geom.r);

@@ -19,7 +19,7 @@ enum {
     LIPS_ITEM_IN,     /* at each layer's input: theta_l' delta_l */
     LIPS_ITEM_WEIGHT, /* of each layer's weight Jacobian */
     LIPS_ITEM_BIAS,   /* of each layer's bias Jacobian */
-    LIPS_ITEM_NORM,   /* of all batch-norm parameters together */
+    LIPS_ITEM_NORM,   /* of all parameters outside layers: norms', class token, positions */
     LIPS_ITEMS
 };
 

@@ -179,6 +179,11 @@ const lips_layer_info *lips_net_layer(const lips_net *net, int l)
     return l >= 1 && l <= net->n_layers ? &net->layers[l - 1] : NULL;
 }
 
+bool lips_net_curved(const lips_net *net)
+{
+    return net->curved;
+}
+
 double lips_net_forward_flops(const lips_net *net)
 {
     double sum = 0;

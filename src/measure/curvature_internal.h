@@ -1,0 +1,67 @@
+/*
+ * measure/curvature_internal.h - what curvature.c shares with remainder.c: workers and their
+ * blocks.
+ */
+#ifndef LIPS_MEASURE_CURVATURE_INTERNAL_H
+#define LIPS_MEASURE_CURVATURE_INTERNAL_H
+
+#include "measure/curvature.h"
+
+#include "nn/second.h"
+
+#include <pthread.h>
+
+/* One block of samples with what its products share. */
+typedef struct seat {
+    lips_exec *exec;
+    lips_second *second;
+    double *p, *rest, *u, *z; /* (cap,K); u NULL without a loss */
+    double unit; /* cotangents are divided by it: near interpolation they are far below what a
+                    float's products hold */
+    bool ready, finite;
+} seat;
+
+/* One thread's handle on the backend, and its blocks: block i belongs to worker i modulo their
+ * number. */
+typedef struct worker {
+    lips_curvature *c;
+    int index;
+    lips_backend *be;
+    void *params, *buffers, *v, *sum; /* device; v, sum (P) */
+    double *host;                     /* (P) one block's part */
+    seat spare, *kept;
+    int64_t n_kept; /* 0: every product computes everything anew, in the spare seat */
+} worker;
+
+typedef enum task_kind { TASK_HESSIAN, TASK_GAUSS_NEWTON, TASK_GRADIENT, TASK_REMAINDER } task_kind;
+
+/* What all workers do together at one time. */
+typedef struct task {
+    task_kind kind;
+    const double *v;
+    double *out;
+    int64_t first, count; /* samples */
+    int probes;           /* remainder: sign vectors of each block; out (blocks, probes, L + 1) */
+    int64_t turn;         /* the block whose part is added next */
+    lips_status st;       /* the first failure, and its text (a thread's text is its own) */
+    char text[1024];
+} task;
+
+struct lips_curvature {
+    const lips_survey *s;
+    int64_t samples, block;
+    int n_workers;
+    worker *workers;
+    pthread_mutex_t lock; /* guards now.turn, now.st, now.text, now.out */
+    pthread_cond_t moved;
+    bool has_lock, has_cond;
+    task now;
+};
+
+/* Runs a task on all workers, the calling thread among them. */
+lips_status lips_curvature_run(lips_curvature *c, const task *what);
+
+/* remainder.c: block i of a TASK_REMAINDER, which t was prepared for. */
+lips_status lips_remainder_block(worker *w, seat *t, int64_t i);
+
+#endif
