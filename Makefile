@@ -64,8 +64,9 @@ SIM := $(if $(filter plain,$(FLAGS)),build/cusim,$(BUILD))
 CUDA_INCLUDE := -I. -isystem $(CUDA_HOME)/include
 ALL_CFLAGS += $(CUDA_INCLUDE)
 LDLIBS += -lstdc++
-CUDA_LIBS := -L$(CUDA_HOME)/lib64 -Wl,-rpath,$(CUDA_HOME)/lib64 -Wl,--as-needed -lcublas -lcudnn -Wl,--no-as-needed \
-  -lcudart_static -lrt -ldl
+# cuBLAS and cuDNN: loaded at their first call (src/backend/cuda/nvidia/late.c) where that is offered.
+LATE := $(if $(filter x86_64,$(shell uname -m)),$(BUILD)/src/backend/cuda/nvidia/late.o)
+CUDA_LIBS := -L$(CUDA_HOME)/lib64 -Wl,-rpath,$(CUDA_HOME)/lib64 $(if $(LATE),,-lcublas -lcudnn) -lcudart_static -lrt -ldl
 NVCC_FLAGS := -std=c++17 -O3 -lineinfo -fmad=false -Werror all-warnings -Xptxas -v -Xcompiler -Wall,-Wextra,-Werror \
   -Iinclude -Isrc -I. $(foreach a,$(CUDA_ARCHS),-gencode=arch=compute_$(a),code=sm_$(a))
 # A local variable that nothing has written holds a pattern, as shared and device memory do (tests/cusim).
@@ -73,7 +74,7 @@ SIM_FLAGS := -std=c++17 -g -O2 -ffp-contract=off -fno-math-errno -ftrivial-auto-
   -Wshadow -Werror -Wno-unknown-pragmas -Wno-deprecated-declarations -fvect-cost-model=dynamic -Iinclude -Isrc $(CUDA_INCLUDE) $(CFLAGS_$(FLAGS)) $(CFLAGS)
 CU_SRC := $(wildcard kernels/*.cu)
 SIM_OBJ := $(CU_SRC:%.cu=$(SIM)/%.o) $(patsubst %.cpp,$(SIM)/%.o,$(filter-out tests/cusim/test_%,$(wildcard tests/cusim/*.cpp)))
-DEVICE_OBJ := $(if $(filter plain,$(FLAGS)),$(CU_SRC:%.cu=$(BUILD)/%.o),$(SIM_OBJ))
+DEVICE_OBJ := $(if $(filter plain,$(FLAGS)),$(CU_SRC:%.cu=$(BUILD)/%.o) $(LATE),$(SIM_OBJ))
 else
 NO_CUDA_SRC := src/backend/cuda/%
 endif
@@ -99,7 +100,7 @@ SIM_BIN := $(SIM)/lipsweep
 SIM_AGAIN := $(if $(filter build/cusim,$(SIM)),$(patsubst tests/%.c,$(SIM)/tests/%,$(sort $(wildcard $(SIM_ROOMS:%=tests/%/test_*.c) tests/*/test_*_cuda.c))))
 FUZZ_BIN := $(patsubst tests/fuzz/fuzz_%.c,build/fuzz/fuzzers/%,$(wildcard tests/fuzz/fuzz_*.c))
 
-.PHONY: all run test test-quick cusim bench asan fuzz fuzz-bins fuzzers config deps deps-test clean help install-links
+.PHONY: all run test test-quick cusim ptxas bench asan fuzz fuzz-bins fuzzers config deps deps-test clean help install-links
 .SECONDARY:
 
 all: $(BIN) $(LIB) ## build build/lipsweep and build/liblipsweep.a
@@ -149,6 +150,11 @@ $(BUILD)/kernels/%.o: kernels/%.cu $(BUILD)/cuda
 	@mkdir -p $(@D)
 	@echo "NVCC $<"
 	$(Q)$(CUDA_HOME)/bin/nvcc $(NVCC_FLAGS) -MMD -MP -c $< -o $@ 2>$(@:.o=.ptxas) || { cat $(@:.o=.ptxas) >&2; rm -f $@; exit 1; }
+$(BUILD)/late_list.h: $(OBJ)
+	$(Q)nm -u $(filter $(BUILD)/src/backend/cuda/%,$^) | awk '$$2 ~ /^(cublas|cudnn)[A-Z]/ {print $$2}' | sort -u | \
+	  awk '{print "ENTRY(" NR - 1 ", " $$1 ")"}' >$@.new && { cmp -s $@.new $@ || cp $@.new $@; }
+$(LATE): $(BUILD)/late_list.h
+$(LATE): ALL_CFLAGS += -I$(BUILD)
 $(SIM)/kernels/%.o: kernels/%.cu
 	@mkdir -p $(@D)
 	@echo "CXX $<"
@@ -186,10 +192,12 @@ $(RACE)/tests/cusim/%.o: tests/cusim/%.cpp
 	$(Q)$(CXX) $(RACE_FLAGS) -MMD -MP -c $< -o $@
 $(RACE)/planted: $(RACE)/tests/cusim/race/planted.o $(OBJ) $(RACE_OBJ)
 	$(Q)$(CXX) -fsanitize=thread $^ $(LDLIBS) -fopenmp -pthread -o $@
+ptxas: all ## registers, spills and shared memory of each kernel and architecture
+	$(Q)kernels/report $(BUILD)/kernels
 cusim: $(SIM_BIN) ## build build/cusim/lipsweep: the whole program on the emulated CUDA device
 else
-cusim:
-	@echo "error: CUDA=0: the emulated device needs the CUDA toolkit's headers" >&2; exit 1
+cusim ptxas:
+	@echo "error: CUDA=0: make $@ needs the CUDA toolkit" >&2; exit 1
 endif
 
 $(LIB): $(OBJ) $(DEVICE_OBJ)
