@@ -232,6 +232,28 @@ typedef struct lips_gram_args {
                     * symmetric */
 } lips_gram_args;
 
+/* Largest K of norms: a warp's lanes, one row each. */
+enum { LIPS_NORMS_MAX = 32 };
+
+/* What is made of a Gram matrix g = J J' of the logits before its norms are taken; p is softmax(z). */
+typedef enum lips_output_map {
+    LIPS_MAP_PLAIN,       /* g */
+    LIPS_MAP_SOFTMAX,     /* S g S, S = diag(p) - p p' */
+    LIPS_MAP_LOG_SOFTMAX, /* A g A', A = I - 1 p' */
+    LIPS_MAP_VECTOR       /* p' g p for any vectors p: the matrix is 1 x 1 */
+} lips_output_map;
+
+/* Of each of N symmetric K x K matrices: op = sqrt(largest eigenvalue), fro = sqrt(trace), roots of
+ * negative numbers being 0. To full relative precision also where p is near a unit vector. A
+ * non-finite entry gives NaN for that matrix alone. */
+typedef struct lips_norms_args {
+    lips_output_map map;
+    const double *g;  /* (N,K,K) f64, shared, symmetric */
+    const double *p;  /* (N,K) host; NULL for PLAIN */
+    double *op, *fro; /* (N) f64, shared, overwritten */
+    int64_t n, k;     /* 1 <= K <= LIPS_NORMS_MAX */
+} lips_norms_args;
+
 typedef lips_status (*lips_linear_fn)(lips_backend *, const lips_linear_args *);
 typedef lips_status (*lips_conv_fn)(lips_backend *, const lips_conv_args *);
 typedef lips_status (*lips_pool_fn)(lips_backend *, const lips_pool_args *);
@@ -324,6 +346,8 @@ typedef struct lips_ops {
     lips_status (*sgd)(lips_backend *, const lips_sgd_args *);
     lips_status (*adam)(lips_backend *, const lips_adam_args *);
     lips_status (*gram)(lips_backend *, const lips_gram_args *);
+    /* Not offered: the host's own (measure/eigen.h). */
+    lips_status (*norms)(lips_backend *, const lips_norms_args *);
 } lips_ops;
 
 /* A backend's handle starts with its table; one handle is used by one thread at a time. */

@@ -262,6 +262,17 @@ lips_status lips_check_gram(const lips_gram_args *a)
     return need_set("gram", "g", a->g);
 }
 
+lips_status lips_check_norms(const lips_norms_args *a)
+{
+    LIPS_TRY(need_range("norms", "map", (int64_t)a->map, LIPS_MAP_PLAIN, LIPS_MAP_VECTOR));
+    LIPS_TRY(need_range("norms", "n", a->n, 1, LIPS_REALS_MAX));
+    LIPS_TRY(need_range("norms", "k", a->k, 1, LIPS_NORMS_MAX));
+    LIPS_TRY(need_set("norms", "g", a->g));
+    LIPS_TRY(need_set("norms", "op", a->op));
+    LIPS_TRY(need_set("norms", "fro", a->fro));
+    return a->map == LIPS_MAP_PLAIN ? LIPS_OK : need_set("norms", "p", a->p);
+}
+
 lips_status lips_check_add(const lips_tensor *y, const lips_tensor *a, const lips_tensor *b)
 {
     LIPS_TRY(lips_check_tensor("add", "y", y));

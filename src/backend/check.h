@@ -50,6 +50,7 @@ lips_status lips_check_loss(const lips_loss_args *a);
 lips_status lips_check_sgd(const lips_sgd_args *a);
 lips_status lips_check_adam(const lips_adam_args *a);
 lips_status lips_check_gram(const lips_gram_args *a);
+lips_status lips_check_norms(const lips_norms_args *a);
 lips_status lips_check_add(const lips_tensor *y, const lips_tensor *a, const lips_tensor *b);
 lips_status lips_check_eye(const lips_tensor *dst);
 /* One tensor and one host array: upload (t = 1 demanded), upload_f64, download, fill. */

@@ -3,6 +3,7 @@
 #include "measure/eigen.h"
 #include "measure/head.h"
 #include "measure/maps.h"
+#include "measure/series.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -74,6 +75,8 @@ static lips_status take_grams(lips_block *b, const lips_survey *p, size_t *bytes
     }
     if (p->needs & LIPS_NEED_ACT)
         LIPS_TRY(take_shared(b, b ? &b->act : NULL, p->layers * cap, bytes));
+    if (p->full && p->args->ops->norms && k <= LIPS_NORMS_MAX)
+        LIPS_TRY(take_shared(b, b ? &b->norms : NULL, p->n_series * 2 * cap, bytes));
     return LIPS_OK;
 }
 
@@ -179,6 +182,7 @@ void lips_block_free(lips_block *b)
             b->be->ops->release(b->be, b->one[item]);
         }
         b->be->ops->release(b->be, b->act);
+        b->be->ops->release(b->be, b->norms);
         b->be->ops->close(b->be);
     }
     free(b->logits), free(b->p), free(b->rest), free(b->u), free(b->loss);
@@ -253,6 +257,38 @@ static lips_status visit(void *user, const lips_layer_event *event)
     return LIPS_OK;
 }
 
+static double *norms_of(const lips_block *b, const lips_series *s)
+{
+    return b->norms + (s - b->survey->series) * 2 * b->cap;
+}
+
+bool lips_block_norms(const lips_block *b, const lips_series *s, double *out[2])
+{
+    if (!b->norms)
+        return false;
+    memcpy(out[0], norms_of(b, s), (size_t)b->b * sizeof(double));
+    memcpy(out[1], norms_of(b, s) + b->cap, (size_t)b->b * sizeof(double));
+    return true;
+}
+
+/* op and fro of the full pass' matrices, while they are where the backend left them. */
+static lips_status take_norms(lips_block *b)
+{
+    const lips_survey *p = b->survey;
+    for (int i = 0; i < p->n_series; i++) {
+        const lips_series *s = &p->series[i];
+        lips_norms_args a = {.p = b->p, .n = b->b, .k = b->k};
+        int item;
+        if (!lips_series_norms(s, &item, &a.map))
+            continue;
+        a.g = gram_of(b, item, s->layer);
+        a.op = norms_of(b, s);
+        a.fro = a.op + b->cap;
+        LIPS_TRY(b->be->ops->norms(b->be, &a));
+    }
+    return LIPS_OK;
+}
+
 /* One stacked backward pass from the seed that stands in the exec; fills full or one. */
 static lips_status backward(lips_block *b, unsigned items, int64_t t, bool loss_pass)
 {
@@ -281,6 +317,8 @@ static lips_status backward(lips_block *b, unsigned items, int64_t t, bool loss_
     LIPS_TRY(lips_exec_vjp(b->exec, &a));
     if (a.want_input)
         LIPS_TRY(ops->gram(b->be, &(lips_gram_args){.x = dx, .g = gram_of(b, LIPS_ITEM_INPUT, 0)}));
+    if (b->norms && !loss_pass)
+        LIPS_TRY(take_norms(b));
     return ops->sync(b->be);
 }
 

@@ -19,6 +19,8 @@ struct lips_block {
     double *full[LIPS_ITEMS];  /* (parts,cap,K,K) Grams of the K cotangents; NULL: not wanted */
     double *one[LIPS_ITEMS];   /* (parts,cap) of the loss's; NULL: not wanted */
     double *act;               /* (L,cap) squared norms of the layers' inputs; NULL: not wanted */
+    double *norms;             /* (series,2,cap) op and fro of the series that have them, where the
+                                * backend takes them itself; else NULL */
     double *maps;              /* (cap,K,K) */
     double *work;              /* (K) */
     double *part;              /* (cap) */
@@ -48,5 +50,8 @@ lips_status lips_block_run(lips_block *b, int64_t first);
 const double *lips_block_full(const lips_block *b, int item, int layer);
 /* out (b) = squared norms of the loss gradient's item, from whichever pass computed it. */
 void lips_block_loss_sq(const lips_block *b, int item, int layer, double *out);
+
+/* Fills out with the series' op and fro if the backend has taken them; else false. */
+bool lips_block_norms(const lips_block *b, const lips_series *s, double *out[2]);
 
 #endif

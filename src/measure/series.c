@@ -74,6 +74,8 @@ static void eval_jacobian(const lips_series *s, lips_block *b, double *out[2])
 {
     const double *g = lips_block_full(b, LIPS_ITEM_INPUT, 0);
     int64_t k = b->k;
+    if (s->mode <= MAP_LOG_SOFTMAX && lips_block_norms(b, s, out))
+        return;
     for (int64_t i = 0; i < b->b; i++) {
         const double *gi = g + i * k * k;
         double *mi = b->maps + i * k * k;
@@ -122,7 +124,27 @@ static int item_of(const lips_series *s)
 
 static void eval_layer_gram(const lips_series *s, lips_block *b, double *out[2])
 {
-    op_and_fro(b, lips_block_full(b, item_of(s), s->layer), out);
+    if (!lips_block_norms(b, s, out))
+        op_and_fro(b, lips_block_full(b, item_of(s), s->layer), out);
+}
+
+bool lips_series_norms(const lips_series *s, int *item, lips_output_map *map)
+{
+    static const lips_output_map maps[] = {[MAP_LOGITS] = LIPS_MAP_PLAIN,
+                                           [MAP_SOFTMAX] = LIPS_MAP_SOFTMAX,
+                                           [MAP_LOG_SOFTMAX] = LIPS_MAP_LOG_SOFTMAX};
+    if (s->reason)
+        return false;
+    if (s->eval == eval_layer_gram) {
+        *item = item_of(s);
+        *map = LIPS_MAP_PLAIN;
+        return true;
+    }
+    if (s->eval != eval_jacobian || s->mode > MAP_LOG_SOFTMAX)
+        return false;
+    *item = LIPS_ITEM_INPUT;
+    *map = maps[s->mode];
+    return true;
 }
 
 lips_status lips_series_layer_gram(lips_survey *p, int row)

@@ -1,7 +1,11 @@
 #include "opcases.h"
 
+#include "cmocka_all.h"
+
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 typedef struct sizes {
     int64_t c, h, w, t;
@@ -83,6 +87,47 @@ static void gram(opcase *c)
     opcase_emit_doubles(c, "g", a.g, c->b * z.t * z.t);
 }
 
+/* Gram matrices of K random vectors; p a softmax of logits, every other time far apart: near a unit
+ * vector, as at interpolation. */
+static void norms(opcase *c)
+{
+    static const int64_t order[] = {1, 2, 3, 10, 16, 17, 31, 32}, counts[] = {1, 3, 4, 5};
+    opcase_batch(c, 1, false);
+    const int64_t k = opcase_pick(c, order, 8), n = opcase_pick(c, counts, 4);
+    lips_norms_args a = {.map = (lips_output_map)opcase_pick(c, (const int64_t[]){0, 1, 2, 3}, 4),
+                         .n = n,
+                         .k = k,
+                         .op = opcase_doubles(c, n, true),
+                         .fro = opcase_doubles(c, n, true)};
+    double *g = opcase_doubles(c, n * k * k, false), *j = calloc((size_t)(k * k), sizeof *j);
+    double *p = calloc((size_t)(n * k), sizeof *p);
+    const double spread = pick_bool(c) ? 1 : 20;
+    assert_non_null(j);
+    assert_non_null(p);
+    snprintf(c->shape, sizeof c->shape, "N=%" PRId64 " K=%" PRId64 " map=%d spread=%g", n, k, a.map,
+             spread);
+    for (int64_t s = 0; s < n; s++) {
+        double sum = 0;
+        for (int64_t i = 0; i < k * k; i++)
+            j[i] = opcase_value(c);
+        for (int64_t i = 0; i < k * k; i++) {
+            g[s * k * k + i] = 0;
+            for (int64_t l = 0; l < k; l++)
+                g[s * k * k + i] += j[i / k * k + l] * j[i % k * k + l];
+        }
+        for (int64_t i = 0; i < k; i++)
+            sum += p[s * k + i] = exp(spread * opcase_value(c));
+        for (int64_t i = 0; i < k; i++)
+            p[s * k + i] /= sum;
+    }
+    a.g = g;
+    a.p = a.map == LIPS_MAP_PLAIN ? NULL : p;
+    opcase_ok(c->be->ops->norms(c->be, &a));
+    free(j), free(p); /* the host's, read when the op returns */
+    opcase_emit_doubles(c, "op", a.op, n);
+    opcase_emit_doubles(c, "fro", a.fro, n);
+}
+
 /* Pooled size and window; the full image is window times that. */
 static lips_pool_args pool_args(opcase *c, sizes *z, bool backward)
 {
@@ -126,6 +171,7 @@ static const opcase_row rows[] = {
     OPCASE_ROW(avgpool_vjp, avgpool_vjp, OP_ELEMENT, 40),
     OPCASE_ROW_INT(add, add, OP_ELEMENT, 30),
     OPCASE_ROW_INT(gram, gram, OP_F64, 40),
+    OPCASE_ROW(norms, norms, OP_F64, 60),
 };
 
 const opcase_table opcases_simple = {rows, sizeof rows / sizeof rows[0]};

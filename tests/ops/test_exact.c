@@ -8,6 +8,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 static void begin(opcase *c, const lips_ops *ops, int64_t b, bool spatial)
 {
@@ -282,6 +283,29 @@ static void nonfinite(opcase *c)
     assert_true(!isfinite(a.loss[0]));
 }
 
+/* One entry that is not finite spoils its own matrix alone; a zero matrix has norms 0; 9 and 4 on the
+ * diagonal, 3 and sqrt 13 to rounding; far from 1 no power overflows. */
+static void norms(opcase *c)
+{
+    const lips_ops *ops = c->be->ops;
+    const double v[] = {9, 0, 0, 4, 1, NAN, NAN, 1, 0, 0, 0, 0, 9e300, 0, 0, 4e300, INFINITY, 0, 0, 1};
+    const double want[] = {3, NAN, 0, 3e150, NAN};
+    if (!ops->norms)
+        return;
+    double *g = opcase_doubles(c, 20, true), *op = opcase_doubles(c, 5, true);
+    double *fro = opcase_doubles(c, 5, true);
+    memcpy(g, v, sizeof v);
+    opcase_ok(ops->norms(c->be, &(lips_norms_args){.g = g, .n = 5, .k = 2, .op = op, .fro = fro}));
+    opcase_ok(ops->sync(c->be));
+    for (int i = 0; i < 5; i++) {
+        assert_int_equal(isnan(op[i]), isnan(want[i]));
+        if (!isnan(want[i])) {
+            assert_true(fabs(op[i] - want[i]) <= 1e-15 * want[i]);
+            assert_true(fabs(fro[i] - want[i] * sqrt(13) / 3) <= 1e-15 * fro[i]);
+        }
+    }
+}
+
 static void run(void (*body)(opcase *), int64_t b, bool spatial)
 {
     for (int i = 0; tested_backend(i); i++) {
@@ -304,6 +328,7 @@ CASE(batchnorm, 2, true)
 CASE(loss, 2, false)
 CASE(optimisers, 1, false)
 CASE(nonfinite, 1, false)
+CASE(norms, 1, false)
 
 int main(void)
 {
@@ -311,6 +336,7 @@ int main(void)
         cmocka_unit_test(test_linear),     cmocka_unit_test(test_conv),
         cmocka_unit_test(test_batchnorm),  cmocka_unit_test(test_loss),
         cmocka_unit_test(test_optimisers), cmocka_unit_test(test_nonfinite),
+        cmocka_unit_test(test_norms),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -43,4 +43,5 @@ const lips_ops lips_cuda_ops = {
     .sgd = cuda_op_sgd,
     .adam = cuda_op_adam,
     .gram = cuda_op_gram,
+    .norms = cuda_op_norms,
 };

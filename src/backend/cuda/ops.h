@@ -73,4 +73,7 @@ lips_status cuda_op_conv_gram(lips_backend *be, const lips_conv_args *a);
 lips_status cuda_op_bias_gram(lips_backend *be, const lips_bias_args *a);
 lips_status cuda_op_bn_gram(lips_backend *be, const lips_bn_args *a);
 
+/* norms.c */
+lips_status cuda_op_norms(lips_backend *be, const lips_norms_args *a);
+
 #endif

@@ -115,4 +115,7 @@ lips_status ref_sgd(lips_backend *be, const lips_sgd_args *a);
 lips_status ref_adam(lips_backend *be, const lips_adam_args *a);
 lips_status ref_gram(lips_backend *be, const lips_gram_args *a);
 
+/* norms.c */
+lips_status ref_norms(lips_backend *be, const lips_norms_args *a);
+
 #endif

@@ -72,4 +72,5 @@ const lips_ops lips_ref_ops = {
     .sgd = ref_sgd,
     .adam = ref_adam,
     .gram = ref_gram,
+    .norms = ref_norms,
 };

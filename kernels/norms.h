@@ -1,0 +1,38 @@
+/*
+ * kernels/norms.h - launch wrapper of norms.cu: spectral and Frobenius norms from many small Gram
+ * matrices, as lips_norms_args (backend/backend.h) says.
+ */
+#ifndef LIPS_KERNELS_NORMS_H
+#define LIPS_KERNELS_NORMS_H
+
+#include "base/status.h"
+
+#include <cuda_runtime_api.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum lips_cuda_norms_map {
+    LIPS_CUDA_NORMS_PLAIN,       /* g */
+    LIPS_CUDA_NORMS_SOFTMAX,     /* S g S, S = diag(p) - p p' */
+    LIPS_CUDA_NORMS_LOG_SOFTMAX, /* A g A', A = I - 1 p' */
+    LIPS_CUDA_NORMS_VECTOR       /* p' g p, a scalar */
+} lips_cuda_norms_map;
+
+typedef struct lips_cuda_norms_args {
+    double *op, *fro; /* (N) device, overwritten: roots of the largest eigenvalue and of the trace */
+    const double *g;  /* (N,K,K) device, symmetric */
+    const double *p;  /* (N,K) device; NULL for PLAIN */
+    int64_t n, k;     /* 1 <= K <= 32 */
+    lips_cuda_norms_map map;
+} lips_cuda_norms_args;
+
+lips_status lips_cuda_norms(const lips_cuda_norms_args *a, cudaStream_t stream);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
