@@ -1,5 +1,6 @@
 /* lipsweep measure WEIGHTS.safetensors: every quantity of one network, a sweep's or the user's own.
  */
+#include "base/file.h"
 #include "base/log.h"
 #include "base/signals.h"
 #include "cli/cli.h"
@@ -90,8 +91,7 @@ static lips_status read_samples(job *j)
                *split = lips_args_value(j->args, "split");
     int64_t n = -1;
     if (split && (inputs || j->probes))
-        return lips_fail(LIPS_ERR_USAGE,
-                         "measure: --split is for a cell's data, not with --%s",
+        return lips_fail(LIPS_ERR_USAGE, "measure: --split is for a cell's data, not with --%s",
                          inputs ? "inputs" : "probe");
     if (!j->probes) /* probes are made from all samples */
         LIPS_TRY(lips_args_int(j->args, "n", 0, INT64_C(1) << 40, &n));
@@ -124,33 +124,33 @@ static lips_status check_memory(const job *j)
     return LIPS_OK;
 }
 
-static lips_status fill_from(const job *j, const lips_st_file *f, const char *path, double **params,
-                             double **buffers)
+static lips_status fill_from(const job *j, const lips_st_file *f, double **params, double **buffers)
 {
     size_t p = (size_t)lips_net_params(j->net) + 1, b = (size_t)lips_net_buffers(j->net) + 1;
     *params = malloc(p * sizeof **params);
     *buffers = malloc(b * sizeof **buffers);
     if (!*params || !*buffers)
         return lips_fail(LIPS_ERR_MEMORY, "no memory for %zu parameters", p);
-    if (f) {
-        lips_status st = lips_weights_fill(j->net, f, *params, *buffers);
-        return st == LIPS_OK ? st : lips_fail_prefix(st, "%s: ", path);
-    }
+    if (f)
+        return lips_weights_fill(j->net, f, *params, *buffers);
     return lips_net_init(j->net, j->cell.base.init, j->cell.base.seed, *params, *buffers);
 }
 
 static lips_status build_network(job *j)
 {
     const char *init = lips_args_value(j->args, "init");
+    const char *inputs = lips_args_value(j->args, "inputs");
     LIPS_TRY(lips_shape_resolve(&j->spec, j->file, j->path, j->args, &j->samples.shape));
     LIPS_TRY(lips_net_create(&j->net, &j->spec));
     LIPS_TRY(check_memory(j));
-    LIPS_TRY(lips_samples_check(&j->samples, j->spec.classes));
-    LIPS_TRY(fill_from(j, j->file, j->path, &j->params, &j->buffers));
+    lips_status st = lips_samples_check(&j->samples, j->spec.classes);
+    if (st != LIPS_OK)
+        return inputs ? lips_fail_prefix(st, "%s: ", inputs) : st;
+    LIPS_TRY(fill_from(j, j->file, &j->params, &j->buffers));
     if (init)
         LIPS_TRY(lips_st_read(&j->init_file, init));
     if (init || j->own)
-        LIPS_TRY(fill_from(j, j->init_file, init, &j->init, &j->init_buffers));
+        LIPS_TRY(fill_from(j, j->init_file, &j->init, &j->init_buffers));
     return LIPS_OK;
 }
 
@@ -200,6 +200,15 @@ static int cores(void)
     return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
 }
 
+/* Hours later is too late to learn that results cannot be written. */
+static lips_status check_target(const char *path)
+{
+    lips_file_atomic a;
+    LIPS_TRY(lips_file_begin(&a, path));
+    lips_file_abandon(&a);
+    return LIPS_OK;
+}
+
 /* Flags first: a mistyped one is refused before anything large is read. */
 static lips_status read_flags(job *j)
 {
@@ -210,6 +219,8 @@ static lips_status read_flags(job *j)
     j->measure.curvature_n = j->cell.base.curvature_n;
     LIPS_TRY(lips_args_int(j->args, "curvature-n", 0, INT64_C(1) << 40, &j->measure.curvature_n));
     LIPS_TRY(choose_backend(j, &j->measure.ops));
+    if (lips_args_has(j->args, "per-sample"))
+        LIPS_TRY(check_target(lips_args_value(j->args, "per-sample")));
     if (!metrics)
         metrics = j->own ? j->cell.base.metrics : "all";
     lips_status st = lips_metrics_parse(&j->measure.metrics, metrics);

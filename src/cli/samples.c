@@ -23,6 +23,11 @@ static lips_status shape_of(lips_image_shape *out, const lips_st_tensor *x, cons
     return LIPS_OK;
 }
 
+static lips_status named(lips_status st, const char *path)
+{
+    return st == LIPS_OK ? st : lips_fail_prefix(st, "%s: ", path);
+}
+
 static lips_status read_y(lips_samples_file *s, const lips_st_tensor *y, int64_t rows,
                           const char *path)
 {
@@ -36,12 +41,12 @@ static lips_status read_y(lips_samples_file *s, const lips_st_tensor *y, int64_t
                          y->shape[0], rows);
     if (classes) {
         s->label = malloc((size_t)y->count * sizeof *s->label);
-        return s->label ? lips_st_to_i64(y, s->label)
+        return s->label ? named(lips_st_to_i64(y, s->label), path)
                         : lips_fail(LIPS_ERR_MEMORY, "no memory for %" PRId64 " labels", y->count);
     }
     s->targets = y->shape[1];
     s->target = malloc(((size_t)y->count + 1) * sizeof *s->target);
-    return s->target ? lips_st_to_f32(y, s->target)
+    return s->target ? named(lips_st_to_f32(y, s->target), path)
                      : lips_fail(LIPS_ERR_MEMORY, "no memory for %" PRId64 " targets", y->count);
 }
 
@@ -55,7 +60,7 @@ static lips_status read_all(lips_samples_file *s, const lips_st_file *f, const c
     s->x = malloc((size_t)x->count * sizeof *s->x);
     if (!s->x)
         return lips_fail(LIPS_ERR_MEMORY, "no memory for %" PRId64 " values of x", x->count);
-    LIPS_TRY(lips_st_to_f32(x, s->x));
+    LIPS_TRY(named(lips_st_to_f32(x, s->x), path));
     if (y)
         LIPS_TRY(read_y(s, y, x->shape[0], path));
     s->view = (lips_inputs){.n = n > 0 && n < x->shape[0] ? n : x->shape[0],

@@ -1,5 +1,8 @@
 #include "measure/emit.h"
 
+#include "base/log.h"
+
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,9 +26,61 @@ lips_record lips_emit_base(const lips_emit *e, int row, int layer, bool host)
     return r;
 }
 
-lips_status lips_emit_add(lips_emit *e, const lips_record *r)
+static bool all_finite(const double *v, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        if (!isfinite(v[i]))
+            return false;
+    return true;
+}
+
+/* The first of the measured samples with such a value in its row of v (rows, width); -1: none. */
+static int64_t first_not_finite(const lips_survey *p, const float *v, int64_t width)
+{
+    for (int64_t i = 0; v && i < p->n; i++)
+        for (int64_t j = 0; j < width; j++)
+            if (!isfinite(v[lips_survey_row(p, i) * width + j]))
+                return i;
+    return -1;
+}
+
+/* What is at the bottom of numbers that are not finite, also as a warning: they are recorded. */
+static const char *find_cause(const lips_emit *e)
+{
+    const lips_survey *p = e->survey;
+    const lips_network_view *net = &p->args->network;
+    const lips_inputs *in = &p->args->inputs;
+    const lips_model_spec *spec = lips_net_spec(p->net);
+    const char *cause = "a value of the network is not finite";
+    int64_t sample = -1;
+    if (!all_finite(net->params, lips_net_params(p->net)) ||
+        !all_finite(net->buffers, lips_net_buffers(p->net)))
+        cause = "a weight is not finite";
+    else if ((sample = first_not_finite(p, in->x, spec->c * spec->h * spec->w)) >= 0)
+        cause = "an input is not finite";
+    else if ((sample = first_not_finite(p, in->target, p->k)) >= 0)
+        cause = "a target is not finite";
+    if (sample >= 0)
+        lips_warn("%s: %s, the first in sample %" PRId64, e->split, cause, sample);
+    else
+        lips_warn("%s: %s", e->split, cause);
+    return cause;
+}
+
+static bool is_finite(const lips_record *r)
+{
+    const double stats[] = {r->mean, r->std_err, r->min, r->median, r->q90, r->max};
+    return r->form == LIPS_FORM_NULL    ? true
+           : r->form == LIPS_FORM_VALUE ? isfinite(r->value) && isfinite(r->std_err)
+                                        : all_finite(stats, sizeof stats / sizeof *stats);
+}
+
+lips_status lips_emit_add(lips_emit *e, const lips_record *given)
 {
     lips_measurement *m = e->out;
+    lips_record with = *given, *r = &with;
+    if (!r->reason && !is_finite(r))
+        r->reason = e->not_finite = e->not_finite ? e->not_finite : find_cause(e);
     if (m->n_records == e->cap_records) {
         int cap = e->cap_records ? 2 * e->cap_records : 64;
         lips_record *grown = realloc(m->records, (size_t)cap * sizeof *grown);

@@ -23,6 +23,7 @@ struct lips_emit {
     const char *split;            /* as the names, owned by out->storage */
     const char **names;           /* (L + 1), [l] of layer l */
     lips_layer_norms *norms;      /* (L + 1), filled when first asked for */
+    const char *not_finite;       /* why numbers are not finite, found when first asked for */
     lips_curvature *curvature;    /* made when first asked for, as the pairs below */
     lips_eigenpairs hessian, ggn; /* value NULL: not yet */
     double *remainder; /* (2,L+1) trace of Hessian - Gauss-Newton, errors; NULL: not yet */
