@@ -16,7 +16,7 @@ COMMIT := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)$(sh
 
 DEBIAN_RUN := gcc make libc6-dev pkg-config libdnnl-dev libopenblas-dev liblapacke-dev libyaml-dev libjansson-dev \
   libsqlite3-dev zlib1g-dev libxxhash-dev librandom123-dev gnuplot-nox dataset-fashion-mnist git
-DEBIAN_TEST := $(DEBIAN_RUN) g++ libcmocka-dev clang libclang-rt-14-dev libomp-dev python3 python3-numpy python3-torch strace sqlite3
+DEBIAN_TEST := $(DEBIAN_RUN) g++ libcmocka-dev clang libclang-rt-14-dev libomp-dev python3 python3-numpy python3-torch python3-torchvision strace sqlite3
 
 # No contraction: where a fused multiply-add is meant, the kernel says so, and bits agree across compilers.
 CFLAGS_COMMON := -std=c11 -D_GNU_SOURCE -g -O2 -ffp-contract=off -fno-math-errno -pthread -fopenmp \

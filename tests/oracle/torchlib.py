@@ -1,5 +1,6 @@
 """Shared by the oracle tests: the models in PyTorch, safetensors files, counting. Needs numpy; torch is imported on
 demand so that a machine without it skips with a reason."""
+import importlib
 import json
 import os
 import struct
@@ -19,8 +20,9 @@ counts = {"passed": 0, "failed": 0}
 def torch_or_skip():
     try:
         import torch
+        import torchvision  # noqa: F401
     except ImportError as e:
-        print(f"SKIP: no PyTorch here ({e})")
+        print(f"SKIP: no PyTorch with torchvision here ({e})")
         print("0 passed, 0 failed, 1 skipped")
         sys.exit(0)
     torch.set_num_threads(1)
@@ -74,6 +76,14 @@ def read(path):
                              DTYPES[v["dtype"]]).reshape(v["shape"]) for k, v in header.items()}
 
 
+def contrib(name):
+    """A file of contrib/, which users are told to take."""
+    folder = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "contrib")
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    return importlib.import_module(name)
+
+
 def model_of(torch, spec):
     """The definition in QUANTITIES, section Models, written with PyTorch's own layers; float64."""
     nn = torch.nn
@@ -90,6 +100,9 @@ def model_of(torch, spec):
                 return super().forward(x.flatten(1))
 
         return Mlp(*layers, nn.Linear(sizes[-1], k)).double()
+
+    if spec["model"] == "resnet18":
+        return contrib("torchvision_models").ResNet18(width, k, c, spec["batch_norm"]).double()
 
     class Block(nn.Module):
         def __init__(self, a, b):
@@ -123,7 +136,7 @@ def fresh(torch, spec, seed):
     with torch.no_grad():
         for name, p in model.named_parameters():
             p.mul_(1.5)
-            if ".bn." in name:
+            if p.dim() == 1 and "bn" in name:
                 p.add_(0.3 * torch.randn_like(p))
             p.copy_(p.float().double())
         for name, b in model.named_buffers():
@@ -146,6 +159,9 @@ SPECS = [
     {"model": "convnet", "width": 1, "depth": 0, "classes": 3, "input": (1, 4, 4), "batch_norm": False},
     {"model": "convnet", "width": 3, "depth": 0, "classes": 10, "input": (3, 8, 12), "batch_norm": False},
     {"model": "convnet", "width": 2, "depth": 0, "classes": 5, "input": (3, 8, 8), "batch_norm": True},
+    {"model": "resnet18", "width": 1, "depth": 0, "classes": 3, "input": (2, 5, 8), "batch_norm": False},
+    {"model": "resnet18", "width": 2, "depth": 0, "classes": 4, "input": (3, 8, 8), "batch_norm": False},
+    {"model": "resnet18", "width": 2, "depth": 0, "classes": 5, "input": (3, 8, 8), "batch_norm": True},
 ]
 
 
