@@ -1,6 +1,6 @@
 /*
  * bench/conv.c - the convolutions of convnet on CIFAR shapes, and the strided ones of resnet18 with
- * their 1x1 shortcuts, ours and oneDNN's, one core.
+ * their 1x1 shortcuts, and the linear layers of vit on 64 tokens, ours and oneDNN's, one core.
  *
  * Rows: op x width x layer; forward and grad with t = 1, vjp and gram with t = 10 cotangents. flops
  * is lips_conv_flops (tests/ops/test_conv_cpu.c): of a direct convolution, padding included, so
@@ -203,7 +203,7 @@ static void measure(bench *b, lips_conv_op op, int64_t c, int64_t o, int64_t hw,
 
 int main(int argc, char **argv)
 {
-    const lips_conv_geom same = {3, 1, 1}, strided = {3, 2, 1}, shortcut = {1, 2, 0};
+    const lips_conv_geom same = {3, 1, 1}, strided = {3, 2, 1}, shortcut = {1, 2, 0}, tokens = {1, 1, 0};
     bench *b = bench_begin(argc, argv);
     for (int op = LIPS_CONV_FORWARD; op <= LIPS_CONV_GRAM; op++)
         for (int64_t w = 1; w <= 64; w *= 2) {
@@ -218,5 +218,11 @@ int main(int argc, char **argv)
                 measure(b, (lips_conv_op)op, w << stage, w << (stage + 1), 32 >> stage, strided);
                 measure(b, (lips_conv_op)op, w << stage, w << (stage + 1), 32 >> stage, shortcut);
             }
+    for (int op = LIPS_CONV_FORWARD; op <= LIPS_CONV_GRAM; op++)
+        for (int64_t w = 4; w <= 64; w *= 4) {
+            measure(b, (lips_conv_op)op, w, 3 * w, 8, tokens);
+            measure(b, (lips_conv_op)op, w, 4 * w, 8, tokens);
+            measure(b, (lips_conv_op)op, 4 * w, w, 8, tokens);
+        }
     return bench_end(b);
 }

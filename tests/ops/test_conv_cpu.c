@@ -408,6 +408,11 @@ static const shape shapes[] = {
     {8, 16, 5, 6, 1, 1, 0, 4, 3, 16},
     {16, 8, 8, 8, 1, 2, 0, 3, 3, 16}, /* vjp: phases without taps */
     {3, 4, 6, 5, 1, 1, 2, 2, 3, 16},  /* padding beyond the kernel */
+    {9, 12, 7, 6, 1, 2, 0, 3, 19, 16},
+    {12, 9, 8, 7, 1, 3, 0, 2, 16, 16},
+    {10, 11, 4, 5, 1, 1, 0, 3, 40, 32},
+    {20, 12, 9, 9, 1, 1, 0, 6, 3, 16}, /* matrix products in several blocks */
+    {40, 24, 17, 17, 1, 2, 0, 6, 3, 16},
     {2, 3, 4, 4, 3, 1, 2, 2, 3, 16},
     {3, 3, 7, 7, 3, 3, 1, 2, 2, 16},
     {1, 1, 2, 2, 3, 1, 1, 3, 9, 16}, /* every tap is clipped somewhere */
@@ -435,6 +440,8 @@ static void forward(data *d, const lips_cpu_kernels *k)
     case_forward(d, k, LIPS_CONV_AUTO, false);
     if (d->s.r == 3 && d->s.stride == 1)
         case_forward(d, k, LIPS_CONV_WINOGRAD, true);
+    if (d->s.r == 1 && d->s.pad == 0)
+        case_forward(d, k, LIPS_CONV_MATRIX, true);
 }
 
 static void vjp(data *d, const lips_cpu_kernels *k)
@@ -443,6 +450,8 @@ static void vjp(data *d, const lips_cpu_kernels *k)
     case_vjp(d, k, LIPS_CONV_AUTO, false);
     if (d->s.r == 3 && d->s.stride == 1)
         case_vjp(d, k, LIPS_CONV_WINOGRAD, true);
+    if (d->s.r == 1 && d->s.pad == 0)
+        case_vjp(d, k, LIPS_CONV_MATRIX, true);
 }
 
 static void grad(data *d, const lips_cpu_kernels *k)
@@ -578,6 +587,18 @@ static void test_choice(void **state)
     wide.geom.stride = 2;
     wide.y.h = wide.y.w = 4;
     assert_int_equal(lips_cpu_conv_choose(LIPS_CONV_VJP, &wide), LIPS_CONV_DIRECT);
+    wide.geom.r = narrow.geom.r = 1;
+    wide.geom.pad = narrow.geom.pad = 0;
+    assert_int_equal(lips_cpu_conv_choose(LIPS_CONV_FORWARD, &wide), LIPS_CONV_MATRIX);
+    assert_int_equal(lips_cpu_conv_choose(LIPS_CONV_FORWARD, &narrow), LIPS_CONV_DIRECT);
+    assert_int_equal(lips_cpu_conv_choose(LIPS_CONV_VJP, &wide), LIPS_CONV_MATRIX);
+    assert_int_equal(lips_cpu_conv_choose(LIPS_CONV_VJP, &narrow), LIPS_CONV_DIRECT);
+    assert_int_equal(lips_cpu_conv_choose(LIPS_CONV_GRAD, &wide), LIPS_CONV_DIRECT);
+    narrow.geom.stride = 2;
+    narrow.y.h = narrow.y.w = 8;
+    assert_int_equal(lips_cpu_conv_choose(LIPS_CONV_VJP, &narrow), LIPS_CONV_MATRIX);
+    wide.geom.pad = 1;
+    assert_int_equal(lips_cpu_conv_choose(LIPS_CONV_FORWARD, &wide), LIPS_CONV_DIRECT);
 }
 
 static void test_flops(void **state)
@@ -614,6 +635,8 @@ static void test_refusals(void **state)
     r.a.y.h = 4;
     r.a.db = db;
     assert_int_equal(lips_cpu_conv_run(&r.be.base, LIPS_CONV_GRAD, &r.a, LIPS_CONV_PIXEL_GRAM),
+                     LIPS_ERR_UNSUPPORTED);
+    assert_int_equal(lips_cpu_conv_run(&r.be.base, LIPS_CONV_GRAD, &r.a, LIPS_CONV_MATRIX),
                      LIPS_ERR_UNSUPPORTED);
     close_run(&r);
     release(work, n);

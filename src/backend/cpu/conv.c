@@ -40,15 +40,30 @@ static lips_conv_algo choose_gram(const lips_conv_args *a)
     return pixel < direct ? LIPS_CONV_PIXEL_GRAM : LIPS_CONV_DIRECT;
 }
 
+static bool matrix_fits(lips_conv_op op, const lips_conv_args *a)
+{
+    return (op == LIPS_CONV_FORWARD || op == LIPS_CONV_VJP) && a->geom.r == 1 && a->geom.pad == 0;
+}
+
+/* With fewer inputs the direct tiles are faster (bench/conv.c, rows R=1), but the vjp of a stride,
+ * most of which is zeros, at any width. */
+static bool matrix_wins(lips_conv_op op, const lips_conv_args *a)
+{
+    if (op == LIPS_CONV_VJP)
+        return a->geom.stride > 1 || a->y.c >= 8;
+    return a->x.c >= 16;
+}
+
 lips_conv_algo lips_cpu_conv_choose(lips_conv_op op, const lips_conv_args *a)
 {
     if (op == LIPS_CONV_GRAM)
         return choose_gram(a);
+    if (matrix_fits(op, a) && matrix_wins(op, a))
+        return LIPS_CONV_MATRIX;
     if (!winograd_fits(a))
         return LIPS_CONV_DIRECT;
     const bool grad = op == LIPS_CONV_GRAD;
-    const double winograd =
-        grad ? lips_conv_winograd_grad_cost(a) : lips_conv_winograd_cost(op, a);
+    const double winograd = grad ? lips_conv_winograd_grad_cost(a) : lips_conv_winograd_cost(op, a);
     const double direct = grad ? lips_conv_grad_cost(a) : lips_conv_apply_cost(op, a);
     return winograd < direct ? LIPS_CONV_WINOGRAD : LIPS_CONV_DIRECT;
 }
@@ -57,6 +72,8 @@ size_t lips_cpu_conv_work(lips_conv_op op, const lips_conv_args *a, lips_conv_al
 {
     if (algo == LIPS_CONV_AUTO)
         algo = lips_cpu_conv_choose(op, a);
+    if (algo == LIPS_CONV_MATRIX)
+        return lips_conv_matrix_work(a);
     switch (op) {
     case LIPS_CONV_FORWARD:
     case LIPS_CONV_VJP:
@@ -114,8 +131,13 @@ lips_status lips_cpu_conv_run(lips_backend *be, lips_conv_op op, const lips_conv
     if (algo == LIPS_CONV_WINOGRAD && !winograd_fits(a))
         return lips_fail(LIPS_ERR_UNSUPPORTED, "%s: Winograd is for 3x3 of stride 1 only",
                          names[op]);
+    if (algo == LIPS_CONV_MATRIX && !matrix_fits(op, a))
+        return lips_fail(LIPS_ERR_UNSUPPORTED,
+                         "%s: matrix products are for 1x1 without padding only", names[op]);
     if (algo == LIPS_CONV_PIXEL_GRAM && op != LIPS_CONV_GRAM)
         return lips_fail(LIPS_ERR_UNSUPPORTED, "%s: the pixel Gram is not for this op", names[op]);
+    if (algo == LIPS_CONV_MATRIX)
+        return lips_conv_matrix(k, op, a);
     switch (op) {
     case LIPS_CONV_FORWARD:
     case LIPS_CONV_VJP:

@@ -145,6 +145,7 @@ typedef enum lips_conv_algo {
     LIPS_CONV_DIRECT,     /* any op */
     LIPS_CONV_PIXEL_GRAM, /* gram: through the Gram matrix of the input's pixels */
     LIPS_CONV_WINOGRAD,   /* any op of 3x3, stride 1: F(4x4,3x3) */
+    LIPS_CONV_MATRIX,     /* forward, vjp of 1x1 without padding: matrix products */
 } lips_conv_algo;
 
 lips_conv_algo lips_cpu_conv_choose(lips_conv_op op, const lips_conv_args *a);
@@ -175,6 +176,9 @@ void lips_conv_winograd_grad(const lips_cpu_kernels *k, const lips_conv_args *a)
 double lips_conv_grad_cost(const lips_conv_args *a);
 size_t lips_conv_grad_work(const lips_conv_args *a);
 void lips_conv_grad(const lips_cpu_kernels *k, const lips_conv_args *a);
+
+size_t lips_conv_matrix_work(const lips_conv_args *a);
+lips_status lips_conv_matrix(const lips_cpu_kernels *k, lips_conv_op op, const lips_conv_args *a);
 
 size_t lips_conv_gram_direct_work(const lips_conv_args *a);
 void lips_conv_gram_direct(const lips_cpu_kernels *k, const lips_conv_args *a);

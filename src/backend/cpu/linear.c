@@ -9,22 +9,12 @@
  * dnnl_sgemm reaches 230 GFLOP/s here at any width from 8 up (bench/linear.c) and costs 0.2 us a
  * call.
  */
+#include "backend/cpu/matrix.h"
 #include "backend/cpu/ops.h"
 
 #include <dnnl.h>
 
-/* out (m,n) = op(a) op(b) + beta out, inner size k; row-major with leading sizes. */
-typedef struct product {
-    char ta, tb;
-    int64_t m, n, k;
-    const float *a, *b;
-    int64_t lda, ldb;
-    float *out;
-    int64_t ld_out;
-    float beta;
-} product;
-
-static lips_status multiply(const char *op, const product *p)
+lips_status lips_cpu_multiply(const char *op, const lips_cpu_product *p)
 {
     dnnl_status_t st = dnnl_sgemm(p->ta, p->tb, p->m, p->n, p->k, 1.0f, p->a, p->lda, p->b, p->ldb,
                                   p->beta, p->out, p->ld_out);
@@ -42,17 +32,18 @@ lips_status lips_cpu_linear_forward(lips_backend *be, const lips_linear_args *a)
     int64_t n = a->x.t * a->x.lanes;
     for (int64_t s = 0; s < lips_cpu_slabs(&a->x); s++) {
         float *y = lips_cpu_slab(&a->y, s);
-        LIPS_TRY(multiply("linear_forward", &(product){.ta = 'N',
-                                                       .tb = 'N',
-                                                       .m = a->y.c,
-                                                       .n = n,
-                                                       .k = a->x.c,
-                                                       .a = a->w,
-                                                       .lda = a->x.c,
-                                                       .b = lips_cpu_slab(&a->x, s),
-                                                       .ldb = n,
-                                                       .out = y,
-                                                       .ld_out = n}));
+        LIPS_TRY(
+            lips_cpu_multiply("linear_forward", &(lips_cpu_product){.ta = 'N',
+                                                                    .tb = 'N',
+                                                                    .m = a->y.c,
+                                                                    .n = n,
+                                                                    .k = a->x.c,
+                                                                    .a = a->w,
+                                                                    .lda = a->x.c,
+                                                                    .b = lips_cpu_slab(&a->x, s),
+                                                                    .ldb = n,
+                                                                    .out = y,
+                                                                    .ld_out = n}));
         if (a->bias || a->relu)
             lips_cpu_k(be)->bias(y, a->bias, a->relu, a->y.c, n);
     }
@@ -66,17 +57,17 @@ lips_status lips_cpu_linear_vjp(lips_backend *be, const lips_linear_args *a)
     int64_t n = a->x.t * a->x.lanes;
     for (int64_t s = 0; s < lips_cpu_slabs(&a->x); s++) {
         float *dx = lips_cpu_slab(&a->x, s);
-        LIPS_TRY(multiply("linear_vjp", &(product){.ta = 'T',
-                                                   .tb = 'N',
-                                                   .m = a->x.c,
-                                                   .n = n,
-                                                   .k = a->y.c,
-                                                   .a = a->w,
-                                                   .lda = a->x.c,
-                                                   .b = lips_cpu_slab(&a->y, s),
-                                                   .ldb = n,
-                                                   .out = dx,
-                                                   .ld_out = n}));
+        LIPS_TRY(lips_cpu_multiply("linear_vjp", &(lips_cpu_product){.ta = 'T',
+                                                                     .tb = 'N',
+                                                                     .m = a->x.c,
+                                                                     .n = n,
+                                                                     .k = a->y.c,
+                                                                     .a = a->w,
+                                                                     .lda = a->x.c,
+                                                                     .b = lips_cpu_slab(&a->y, s),
+                                                                     .ldb = n,
+                                                                     .out = dx,
+                                                                     .ld_out = n}));
         if (a->mask)
             lips_cpu_k(be)->mask(dx, dx, lips_cpu_slab(a->mask, s), a->x.c, a->x.t, a->x.lanes);
     }
@@ -88,18 +79,19 @@ lips_status lips_cpu_linear_grad(lips_backend *be, const lips_linear_args *a)
     LIPS_TRY(lips_check_linear(LIPS_GRAD, a));
     LIPS_TRY(lips_cpu_layout("linear_grad", &a->x));
     for (int64_t s = 0; a->dw && s < lips_cpu_slabs(&a->x); s++)
-        LIPS_TRY(multiply("linear_grad", &(product){.ta = 'N',
-                                                    .tb = 'T',
-                                                    .m = a->y.c,
-                                                    .n = a->x.c,
-                                                    .k = lips_cpu_slab_samples(&a->x, s),
-                                                    .a = lips_cpu_slab(&a->y, s),
-                                                    .lda = a->y.lanes,
-                                                    .b = lips_cpu_slab(&a->x, s),
-                                                    .ldb = a->x.lanes,
-                                                    .out = a->dw,
-                                                    .ld_out = a->x.c,
-                                                    .beta = 1.0f}));
+        LIPS_TRY(lips_cpu_multiply("linear_grad",
+                                   &(lips_cpu_product){.ta = 'N',
+                                                       .tb = 'T',
+                                                       .m = a->y.c,
+                                                       .n = a->x.c,
+                                                       .k = lips_cpu_slab_samples(&a->x, s),
+                                                       .a = lips_cpu_slab(&a->y, s),
+                                                       .lda = a->y.lanes,
+                                                       .b = lips_cpu_slab(&a->x, s),
+                                                       .ldb = a->x.lanes,
+                                                       .out = a->dw,
+                                                       .ld_out = a->x.c,
+                                                       .beta = 1.0f}));
     for (int64_t c = 0; a->db && c < a->y.c; c++)
         ((float *)a->db)[c] += (float)lips_cpu_channel_sum(be, &a->y, c, 0);
     return LIPS_OK;

@@ -1,0 +1,21 @@
+"""Weights of lipsweep in PyTorch without the safetensors package: model.load_state_dict(read("epoch-0300.safetensors"))."""
+import json
+import struct
+
+import torch
+
+DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64}
+
+
+def read(path):
+    """The tensors of a safetensors file by name: a state_dict."""
+    with open(path, "rb") as f:
+        size, = struct.unpack("<Q", f.read(8))
+        header, data = json.loads(f.read(size)), bytearray(f.read())
+    tensors = {}
+    for name, t in header.items():
+        if name != "__metadata__":
+            begin, end = t["data_offsets"]
+            flat = torch.frombuffer(data[begin:end], dtype=DTYPES[t["dtype"]]) if end > begin else torch.empty(0)
+            tensors[name] = flat.reshape(t["shape"])
+    return tensors
