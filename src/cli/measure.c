@@ -38,12 +38,12 @@ static const lips_flag flags[] = {
     {"data-dir", "DIR", "folder of a cell's data, if it has moved"},
     {"loss", "NAME", "cross_entropy or mse; default: the cell's, else by the type of y"},
     {"model", "NAME",
-     "mlp or convnet; this and the following are found in the file where possible"},
-    {"width", "N", "units or first channels"},
-    {"depth", "N", "hidden layers of an mlp"},
+     "mlp, convnet, resnet18 or vit; this and the following are found in the file where possible"},
+    {"width", "N", "units, first channels or embedding"},
+    {"depth", "N", "hidden layers of an mlp, blocks of a vit"},
     {"classes", "N", "outputs"},
     {"input", "CxHxW", "shape of one sample"},
-    {"batch-norm", NULL, "the convnet has batch norm"},
+    {"batch-norm", NULL, "the convnet or resnet18 has batch norm"},
     {0},
 };
 
@@ -124,6 +124,20 @@ static lips_status check_memory(const job *j)
     return LIPS_OK;
 }
 
+/* Halves are worth a line: another program may have rounded them on the way here. */
+static void say_converted(const lips_st_file *f)
+{
+    static const lips_dtype other[] = {LIPS_F16, LIPS_BF16};
+    for (size_t d = 0; d < sizeof other / sizeof *other; d++) {
+        int n = 0;
+        for (int i = 0; i < lips_st_count(f); i++)
+            n += lips_st_at(f, i)->dtype == other[d];
+        if (n)
+            lips_info("%s: %d of %d tensors are %s, converted to float32", lips_st_label(f), n,
+                      lips_st_count(f), lips_dtype_name(other[d]));
+    }
+}
+
 static lips_status fill_from(const job *j, const lips_st_file *f, double **params, double **buffers)
 {
     size_t p = (size_t)lips_net_params(j->net) + 1, b = (size_t)lips_net_buffers(j->net) + 1;
@@ -131,8 +145,11 @@ static lips_status fill_from(const job *j, const lips_st_file *f, double **param
     *buffers = malloc(b * sizeof **buffers);
     if (!*params || !*buffers)
         return lips_fail(LIPS_ERR_MEMORY, "no memory for %zu parameters", p);
-    if (f)
-        return lips_weights_fill(j->net, f, *params, *buffers);
+    if (f) {
+        LIPS_TRY(lips_weights_fill(j->net, f, *params, *buffers));
+        say_converted(f);
+        return LIPS_OK;
+    }
     return lips_net_init(j->net, j->cell.base.init, j->cell.base.seed, *params, *buffers);
 }
 
