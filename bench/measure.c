@@ -1,18 +1,17 @@
 /*
- * The measuring pass on convnet (3 x 32 x 32) and mlp (28 x 28, one hidden layer), K = 10, by what is
- * asked of it:
+ * The measuring pass on convnet (3 x 32 x 32) and mlp (28 x 28, one hidden layer), K = 10, by what
+ * is asked of it:
  *
- *   gradient        one ordinary gradient of the n samples (forward, loss, gradient), as in training
- *   gradient_norms  each sample's parameter gradient norm, per layer and in all
- *   measure_B       the exact Jacobian norms (section B)
- *   measure_BCH     sections B and C and the exact Hessian trace, but for
- *   weight_norms    the layers' norms of section C, once per network whatever n is
+ *   gradient        one ordinary gradient of the n samples (forward, loss, gradient), as in
+ * training gradient_norms  each sample's parameter gradient norm, per layer and in all measure_B
+ * the exact Jacobian norms (section B) measure_BCH     sections B and C and the exact Hessian
+ * trace, but for weight_norms    the layers' norms of section C, once per network whatever n is
  *
- * Operations are those of forward and cotangents, the Grams' not counted: 3 F - F_1 a gradient, 2 F -
- * F_1 its norms, (1 + K) F the others, with F_1 the first layer's part of F; of weight_norms none.
- * err_rel: per-sample values of the first samples against ref, the worst of all series; a gradient
- * against ref's. After its rows each network's planned memory for the pass on one thread. At the end
- * bench/peer/measure.py prints the ratios, and the same norms' time in PyTorch.
+ * Operations are those of forward and cotangents, the Grams' not counted: 3 F - F_1 a gradient, 2 F
+ * - F_1 its norms, (1 + K) F the others, with F_1 the first layer's part of F; of weight_norms
+ * none. err_rel: per-sample values of the first samples against ref, the worst of all series; a
+ * gradient against ref's. After its rows each network's planned memory for the pass on one thread.
+ * At the end bench/peer/measure.py prints the ratios, and the same norms' time in PyTorch.
  */
 #include "common.h"
 

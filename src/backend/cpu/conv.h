@@ -190,7 +190,8 @@ size_t lips_conv_winograd_gram_work(const lips_conv_args *a);
 void lips_conv_winograd_gram(const lips_cpu_kernels *k, const lips_conv_args *a);
 double lips_conv_winograd_gram_cost(const lips_conv_args *a);
 
-/* Inner products of T streams with each other: of stream t, block (r,i) is at v + at[t] + r*row_step
+/* Inner products of T streams with each other: of stream t, block (r,i) is at v + at[t] +
+ * r*row_step
  * + i*16; at is evenly spaced. rows * cols products are one f32 chain. */
 typedef struct lips_conv_gram_sum {
     const float *v;

@@ -35,7 +35,6 @@ void lips_conv_gram_give(double *theta, const double *acc, int64_t t, int64_t la
                                                      acc[(j * t + i) * LIPS_CONV_BLOCK + l]);
 }
 
-
 void lips_conv_gram_rows(const lips_cpu_kernels *k, const lips_conv_gram_sum *s)
 {
     const int64_t blk = LIPS_CONV_BLOCK, parts = lips_conv_ceil(s->t, LIPS_CONV_ROWS);

@@ -15,9 +15,9 @@
  * Cost       T tiles 36 O C multiply-adds against T H W 9 O C of the direct way; per (t,o,c) 100
  *            cycles for the taps and 7 T multiply-adds; per (t,o) and tile the transform
  * Proof      tests/ops/test_conv_cpu.c      Speed  bench/conv.c
- * History    Groups of 8, 16 or 32 tiles, whose transforms stay in the second-level cache while their
- *            inner products are added to: 5.5, 4.7, 4.3 ms for 16 -> 32 channels of 32x32, T = 10,
- *            against 3.9 ms for whole images, so dropped.
+ * History    Groups of 8, 16 or 32 tiles, whose transforms stay in the second-level cache while
+ *            their inner products are added to: 5.5, 4.7, 4.3 ms for 16 -> 32 channels of 32x32,
+ *            T = 10, against 3.9 ms for whole images, so dropped.
  */
 #include "backend/cpu/conv_winograd.h"
 
@@ -31,20 +31,20 @@ enum {
 };
 
 typedef struct wgram {
-    lips_conv_grid in, out;        /* of the input; of the cotangents, t values per pixel */
-    int64_t tiles;                 /* of one image */
-    int64_t wide;                  /* blocks between channels of x */
-    int64_t passes, input;         /* over the input's channels, so many each */
-    int64_t outs, chans;           /* outputs and channels whose products are held */
-    int64_t x_freq, y_freq, u_freq; /* floats between frequencies */
-    int64_t y_out;                 /* floats between outputs of y */
-    float *x;                      /* (36, input, wide) blocks */
-    float *y;                      /* (36, outs, tiles, T) */
-    float *u;                      /* (36, outs, T, chans), then the taps (9, ..) */
-    float *tt;                     /* (T, T) */
-    int64_t *at_x;                 /* (chans) offsets of channels in x */
-    int64_t *at_t;                 /* (T) offsets of cotangents in u */
-    double *acc;                   /* (T, T, 16) */
+    lips_conv_grid in, out;               /* of the input; of the cotangents, t values per pixel */
+    int64_t tiles;                        /* of one image */
+    int64_t wide;                         /* blocks between channels of x */
+    int64_t passes, input;                /* over the input's channels, so many each */
+    int64_t outs, chans;                  /* outputs and channels whose products are held */
+    int64_t x_freq, y_freq, u_freq;       /* floats between frequencies */
+    int64_t y_out;                        /* floats between outputs of y */
+    float *x;                             /* (36, input, wide) blocks */
+    float *y;                             /* (36, outs, tiles, T) */
+    float *u;                             /* (36, outs, T, chans), then the taps (9, ..) */
+    float *tt;                            /* (T, T) */
+    int64_t *at_x;                        /* (chans) offsets of channels in x */
+    int64_t *at_t;                        /* (T) offsets of cotangents in u */
+    double *acc;                          /* (T, T, 16) */
     lips_conv_wino_tile *x_tile, *y_tile; /* (tiles), (tiles, T) */
 } wgram;
 
@@ -64,8 +64,7 @@ static wgram plan(const lips_conv_args *a, lips_conv_arena *mem)
     const int64_t most = lips_conv_max(1, SUMS_BYTES / (freq * t));
     const int64_t chans = lips_conv_min(CHANNELS, lips_conv_max(CHANNELS_MIN, most));
     w.chans = lips_conv_ceil(w.input, lips_conv_ceil(w.input, chans));
-    w.outs = lips_conv_min(lips_conv_min(a->y.c, LIPS_CONV_ROWS),
-                           lips_conv_max(1, most / w.chans));
+    w.outs = lips_conv_min(lips_conv_min(a->y.c, LIPS_CONV_ROWS), lips_conv_max(1, most / w.chans));
     w.x_freq = (w.input * w.wide + 1) * blk;
     w.y_out = lips_conv_grid_wide(w.tiles * t) * blk;
     w.y_freq = w.outs * w.y_out + blk;
@@ -96,8 +95,8 @@ static void find_tiles(const wgram *w, int64_t s, int64_t q)
     for (int64_t i = 0; i < w->tiles; i++)
         w->x_tile[i] = lips_conv_grid_at(&w->in, (s * w->tiles + i) * w->in.v + q);
     for (int64_t i = 0; i < w->tiles * t; i++)
-        w->y_tile[i] = lips_conv_grid_at(
-            &w->out, (s * w->tiles + i / t) * w->out.v + i % t * w->in.v + q);
+        w->y_tile[i] =
+            lips_conv_grid_at(&w->out, (s * w->tiles + i / t) * w->out.v + i % t * w->in.v + q);
 }
 
 /* B'xB of channels c0..c0+n-1. */
@@ -134,8 +133,8 @@ static void transform_outputs(const lips_cpu_kernels *k, const wgram *w, int64_t
                                        .v_chan = w->y_out});
 }
 
-/* u[f][o][t][c] = sum over tiles of y[f][o][tile][t] x[f][c][tile], nc channels from c0 on. Tiles of
- * registers need several streams of y: all t of one output, or one t of all outputs. */
+/* u[f][o][t][c] = sum over tiles of y[f][o][tile][t] x[f][c][tile], nc channels from c0 on. Tiles
+ * of registers need several streams of y: all t of one output, or one t of all outputs. */
 static void inner_products(const lips_cpu_kernels *k, const wgram *w, int64_t outs, int64_t c0,
                            int64_t nc)
 {
@@ -160,7 +159,8 @@ static void inner_products(const lips_cpu_kernels *k, const wgram *w, int64_t ou
         }
 }
 
-/* acc += the products of the taps g[tap][o][t][c] of different t with each other, over tap, o, c. */
+/* acc += the products of the taps g[tap][o][t][c] of different t with each other, over tap, o, c.
+ */
 static void tap_products(const lips_cpu_kernels *k, const wgram *w, int64_t outs, int64_t nc)
 {
     const int64_t blk = LIPS_CONV_BLOCK, t = w->out.out.t, taps = lips_conv_max(1, CHAIN / nc);
@@ -168,15 +168,15 @@ static void tap_products(const lips_cpu_kernels *k, const wgram *w, int64_t outs
         w->at_t[i] = i * nc * blk;
     for (int64_t o = 0; o < outs; o++)
         for (int64_t i = 0; i < 9; i += taps)
-            lips_conv_gram_rows(
-                k, &(lips_conv_gram_sum){.v = w->u + i * w->u_freq + o * t * nc * blk,
-                                         .at = w->at_t,
-                                         .t = t,
-                                         .rows = lips_conv_min(taps, 9 - i),
-                                         .cols = nc,
-                                         .row_step = w->u_freq,
-                                         .tt = w->tt,
-                                         .acc = w->acc});
+            lips_conv_gram_rows(k,
+                                &(lips_conv_gram_sum){.v = w->u + i * w->u_freq + o * t * nc * blk,
+                                                      .at = w->at_t,
+                                                      .t = t,
+                                                      .rows = lips_conv_min(taps, 9 - i),
+                                                      .cols = nc,
+                                                      .row_step = w->u_freq,
+                                                      .tt = w->tt,
+                                                      .acc = w->acc});
 }
 
 /* Input channels first..first+n-1 of the pass against all outputs. */

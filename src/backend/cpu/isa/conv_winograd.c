@@ -139,10 +139,10 @@ VF_INLINE void spread(vf t[6], const vf y[4])
     t[5] = y[3];
 }
 
-/* A y A' of one tile of one channel, lanes from h on; outputs that do not exist are 0; whole: all are
- * there. */
-VF_INLINE void dy_tile(const bool whole, float *v, int64_t fstep, const float *y, int64_t row, int64_t pixel,
-                       const lips_conv_wino_tile *t, int64_t h)
+/* A y A' of one tile of one channel, lanes from h on; outputs that do not exist are 0; whole: all
+ * are there. */
+VF_INLINE void dy_tile(const bool whole, float *v, int64_t fstep, const float *y, int64_t row,
+                       int64_t pixel, const lips_conv_wino_tile *t, int64_t h)
 {
     vf s[6][4];
     const vf lanes = !whole && t->lanes ? vf_load(t->lanes + h) : vf_set1(1.0f);
