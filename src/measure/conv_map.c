@@ -32,12 +32,20 @@ struct lips_conv_map {
     double *w;               /* (O,C,R,R), otherwise */
 };
 
+static int64_t weight_count(const correlation *k)
+{
+    return (k->o + O_BLOCK - 1) / O_BLOCK * k->c * k->r * k->r * O_BLOCK;
+}
+
+static int64_t padded_count(const correlation *k)
+{
+    return k->c * (k->h + 2 * k->pad) * k->row + V;
+}
+
 static lips_status correlation_take(correlation *k)
 {
-    int64_t blocks = (k->o + O_BLOCK - 1) / O_BLOCK;
-    k->row = (k->ow + V - 1) / V * V + k->r - 1;
-    k->weights = calloc((size_t)(blocks * k->c * k->r * k->r * O_BLOCK), sizeof(double));
-    k->padded = calloc((size_t)(k->c * (k->h + 2 * k->pad) * k->row + V), sizeof(double));
+    k->weights = calloc((size_t)weight_count(k), sizeof(double));
+    k->padded = calloc((size_t)padded_count(k), sizeof(double));
     if (!k->weights || !k->padded)
         return lips_fail(LIPS_ERR_MEMORY, "out of memory for a convolution as an operator");
     return LIPS_OK;
@@ -48,6 +56,42 @@ static double *weight_at(const correlation *k, int64_t o, int64_t c, int64_t tap
     return k->weights + (((o / O_BLOCK) * k->c + c) * k->r * k->r + tap) * O_BLOCK + o % O_BLOCK;
 }
 
+/* The map and its transpose as correlations, where they are such; without memory. */
+static void describe(lips_conv_map *m, const lips_layer_info *g)
+{
+    int64_t r = g->geom.r;
+    m->info = *g;
+    m->fast = g->geom.stride == 1 && g->geom.pad < r;
+    m->there = (correlation){.c = g->c,
+                             .h = g->h,
+                             .w = g->w,
+                             .o = g->o,
+                             .oh = g->oh,
+                             .ow = g->ow,
+                             .r = r,
+                             .pad = g->geom.pad,
+                             .row = (g->ow + V - 1) / V * V + r - 1};
+    m->back = (correlation){.c = g->o,
+                            .h = g->oh,
+                            .w = g->ow,
+                            .o = g->c,
+                            .oh = g->h,
+                            .ow = g->w,
+                            .r = r,
+                            .pad = r - 1 - g->geom.pad,
+                            .row = (g->w + V - 1) / V * V + r - 1};
+}
+
+size_t lips_conv_map_bytes(const lips_layer_info *g)
+{
+    lips_conv_map m;
+    describe(&m, g);
+    int64_t count = m.fast ? weight_count(&m.there) + padded_count(&m.there) +
+                                 weight_count(&m.back) + padded_count(&m.back)
+                           : g->o * g->c * g->geom.r * g->geom.r;
+    return sizeof m + (size_t)count * sizeof(double);
+}
+
 lips_status lips_conv_map_create(lips_conv_map **out, const lips_layer_info *g, const double *w)
 {
     int64_t r = g->geom.r, taps = r * r;
@@ -56,25 +100,8 @@ lips_status lips_conv_map_create(lips_conv_map **out, const lips_layer_info *g, 
     lips_conv_map *m = calloc(1, sizeof *m);
     if (!m)
         return lips_fail(LIPS_ERR_MEMORY, "out of memory for a convolution as an operator");
-    m->info = *g;
-    m->fast = g->geom.stride == 1 && g->geom.pad < r;
+    describe(m, g);
     if (m->fast) {
-        m->there = (correlation){.c = g->c,
-                                 .h = g->h,
-                                 .w = g->w,
-                                 .o = g->o,
-                                 .oh = g->oh,
-                                 .ow = g->ow,
-                                 .r = r,
-                                 .pad = g->geom.pad};
-        m->back = (correlation){.c = g->o,
-                                .h = g->oh,
-                                .w = g->ow,
-                                .o = g->c,
-                                .oh = g->h,
-                                .ow = g->w,
-                                .r = r,
-                                .pad = r - 1 - g->geom.pad};
         LIPS_TRY_GOTO(st, correlation_take(&m->there), out);
         LIPS_TRY_GOTO(st, correlation_take(&m->back), out);
         for (int64_t i = 0; i < g->o * g->c * taps; i++) {

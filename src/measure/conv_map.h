@@ -11,6 +11,8 @@ typedef struct lips_conv_map lips_conv_map;
 
 /* w (O,C,R,R) is copied. Errors: LIPS_ERR_MEMORY. */
 lips_status lips_conv_map_create(lips_conv_map **out, const lips_layer_info *info, const double *w);
+/* Bytes that lips_conv_map_create takes. */
+size_t lips_conv_map_bytes(const lips_layer_info *info);
 void lips_conv_map_free(lips_conv_map *m);
 
 /* y (O,OH,OW) = theta x, overwritten; x (C,H,W). */

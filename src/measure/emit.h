@@ -37,6 +37,9 @@ lips_status lips_emit_all(lips_measurement *out, const lips_survey *p);
 /* Bytes that lips_emit_all takes for the curvature, after the blocks are gone. */
 lips_status lips_emit_plan_bytes(const lips_survey *p, size_t *bytes);
 
+/* Bytes that the layers' spectral norms take, one after the other; 0 where none is wanted. */
+size_t lips_emit_weight_bytes(const lips_survey *p);
+
 /* emit functions of the quantity table */
 lips_status lips_emit_mean(lips_emit *e, int row);        /* one value: the mean */
 lips_status lips_emit_weight_norm(lips_emit *e, int row); /* layer.weight_* */

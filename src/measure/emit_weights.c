@@ -46,6 +46,21 @@ lips_status lips_emit_operator_norm(lips_emit *e, int layer)
     return LIPS_OK;
 }
 
+size_t lips_emit_weight_bytes(const lips_survey *p)
+{
+    static const char *const users[] = {"layer.weight_op", "layer.weight_op_reshaped",
+                                        "bound.layer", "lipschitz.product", "lipschitz.certified"};
+    size_t most = 0;
+    bool wanted = false;
+    for (size_t i = 0; i < sizeof users / sizeof *users; i++)
+        wanted = wanted || (p->wanted >> lips_quantity_find(users[i])) & 1;
+    for (int l = 1; wanted && l <= p->layers; l++) {
+        size_t bytes = lips_layer_spectral_bytes(lips_net_layer(p->net, l));
+        most = bytes > most ? bytes : most;
+    }
+    return most;
+}
+
 lips_status lips_emit_weight_norm(lips_emit *e, int row)
 {
     const char *name = lips_quantities[row].name;

@@ -145,10 +145,12 @@ lips_status lips_measure_plan_bytes(const lips_measure_args *a, size_t *bytes)
     lips_status st = p->needs ? lips_block_plan_bytes(p, &block) : LIPS_OK;
     if (st == LIPS_OK)
         st = lips_emit_plan_bytes(p, &curvature);
-    block *= (size_t)threads;
+    /* one after the other: blocks, spectral norms, curvature */
+    size_t most = block * (size_t)threads, weights = lips_emit_weight_bytes(p);
+    most = weights > most ? weights : most;
+    most = curvature > most ? curvature : most;
     /* kept twice when the caller wants the per-sample values */
-    *bytes = (block > curvature ? block : curvature) + /* one after the other */
-             lips_survey_bytes(p) * (a->per_sample ? 2 : 1);
+    *bytes = most + lips_survey_bytes(p) * (a->per_sample ? 2 : 1);
     lips_survey_free(p);
     return st;
 }

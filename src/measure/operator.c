@@ -86,16 +86,28 @@ static void orthogonalise(double *v, const double *basis, int64_t k, int64_t n)
     }
 }
 
+/* Doubles that golub_kahan takes at most for steps steps: the basis, and two vectors of the larger
+ * side. */
+static int64_t golub_kahan_count(int64_t steps, int64_t smaller, int64_t larger)
+{
+    return (steps + 1) * smaller + 2 * larger;
+}
+
+static int64_t steps_max(int64_t smaller)
+{
+    return smaller < ITERATIONS_MAX ? smaller : ITERATIONS_MAX;
+}
+
 /* Golub-Kahan: A v_j = alpha_j u_j + beta_{j-1} u_{j-1}, A'u_j = alpha_j v_j + beta_j v_{j+1}, the
  * v_j (on the smaller side) re-orthogonalised in full. flip: A is the transposed map. */
 static lips_status golub_kahan(lips_spectral *out, const linear_map *m, bool flip)
 {
     int64_t n = flip ? m->rows : m->cols, rows = flip ? m->cols : m->rows;
-    int64_t steps = n < ITERATIONS_MAX ? n : ITERATIONS_MAX;
+    int64_t steps = steps_max(n);
     double alpha[ITERATIONS_MAX], beta[ITERATIONS_MAX];
     lips_rng rng = {.seed = 0, .stream = LIPS_STREAM_LANCZOS};
     lips_status st = LIPS_OK;
-    double *basis = malloc((size_t)((steps + 1) * n + 2 * rows) * sizeof *basis);
+    double *basis = malloc((size_t)golub_kahan_count(steps, n, rows) * sizeof *basis);
     if (!basis)
         return lips_fail(LIPS_ERR_MEMORY,
                          "out of memory for a spectral norm (%lld basis vectors of %lld)",
@@ -161,4 +173,13 @@ lips_status lips_layer_spectral(lips_spectral *out, const lips_layer_info *g, co
     lips_status st = spectral(out, &m, g->o * g->c * g->geom.r * g->geom.r);
     lips_conv_map_free(m.conv);
     return st;
+}
+
+size_t lips_layer_spectral_bytes(const lips_layer_info *g)
+{
+    int64_t in = g->c * g->h * g->w, out = g->o * g->oh * g->ow;
+    int64_t smaller = in < out ? in : out, steps = steps_max(smaller);
+    /* The reshaped kernel is smaller on either side. */
+    int64_t count = golub_kahan_count(steps, smaller, in < out ? out : in) + steps * (steps + 2);
+    return (size_t)count * sizeof(double) + (g->conv ? lips_conv_map_bytes(g) : 0);
 }

@@ -18,6 +18,9 @@ typedef struct lips_spectral {
  * LIPS_ERR_MEMORY. */
 lips_status lips_layer_spectral(lips_spectral *out, const lips_layer_info *info, const double *w);
 
+/* Bytes that it takes at most, and lips_matrix_spectral of the reshaped kernel. */
+size_t lips_layer_spectral_bytes(const lips_layer_info *info);
+
 /* The same of the kernel reshaped to rows x cols, row-major. */
 lips_status lips_matrix_spectral(lips_spectral *out, const double *w, int64_t rows, int64_t cols);
 
