@@ -165,7 +165,7 @@ $(SIM)/tests/cusim/%.o: tests/cusim/%.cpp
 	$(Q)$(CXX) $(SIM_FLAGS) -MMD -MP -c $< -o $@
 $(SIM)/libcusim.a: $(OBJ) $(SIM_OBJ) $(BUILD)/cuda
 	$(Q)mkdir -p $(@D) && rm -f $@ && ar rcsT $@ $(filter %.o,$^)
-$(SIM)/tests/cusim/%: $(SIM)/tests/cusim/%.o $(SIM)/libcusim.a
+$(SIM)/tests/cusim/%: $(SIM)/tests/cusim/%.o $(TEST_LIB_OBJ) $(SIM)/libcusim.a
 	$(Q)$(CXX) $(SIM_FLAGS) $^ -lcmocka $(LDLIBS) -fopenmp -o $@
 ifeq ($(FLAGS),plain)
 $(SIM)/lipsweep: $(BUILD)/src/cli/main.o $(SIM)/libcusim.a

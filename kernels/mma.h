@@ -1,20 +1,20 @@
 /*
- * kernels/mma.h - tensor-core and asynchronous-copy instructions (PTX, sm_80 and later), each with a
- * CPU body that does the same in the emulated build.
+ * kernels/mma.h - tensor-core and asynchronous-copy instructions (PTX, sm_80 and later), each with
+ * a CPU body that does the same in the emulated build.
  *
  * Fragment layouts are the PTX ISA's (9.7.14, mma.m16n8k8 for .tf32 and mma.m16n8k16 for .bf16),
  * with g = lane / 4 and t = lane % 4:
  *
  *   tf32  A (16x8)   a0 (g,t)  a1 (g+8,t)  a2 (g,t+4)  a3 (g+8,t+4)      one value per register
  *         B (8x8)    b0 (t,g)  b1 (t+4,g)
- *   bf16  A (16x16)  a0 (g,2t) a1 (g+8,2t) a2 (g,2t+8) a3 (g+8,2t+8)     and the next k in the upper half
- *         B (16x8)   b0 (2t,g) b1 (2t+8,g)
+ *   bf16  A (16x16)  a0 (g,2t) a1 (g+8,2t) a2 (g,2t+8) a3 (g+8,2t+8)     two values, the next k in
+ *         B (16x8)   b0 (2t,g) b1 (2t+8,g)                               the upper half
  *   both  D (16x8)   d0 (g,2t) d1 (g,2t+1) d2 (g+8,2t) d3 (g+8,2t+1)     f32
  *
- * The CPU bodies keep what the hardware's arithmetic is known to do: a tf32 operand loses its 13 low
- * bits whether or not it was rounded before, products are exact, and the sum with D is cut towards
- * zero. An asynchronous copy happens as late as it may, in the wait that asks for it: a wait that is
- * missing reads what shared memory held before.
+ * The CPU bodies keep what the hardware's arithmetic is known to do: a tf32 operand loses its 13
+ * low bits whether or not it was rounded before, products are exact, and the sum with D is cut
+ * towards zero. An asynchronous copy happens as late as it may, in the wait that asks for it: where
+ * a wait is missing, what shared memory held before is read.
  */
 #ifndef LIPS_KERNELS_MMA_H
 #define LIPS_KERNELS_MMA_H
@@ -232,9 +232,9 @@ __device__ __forceinline__ void mma_m16n8k16_bf16(float (&d)[4], const uint32_t 
 }
 
 /*
- * Four 8-row matrices of 16 bytes a row from shared memory; lane l gives the address of row l % 8 of
- * matrix l / 8 and receives word l % 4 of row l / 4 of each. With floats as words, a 16x4 (or two
- * 8x8) corner of a row-major tile arrives in the tf32 layout above.
+ * Four matrices of 8 rows of 16 bytes from shared memory; lane l gives the address of row l % 8 of
+ * matrix l / 8 and receives word l % 4 of row l / 4 of each. With floats as words a 16 x 8 corner
+ * of a row-major tile arrives as a tf32 fragment of A, a 16 x 8 corner of columns as two of B.
  */
 __device__ __forceinline__ void mma_ldmatrix_x4(float (&r)[4], const float *row)
 {

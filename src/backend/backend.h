@@ -254,6 +254,13 @@ typedef struct lips_norms_args {
     int64_t n, k;     /* 1 <= K <= LIPS_NORMS_MAX */
 } lips_norms_args;
 
+/* Arithmetic of matrix products and convolutions; storage and sums are f32 in each. */
+typedef enum lips_precision {
+    LIPS_PRECISION_F32,  /* float32-grade products: errors as of f32 multiply-adds */
+    LIPS_PRECISION_TF32, /* operands of 11 significant bits */
+    LIPS_PRECISION_BF16  /* operands of 8 significant bits */
+} lips_precision;
+
 typedef lips_status (*lips_linear_fn)(lips_backend *, const lips_linear_args *);
 typedef lips_status (*lips_conv_fn)(lips_backend *, const lips_conv_args *);
 typedef lips_status (*lips_pool_fn)(lips_backend *, const lips_pool_args *);
