@@ -35,7 +35,7 @@ struct ConvParams {
     int b, t, hs, ws, c; /* source */
     int hd, wd, n;       /* result */
     int r, stride, pad;
-    bool vjp, relu;
+    int vjp, relu; /* 0 or 1; no bytes of padding: the emulated device looks at every word */
     int n_tiles;
 };
 

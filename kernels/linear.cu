@@ -30,7 +30,7 @@ struct VjpParams {
     const float *dy, *w, *mask;
     float *dx;
     int rows, t, c, o;
-    int n_tiles;
+    int64_t n_tiles;
 };
 
 template <class T, int VEC> struct VjpLoader {
@@ -104,7 +104,8 @@ struct VjpStore {
 template <class T, lips_precision P, int VEC>
 __global__ void __launch_bounds__(T::THREADS, T::BLOCKS) vjp_tile(const VjpParams p)
 {
-    const int m0 = (int)blockIdx.x / p.n_tiles * T::BM, n0 = (int)blockIdx.x % p.n_tiles * T::BN;
+    const int m0 = (int)(blockIdx.x / p.n_tiles) * T::BM;
+    const int n0 = (int)(blockIdx.x % p.n_tiles) * T::BN;
     float acc[T::MI][T::NI][4];
     VjpLoader<T, VEC> load(p, m0, n0);
     tile_multiply<T, P, Order::ROWS, Order::COLS>(acc, load, (p.o + BK - 1) / BK);
