@@ -261,6 +261,14 @@ typedef enum lips_precision {
     LIPS_PRECISION_BF16  /* operands of 8 significant bits */
 } lips_precision;
 
+/* Whose kernels compute products, where a backend has a choice: by measurement of each shape on the
+ * device, its own, or the vendor's library where that offers the shape. */
+typedef enum lips_library {
+    LIPS_LIBRARY_AUTO,
+    LIPS_LIBRARY_OWN,
+    LIPS_LIBRARY_NVIDIA
+} lips_library;
+
 typedef lips_status (*lips_linear_fn)(lips_backend *, const lips_linear_args *);
 typedef lips_status (*lips_conv_fn)(lips_backend *, const lips_conv_args *);
 typedef lips_status (*lips_pool_fn)(lips_backend *, const lips_pool_args *);
@@ -294,6 +302,12 @@ typedef struct lips_ops {
     lips_status (*probe)(lips_device *out, int device);
     lips_status (*open)(lips_backend **out, int device); /* device: index of a GPU, else ignored */
     void (*close)(lips_backend *);
+
+    /* Of the products of linear and conv entries from the next on: forward (also as jvp), and vjp,
+     * grad, gram (backward). NULL: only the backend's own storage type. After open: f32, f32. */
+    lips_status (*set_precision)(lips_backend *, lips_precision forward, lips_precision backward);
+    /* Of conv and of linear entries. NULL: nothing to choose. After open: AUTO, AUTO. */
+    lips_status (*set_libraries)(lips_backend *, lips_library conv, lips_library linear);
 
     /* Memory: 64-byte aligned, zeroed; LIPS_ERR_MEMORY names the bytes asked. */
     lips_status (*alloc)(lips_backend *, void **out, size_t bytes);

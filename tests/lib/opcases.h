@@ -14,6 +14,7 @@
 #define OP_ELEMENT 2e-7 /* a few roundings per element */
 #define OP_SUM 2e-6     /* sums of up to 1000 products in f32: sqrt(1000) u */
 #define OP_F64 1e-12    /* products of floats accumulated in f64 */
+#define OP_BF16 8e-3    /* operands of 8 bits: two roundings of 2^-8 in a product */
 #define OP_CONV 1e-5    /* sums, and the transforms of a fast algorithm */
 
 typedef struct opcase_row {
@@ -52,5 +53,7 @@ int64_t pick_batch(opcase *c); /* 1, 15, 16, 17, 31, 33 */
 int64_t pick_width(opcase *c); /* 1, 2, 3, 5, 7, 8, 13, 16, 17, 31, 33 */
 int64_t pick_stack(opcase *c); /* 1, 2, 3, 10 */
 bool pick_bool(opcase *c);
+/* Sets one of the precisions and libraries, where the backend has a choice. */
+void pick_arithmetic(opcase *c);
 
 #endif

@@ -131,7 +131,16 @@ static void workspace(opcase *c)
     opcase_emit_doubles(c, "same and sane", &same, 1);
 }
 
+/* Every op, in every precision and by every library. */
+static void any_arithmetic(opcase *c)
+{
+    void (*const ops[])(opcase *) = {forward, vjp, grad};
+    pick_arithmetic(c);
+    ops[opcase_pick(c, (const int64_t[]){0, 1, 2}, 3)](c);
+}
+
 static const opcase_row rows[] = {
+    OPCASE_ROW_INT(set_libraries, any_arithmetic, OP_BF16, 30),
     OPCASE_ROW(conv_workspace, workspace, OP_EXACT, 20),
     OPCASE_ROW_INT(conv_forward, forward, OP_CONV, 80),
     OPCASE_ROW_INT(conv_vjp, vjp, OP_CONV, 80),

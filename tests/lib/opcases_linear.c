@@ -75,7 +75,16 @@ static void gram(opcase *c)
     opcase_emit_doubles(c, "theta", a.theta, c->b * z.t * z.t);
 }
 
+/* Every op, in every precision and by every library. */
+static void any_arithmetic(opcase *c)
+{
+    void (*const ops[])(opcase *) = {forward, vjp, grad};
+    pick_arithmetic(c);
+    ops[opcase_pick(c, (const int64_t[]){0, 1, 2}, 3)](c);
+}
+
 static const opcase_row rows[] = {
+    OPCASE_ROW_INT(set_precision, any_arithmetic, OP_BF16, 30),
     OPCASE_ROW_INT(linear_forward, forward, OP_SUM, 60),
     OPCASE_ROW_INT(linear_vjp, vjp, OP_SUM, 60),
     OPCASE_ROW_INT(linear_grad, grad, OP_SUM, 60),

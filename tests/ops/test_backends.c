@@ -126,7 +126,9 @@ static void test_every_op_has_a_row(void **state)
                 rows += opcase_tables[t]->row[r].slot == slot && opcase_tables[t]->row[r].cases > 0;
         if (rows != 1)
             fail_msg("op at offset %zu of lips_ops has %d rows in tests/lib/opcases", slot, rows);
-        assert_true(opcase_offered(lips_backend_find("ref"), slot));
+        /* ref has one arithmetic and nothing to choose. */
+        if (slot != offsetof(lips_ops, set_precision) && slot != offsetof(lips_ops, set_libraries))
+            assert_true(opcase_offered(lips_backend_find("ref"), slot));
     }
 }
 

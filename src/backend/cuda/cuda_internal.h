@@ -32,13 +32,6 @@ enum { LIPS_CUDA_IMAGES = 1, LIPS_CUDA_ROWS = 2 };
 /* Oldest compute capability (major * 10 + minor) that the kernels are compiled for. */
 enum { LIPS_CUDA_CC_MIN = 80 };
 
-/* Arithmetic of matrix products and convolutions; storage is f32 and accumulation f32 in each. */
-typedef enum lips_cuda_precision {
-    LIPS_CUDA_F32, /* float32-grade */
-    LIPS_CUDA_TF32,
-    LIPS_CUDA_BF16
-} lips_cuda_precision;
-
 /* One allocation. Shared ones (alloc_shared) have a host side and a device side, of which one is
  * current: the first op on it carries the host's values over (unless zero() fills all of it), the
  * next sync() carries the device's back. */
@@ -63,7 +56,8 @@ typedef struct lips_cuda {
     /* Configuration. */
     int device;
     struct cudaDeviceProp prop;
-    lips_cuda_precision precision;
+    lips_precision forward, backward;
+    lips_library conv, gemm;
     cudaStream_t stream;
 
     /* State. */

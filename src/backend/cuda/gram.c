@@ -85,7 +85,7 @@ lips_status cuda_op_conv_gram(lips_backend *be, const lips_conv_args *a)
                                   .r = a->geom.r,
                                   .stride = a->geom.stride,
                                   .pad = a->geom.pad,
-                                  .single = h->precision != LIPS_CUDA_F32};
+                                  .single = h->backward != LIPS_PRECISION_F32};
     LIPS_TRY(theta_of(h, "conv_gram", a->theta, &a->y, &k.theta));
     LIPS_TRY(lips_cuda_scratch(h, lips_cuda_conv_gram_work(&k), &k.work));
     return lips_cuda_conv_gram(&k, h->stream);

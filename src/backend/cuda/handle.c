@@ -128,6 +128,7 @@ void cuda_op_close(lips_backend *be)
     if (h->stream)
         (void)cudaStreamSynchronize(h->stream);
     lips_cuda_libraries_close(h);
+    lips_cuda_choices_free(h->choices);
     lips_cuda_memory_free(h);
     for (int i = 0; i < LIPS_CUDA_SLOTS; i++)
         if (h->slot[i].done)
@@ -136,6 +137,33 @@ void cuda_op_close(lips_backend *be)
         (void)cudaStreamDestroy(h->stream);
     (void)cudaGetLastError();
     free(h);
+}
+
+static lips_status need_value(const char *what, int value, int last)
+{
+    if (value < 0 || value > last)
+        return lips_fail(LIPS_ERR_USAGE, "cuda: %s is %d, must be in 0..%d", what, value, last);
+    return LIPS_OK;
+}
+
+lips_status cuda_op_set_precision(lips_backend *be, lips_precision forward, lips_precision backward)
+{
+    lips_cuda *h = (lips_cuda *)be;
+    LIPS_TRY(need_value("forward precision", (int)forward, LIPS_PRECISION_BF16));
+    LIPS_TRY(need_value("backward precision", (int)backward, LIPS_PRECISION_BF16));
+    h->forward = forward;
+    h->backward = backward;
+    return LIPS_OK;
+}
+
+lips_status cuda_op_set_libraries(lips_backend *be, lips_library conv, lips_library linear)
+{
+    lips_cuda *h = (lips_cuda *)be;
+    LIPS_TRY(need_value("library of convolutions", (int)conv, LIPS_LIBRARY_NVIDIA));
+    LIPS_TRY(need_value("library of linear layers", (int)linear, LIPS_LIBRARY_NVIDIA));
+    h->conv = conv;
+    h->gemm = linear;
+    return LIPS_OK;
 }
 
 lips_status lips_cuda_enter(lips_backend *be, lips_cuda **out)

@@ -1,0 +1,252 @@
+#include "backend/cuda/choose.h"
+
+#include "base/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const char *const way_names[] = {"tile", "narrow", "library"};
+static const char *const precision_names[] = {"f32", "tf32", "bf16"};
+
+enum { TEXT_MAX = 512, CHOICES_MAX = 4096 };
+
+/* A line of the file: the product's name and sizes, a tab, the way, a tab, milliseconds of each. */
+typedef struct choice {
+    char product[TEXT_MAX];
+    lips_cuda_way way;
+} choice;
+
+struct lips_cuda_choices {
+    choice *list;
+    int n, cap;
+};
+
+void lips_cuda_choices_free(struct lips_cuda_choices *choices)
+{
+    if (!choices)
+        return;
+    free(choices->list);
+    free(choices);
+}
+
+/* Device and library versions belong to the product: another one measures anew. */
+static void describe(const lips_cuda *h, const lips_cuda_product *p, char *text, size_t size)
+{
+    char libraries[64];
+    lips_cuda_libraries_describe(libraries, sizeof libraries);
+    int n = snprintf(text, size, "%s, %s: %s %s", h->prop.name, libraries, p->op,
+                     precision_names[p->precision]);
+    for (int i = 0; i < LIPS_CUDA_SIZES && n > 0 && (size_t)n < size; i++)
+        n += snprintf(text + n, size - (size_t)n, " %" PRId64, p->size[i]);
+}
+
+static const choice *find(const lips_cuda *h, const char *product)
+{
+    for (int i = 0; h->choices && i < h->choices->n; i++)
+        if (strcmp(h->choices->list[i].product, product) == 0)
+            return &h->choices->list[i];
+    return NULL;
+}
+
+/* The first choice for a product stays. */
+static lips_status keep(lips_cuda *h, const char *product, lips_cuda_way way)
+{
+    struct lips_cuda_choices *c = h->choices;
+    if (!c && !(c = h->choices = calloc(1, sizeof *c)))
+        return lips_fail(LIPS_ERR_MEMORY, "cuda: out of memory (%zu bytes asked)", sizeof *c);
+    if (find(h, product) || c->n == CHOICES_MAX)
+        return LIPS_OK;
+    if (c->n == c->cap) {
+        const int cap = c->cap ? 2 * c->cap : 16;
+        choice *list = realloc(c->list, (size_t)cap * sizeof *list);
+        if (!list)
+            return lips_fail(LIPS_ERR_MEMORY, "cuda: out of memory (%zu bytes asked)",
+                             (size_t)cap * sizeof *list);
+        c->list = list;
+        c->cap = cap;
+    }
+    snprintf(c->list[c->n].product, TEXT_MAX, "%s", product);
+    c->list[c->n++].way = way;
+    return LIPS_OK;
+}
+
+/* False where there is no place for a cache. */
+static bool cache_path(char *path, size_t size, bool create)
+{
+    const char *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    char folder[1024];
+    if (xdg && xdg[0] == '/')
+        snprintf(folder, sizeof folder, "%s", xdg);
+    else if (home && home[0] == '/')
+        snprintf(folder, sizeof folder, "%s/.cache", home);
+    else
+        return false;
+    if (create)
+        (void)mkdir(folder, 0777);
+    strncat(folder, "/lipsweep", sizeof folder - strlen(folder) - 1);
+    if (create)
+        (void)mkdir(folder, 0777);
+    return snprintf(path, size, "%s/cuda-choices.tsv", folder) < (int)size;
+}
+
+/* Takes over the lines of the file; one that is torn or not understood is passed over. */
+static lips_status load(lips_cuda *h)
+{
+    char path[1100], line[TEXT_MAX + 128];
+    FILE *f = cache_path(path, sizeof path, false) ? fopen(path, "r") : NULL;
+    lips_status st = LIPS_OK;
+    while (f && st == LIPS_OK && fgets(line, sizeof line, f)) {
+        char *tab = strchr(line, '\t');
+        if (!tab || !strchr(line, '\n') || tab - line >= TEXT_MAX)
+            continue;
+        *tab = '\0';
+        for (int way = 0; way < LIPS_CUDA_WAYS && st == LIPS_OK; way++) {
+            const size_t n = strlen(way_names[way]);
+            if (strncmp(tab + 1, way_names[way], n) == 0 && tab[1 + n] == '\t')
+                st = keep(h, line, (lips_cuda_way)way);
+        }
+    }
+    if (f)
+        (void)fclose(f);
+    return st;
+}
+
+/* One write() at the end of the file, so that lines of several processes do not mix. */
+static void append(const char *product, lips_cuda_way way, const float *ms)
+{
+    char path[1100], line[TEXT_MAX + 128];
+    if (!cache_path(path, sizeof path, true))
+        return;
+    const int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    if (fd < 0)
+        return;
+    const int n = snprintf(line, sizeof line, "%s\t%s\ttile %.4f ms, narrow %.4f, library %.4f\n",
+                           product, way_names[way], (double)ms[LIPS_CUDA_TILE],
+                           (double)ms[LIPS_CUDA_NARROW], (double)ms[LIPS_CUDA_LIBRARY]);
+    /* A cache that cannot be written costs a measurement next time, no more. */
+    if (n > 0 && n < (int)sizeof line && write(fd, line, (size_t)n) != n)
+        errno = 0;
+    (void)close(fd);
+}
+
+typedef struct clock_pair {
+    cudaEvent_t start, stop;
+} clock_pair;
+
+/* Milliseconds of one run: the least of three, after one that warms up. */
+static lips_status time_way(lips_cuda *h, const lips_cuda_product *p, lips_cuda_way way,
+                            const clock_pair *c, float *out)
+{
+    LIPS_TRY(p->run(h, p->args, way));
+    for (int i = 0; i < 3; i++) {
+        float ms;
+        LIPS_TRY_CUDA(cudaEventRecord(c->start, h->stream));
+        LIPS_TRY(p->run(h, p->args, way));
+        LIPS_TRY_CUDA(cudaEventRecord(c->stop, h->stream));
+        LIPS_TRY_CUDA(cudaEventSynchronize(c->stop));
+        LIPS_TRY_CUDA(cudaEventElapsedTime(&ms, c->start, c->stop));
+        *out = i == 0 || ms < *out ? ms : *out;
+    }
+    return LIPS_OK;
+}
+
+static lips_status time_all(lips_cuda *h, const lips_cuda_product *p, const clock_pair *c,
+                            lips_cuda_way *out, float *ms)
+{
+    *out = p->rule;
+    for (int way = 0; way < LIPS_CUDA_WAYS; way++) {
+        if (!p->offered[way])
+            continue;
+        LIPS_TRY(time_way(h, p, (lips_cuda_way)way, c, &ms[way]));
+        if (ms[*out] <= 0 || ms[way] < ms[*out])
+            *out = (lips_cuda_way)way;
+    }
+    return LIPS_OK;
+}
+
+typedef struct trial {
+    clock_pair clock;
+    void *sum, *kept;
+} trial;
+
+static lips_status begin_trial(trial *t, const lips_cuda_product *p)
+{
+    LIPS_TRY_CUDA(cudaEventCreate(&t->clock.start));
+    LIPS_TRY_CUDA(cudaEventCreate(&t->clock.stop));
+    if (!p->sum)
+        return LIPS_OK;
+    LIPS_TRY_CUDA(cudaMalloc(&t->sum, p->sum_bytes));
+    t->kept = *p->sum;
+    *p->sum = t->sum;
+    return LIPS_OK;
+}
+
+static void end_trial(trial *t, const lips_cuda_product *p)
+{
+    if (t->sum) {
+        *p->sum = t->kept;
+        (void)cudaFree(t->sum);
+    }
+    if (t->clock.start)
+        (void)cudaEventDestroy(t->clock.start);
+    if (t->clock.stop)
+        (void)cudaEventDestroy(t->clock.stop);
+}
+
+static lips_status measure(lips_cuda *h, const lips_cuda_product *p, const char *product)
+{
+    trial t = {0};
+    float ms[LIPS_CUDA_WAYS] = {0};
+    lips_cuda_way way = p->rule;
+    lips_status st;
+    LIPS_TRY_GOTO(st, begin_trial(&t, p), out);
+    LIPS_TRY_GOTO(st, time_all(h, p, &t.clock, &way, ms), out);
+    append(product, way, ms);
+    LIPS_TRY_GOTO(st, load(h), out); /* another process may have been first */
+    st = keep(h, product, way);
+out:
+    end_trial(&t, p);
+    return st;
+}
+
+static lips_status may_measure(lips_cuda *h, bool *out)
+{
+    enum cudaStreamCaptureStatus capture;
+    LIPS_TRY_CUDA(cudaStreamIsCapturing(h->stream, &capture));
+    *out = capture == cudaStreamCaptureStatusNone &&
+           strncmp(h->prop.name, LIPS_CUDA_EMULATED, strlen(LIPS_CUDA_EMULATED)) != 0;
+    return LIPS_OK;
+}
+
+lips_status lips_cuda_choose(lips_cuda *h, const lips_cuda_product *p, lips_library asked,
+                             lips_cuda_way *out)
+{
+    char product[TEXT_MAX];
+    bool may = false;
+    *out = p->rule;
+    if (asked == LIPS_LIBRARY_NVIDIA && p->offered[LIPS_CUDA_LIBRARY])
+        *out = LIPS_CUDA_LIBRARY;
+    if (asked != LIPS_LIBRARY_AUTO || !p->offered[LIPS_CUDA_LIBRARY])
+        return LIPS_OK;
+    describe(h, p, product, sizeof product);
+    const choice *known = find(h, product);
+    if (!known) {
+        LIPS_TRY(may_measure(h, &may));
+        if (!may)
+            return LIPS_OK;
+        if (!h->choices)
+            LIPS_TRY(load(h));
+        if (!find(h, product))
+            LIPS_TRY(measure(h, p, product));
+        known = find(h, product);
+    }
+    if (known && p->offered[known->way])
+        *out = known->way;
+    return LIPS_OK;
+}
