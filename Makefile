@@ -114,7 +114,7 @@ help: ## this list
 config: ## what was decided
 	@echo "compiler   $(CC) ($$($(CC) -dumpfullversion -dumpversion))"; echo "flags      $(FLAGS): $(ALL_CFLAGS)"
 	@echo "cuda       $(if $(filter 1,$(CUDA)),$(CUDA_HOME): $(CUDA_ARCHS:%=sm_%),no$(if $(CUDA_FOUND),, (no nvcc with cuBLAS and cuDNN found)))"
-	@echo "kernels    $(ISAS)"; echo "commit     $(COMMIT)"; echo "libraries  $(LDLIBS)"
+	@echo "kernels    $(ISAS)"; echo "commit     $(COMMIT)"; echo "libraries  $(LINK_LIBS)"
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)

@@ -16,16 +16,7 @@ const char *lips_version(void)
 
 lips_status lips_api_backend(const lips_ops **out, const char *name)
 {
-    *out = lips_backend_find(name ? name : "cpu");
-    if (*out)
-        return LIPS_OK;
-    char known[256] = "";
-    for (int i = 0; lips_backends[i]; i++) {
-        size_t used = strlen(known);
-        snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "",
-                 lips_backends[i]->name);
-    }
-    return lips_fail(LIPS_ERR_USAGE, "no backend '%s'; there are %s", name, known);
+    return lips_backend_choose(out, name ? name : "cpu", 0);
 }
 
 /* An integer from the file's metadata. */

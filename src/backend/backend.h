@@ -382,6 +382,14 @@ extern const lips_ops *const lips_backends[];
 /* The table called name; NULL if there is none. */
 const lips_ops *lips_backend_find(const char *name);
 
+/* The table that a user's word for it means, with a device that is there. "auto": cuda where its
+ * device can be used and is not an emulated one, else cpu, with one line on stderr saying why.
+ * LIPS_ERR_USAGE for an unknown name or index, LIPS_ERR_UNSUPPORTED if it cannot be used. */
+lips_status lips_backend_choose(const lips_ops **out, const char *name, int device);
+
+/* What a result says that it was computed on: the table's name, or "emulated". */
+const char *lips_backend_label(const lips_ops *ops, int device);
+
 /* Address of real number off in a vector of reals. */
 static inline void *lips_real_at(const lips_backend *be, const void *base, int64_t off)
 {

@@ -1,5 +1,8 @@
 #include "backend/backend.h"
 
+#include "base/log.h"
+
+#include <stdio.h>
 #include <string.h>
 
 extern const lips_ops lips_ref_ops;
@@ -18,4 +21,51 @@ const lips_ops *lips_backend_find(const char *name)
         if (strcmp(lips_backends[i]->name, name) == 0)
             return lips_backends[i];
     return NULL;
+}
+
+static lips_status unknown(const char *name)
+{
+    char known[128] = "";
+    for (int i = 0; lips_backends[i]; i++)
+        snprintf(known + strlen(known), sizeof known - strlen(known), "%s, ",
+                 lips_backends[i]->name);
+    if (strcmp(name, "cuda") == 0)
+        return lips_fail(LIPS_ERR_UNSUPPORTED,
+                         "backend cuda: this program was built without it (make CUDA=1)");
+    return lips_fail(LIPS_ERR_USAGE, "backend must be one of %sauto, not '%.40s'", known, name);
+}
+
+static const lips_ops *choose_auto(int device)
+{
+    const lips_ops *cuda = lips_backend_find("cuda"), *cpu = lips_backend_find("cpu");
+    lips_device d;
+    if (!cuda)
+        lips_info("backend auto: cpu (built without cuda)");
+    else if (cuda->probe(&d, device) != LIPS_OK)
+        lips_info("backend auto: cpu (%s)", lips_error());
+    else if (d.emulated)
+        lips_info("backend auto: cpu (the CUDA device is an emulated one)");
+    else {
+        lips_info("backend auto: cuda, %s", d.name);
+        return cuda;
+    }
+    lips_error_clear();
+    return cpu;
+}
+
+lips_status lips_backend_choose(const lips_ops **out, const char *name, int device)
+{
+    lips_device d;
+    if (strcmp(name, "auto") == 0) {
+        *out = choose_auto(device);
+        return LIPS_OK;
+    }
+    *out = lips_backend_find(name);
+    return *out ? (*out)->probe(&d, device) : unknown(name);
+}
+
+const char *lips_backend_label(const lips_ops *ops, int device)
+{
+    lips_device d;
+    return ops->probe(&d, device) == LIPS_OK && d.emulated ? "emulated" : ops->name;
 }

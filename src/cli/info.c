@@ -53,6 +53,55 @@ static lips_status gather(facts *f)
     return LIPS_OK;
 }
 
+/* Backends with devices of their own: those that there are, or why there is none. */
+static void print_devices(void)
+{
+    for (int i = 0; lips_backends[i]; i++) {
+        const char *name = lips_backends[i]->name;
+        lips_device d;
+        lips_status st = lips_backends[i]->probe(&d, 0);
+        if (st != LIPS_OK)
+            printf("%-9s not here: %s\n", name, lips_error());
+        for (int k = 0; st == LIPS_OK && d.bytes > 0 && k < d.count; k++) {
+            st = lips_backends[i]->probe(&d, k);
+            if (st != LIPS_OK)
+                printf("%-9s %d: not usable: %s\n", name, k, lips_error());
+            else
+                printf("%-9s %d: %s, %.1f of %.1f GiB free\n%-9s    %s\n", name, k, d.name,
+                       (double)d.bytes_free / 0x1p30, (double)d.bytes / 0x1p30, "", d.detail);
+        }
+        lips_error_clear();
+    }
+}
+
+static void devices_json(lips_json *j)
+{
+    lips_json_open(j, "devices", '[');
+    for (int i = 0; lips_backends[i]; i++) {
+        lips_device d = {.count = 1};
+        for (int k = 0; k < d.count; k++) {
+            lips_status st = lips_backends[i]->probe(&d, k);
+            lips_json_open(j, NULL, '{');
+            lips_json_string(j, "backend", lips_backends[i]->name);
+            lips_json_int(j, "device", k);
+            lips_json_bool(j, "usable", st == LIPS_OK);
+            lips_json_string(j, st == LIPS_OK ? "name" : "reason",
+                             st == LIPS_OK ? d.name : lips_error());
+            if (st == LIPS_OK) {
+                lips_json_string(j, "detail", d.detail);
+                lips_json_bool(j, "emulated", d.emulated);
+            }
+            if (st == LIPS_OK && d.bytes > 0) {
+                lips_json_int(j, "bytes", (int64_t)d.bytes);
+                lips_json_int(j, "bytes_free", (int64_t)d.bytes_free);
+            }
+            lips_json_close(j, '}');
+            lips_error_clear();
+        }
+    }
+    lips_json_close(j, ']');
+}
+
 static void print_text(const facts *f)
 {
     printf("version   %s, commit %s\n", LIPS_VERSION, lips_commit());
@@ -60,7 +109,9 @@ static void print_text(const facts *f)
     printf("backends ");
     for (int i = 0; lips_backends[i]; i++)
         printf(" %s", lips_backends[i]->name);
-    printf("\n\ndata\n");
+    printf("\n");
+    print_devices();
+    printf("\ndata\n");
     for (int i = 0; i < FILE_SOURCES; i++)
         printf("  %-14s %s%s\n", source_name(file_sources[i]),
                f->dirs[i][0] ? f->dirs[i] : "not found: ",
@@ -100,6 +151,7 @@ static lips_status print_json(const facts *f)
     for (int i = 0; lips_backends[i]; i++)
         lips_json_string(&j, NULL, lips_backends[i]->name);
     lips_json_close(&j, ']');
+    devices_json(&j);
     lips_json_open(&j, "data", '{');
     for (int i = 0; i < FILE_SOURCES; i++) {
         if (f->dirs[i][0])
@@ -143,7 +195,7 @@ static lips_status run(const lips_args *a)
 const lips_command lips_command_info = {
     .name = "info",
     .usage = "[--json] [--keys]",
-    .summary = "shows version, processor, backends, data sets found, configuration keys",
+    .summary = "shows version, processor, backends and devices, data sets found, configuration keys",
     .flags = flags,
     .max_args = 0,
     .run = run,

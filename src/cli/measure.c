@@ -24,7 +24,8 @@ static const lips_flag flags[] = {
     {"json", NULL, "JSON instead of a table"},
     {"per-sample", "FILE", "write the per-sample values too, F64 (N) each, as safetensors"},
     {"init", "FILE", "weights before training, for the distance from initialisation"},
-    {"backend", "NAME", "cpu (default) or ref"},
+    {"backend", "NAME", "cpu (default), cuda, ref or auto (cuda if it is there)"},
+    {"device", "N", "which GPU, counted from 0"},
     {"threads", "N", "threads; default: one per core. The results do not depend on it"},
     {"n", "N", "samples; default: the cell's measure_n, else all; 0: all"},
     {"curvature-n", "N",
@@ -187,19 +188,17 @@ static lips_status choose_loss(const job *j, lips_loss_kind *out)
     return LIPS_OK;
 }
 
-static lips_status choose_backend(const job *j, const lips_ops **out)
+static lips_status choose_backend(job *j)
 {
     const char *asked = lips_args_value(j->args, "backend");
     const char *name = asked ? asked : j->own ? j->cell.base.backend : "cpu";
-    char known[128] = "", quoted[LIPS_QUOTE_MAX];
-    *out = lips_backend_find(name);
-    for (int i = 0; lips_backends[i]; i++)
-        snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", i ? ", " : "",
-                 lips_backends[i]->name);
-    if (!*out)
-        return lips_fail(LIPS_ERR_USAGE, "measure: --backend must be one of %s, not %s", known,
-                         lips_quote(quoted, name));
-    return LIPS_OK;
+    int64_t device = 0;
+    LIPS_TRY(lips_args_int(j->args, "device", 0, 1023, &device));
+    j->measure.device = (int)device;
+    lips_status st = lips_backend_choose(&j->measure.ops, name, (int)device);
+    if (st == LIPS_ERR_USAGE && asked && !lips_backend_find(name))
+        return lips_fail_prefix(st, "measure: --");
+    return st;
 }
 
 static lips_status choose_epoch(const job *j, int64_t *out)
@@ -235,7 +234,7 @@ static lips_status read_flags(job *j)
     j->measure.threads = (int)threads;
     j->measure.curvature_n = j->cell.base.curvature_n;
     LIPS_TRY(lips_args_int(j->args, "curvature-n", 0, INT64_C(1) << 40, &j->measure.curvature_n));
-    LIPS_TRY(choose_backend(j, &j->measure.ops));
+    LIPS_TRY(choose_backend(j));
     if (lips_args_has(j->args, "per-sample"))
         LIPS_TRY(check_target(lips_args_value(j->args, "per-sample")));
     if (!metrics)

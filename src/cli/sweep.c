@@ -3,6 +3,7 @@
 #include "base/signals.h"
 #include "cli/cli.h"
 #include "report/report.h"
+#include "sweep/device.h"
 #include "sweep/sweep.h"
 
 #include <stdio.h>
@@ -29,11 +30,13 @@ static lips_status run(const lips_args *a)
 {
     lips_experiment e;
     LIPS_TRY(lips_args_experiment(a, &e, false));
+    lips_status st = lips_experiment_resolve_backend(&e);
     const lips_sweep_args sweep = {.experiment = &e,
                                    .dry_run = lips_args_has(a, "dry-run"),
                                    .json = lips_args_has(a, "json"),
                                    .retry_failed = lips_args_has(a, "retry-failed")};
-    lips_status st;
+    if (st != LIPS_OK)
+        goto out;
     if (sweep.json && !sweep.dry_run)
         st = lips_fail(LIPS_ERR_USAGE, "sweep: --json goes with --dry-run; "
                                        "results are in OUT/results.csv");

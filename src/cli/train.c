@@ -3,6 +3,7 @@
 #include "base/signals.h"
 #include "cli/cli.h"
 #include "config/options.h"
+#include "sweep/device.h"
 #include "sweep/sweep.h"
 
 #include <stdio.h>
@@ -32,6 +33,7 @@ static lips_status run(const lips_args *a)
     LIPS_TRY(lips_args_experiment(a, &e, true));
     lips_status st;
     LIPS_TRY_GOTO(st, check_single(&e), out);
+    LIPS_TRY_GOTO(st, lips_experiment_resolve_backend(&e), out);
     LIPS_TRY_GOTO(st, lips_experiment_cell_name(&e, &e.base, name, sizeof name), out);
     /* Each cell has a folder of its own, so that the next one does not meet other settings there.
      */

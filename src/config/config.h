@@ -78,6 +78,7 @@ typedef struct lips_config {
 
     /* how it runs: no influence on results except backend */
     char backend[16];
+    int64_t device;            /* of the backend */
     int64_t checkpoint_epochs; /* 0: by time only */
     double checkpoint_seconds; /* 0: by epochs only */
     int64_t jobs;              /* cells at once; 0: one per core */
@@ -87,7 +88,7 @@ typedef struct lips_config {
 enum { LIPS_CANONICAL_MAX = 8192, LIPS_YAML_MAX = 32768, LIPS_CELL_NAME_MAX = 256 };
 
 /* The canonical text: one "key: value" line per key that changes results (all but name, out,
- * data_dir, checkpoint_* and jobs), in table order, values printed so that they read back to the
+ * data_dir, device, checkpoint_* and jobs), in table order, values printed so that they read back to the
  * same bits. LIPS_CANONICAL_MAX bytes always suffice; LIPS_ERR_RUNTIME if size does not. */
 lips_status lips_config_canonical(const lips_config *c, char *buf, size_t size);
 /* All keys, as YAML that lips_experiment_load reads back to the same bits; LIPS_YAML_MAX bytes

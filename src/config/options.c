@@ -5,7 +5,7 @@
 #include <string.h>
 
 static const char *const models[] = {"mlp", "convnet", "resnet18", "vit", NULL};
-static const char *const backends[] = {"cpu", "ref", NULL};
+static const char *const backends[] = {"cpu", "cuda", "ref", "auto", NULL};
 
 /* In the order of the C enums. */
 static const char *const sources[] = {"fashion-mnist", "idx", "cifar10", "cifar100", "sine", NULL};
@@ -147,7 +147,9 @@ static const lips_option table[] = {
      "training samples for trace_metrics, at most, among those of measure_n; 0: all"},
 
     {"backend", CHOICE, FIELD(backend), "cpu", 0, 0, HASHED, backends, NULL, "running",
-     "cpu: float32, fast; ref: float64 loops, the reference"},
+     "cpu: float32, fast; cuda: float32 on a GPU; ref: float64 loops; auto: cuda if it is there"},
+    {"device", INT, FIELD(device), "0", 0, 1023, 0, NULL, NULL, "running",
+     "which GPU, counted from 0 (cuda)"},
     {"checkpoint_epochs", INT, FIELD(checkpoint_epochs), "0", 0, MANY, 0, NULL, NULL, "running",
      "epochs between checkpoints; 0: by time only"},
     {"checkpoint_seconds", REAL, FIELD(checkpoint_seconds), "10", 0, 1e6, 0, NULL, NULL, "running",

@@ -15,7 +15,7 @@ lips_record lips_emit_base(const lips_emit *e, int row, int layer, bool host)
     r.layer = layer;
     r.layer_name = layer ? e->names[layer] : NULL;
     r.epoch = a->network.epoch;
-    r.device = a->ops->name;
+    r.device = e->device;
     r.precision = host || a->ops->real_bytes == 8 ? "float64" : "float32";
     if (!host) {
         r.split = e->split;
@@ -244,7 +244,9 @@ static lips_status keep_names(lips_emit *e)
 
 lips_status lips_emit_all(lips_measurement *out, const lips_survey *p)
 {
-    lips_emit e = {.survey = p, .out = out};
+    lips_emit e = {.survey = p,
+                   .out = out,
+                   .device = lips_backend_label(p->args->ops, p->args->device)};
     lips_status st = LIPS_OK;
     out->n = p->n;
     LIPS_TRY_GOTO(st, keep_names(&e), out);

@@ -21,6 +21,7 @@ struct lips_emit {
     lips_measurement *out;
     int cap_records;
     const char *split;            /* as the names, owned by out->storage */
+    const char *device;           /* what the records say they were computed on */
     const char **names;           /* (L + 1), [l] of layer l */
     lips_layer_norms *norms;      /* (L + 1), filled when first asked for */
     const char *not_finite;       /* why numbers are not finite, found when first asked for */

@@ -16,6 +16,7 @@
 #include "measure/measure.h"
 #include "sweep/cell_files.h"
 #include "sweep/cell_records.h"
+#include "sweep/device.h"
 #include "train/trainer.h"
 
 #include <errno.h>
@@ -45,6 +46,7 @@ typedef struct cell {
     lips_backend *be;
     lips_trainer *tr;
     int metrics_fd;
+    lips_place at; /* of be */
 
     /* State, stored with the checkpoint. */
     int64_t metrics_bytes;
@@ -120,14 +122,13 @@ static lips_status start(cell *c)
 {
     char *extra = NULL;
     bool found = false;
-    const lips_ops *ops = lips_backend_find(c->cfg->backend);
-    if (!ops)
-        return lips_fail(LIPS_ERR_USAGE, "backend: there is no '%s'", c->cfg->backend);
     lips_model_spec spec = lips_config_model(c->cfg, c->data);
     LIPS_TRY(lips_path(c->metrics_path, sizeof c->metrics_path, "%s/metrics.jsonl", c->dir));
     LIPS_TRY(lips_path(c->state_path, sizeof c->state_path, "%s/state.safetensors", c->dir));
     LIPS_TRY(lips_net_create(&c->net, &spec));
-    LIPS_TRY(ops->open(&c->be, 0));
+    LIPS_TRY(lips_device_open(&c->be, c->cfg));
+    c->at = (lips_place){.ops = c->be->ops, .device = (int)c->cfg->device};
+    c->at.label = lips_backend_label(c->at.ops, c->at.device);
     LIPS_TRY(create_trainer(c));
     lips_dir_remove_temps(c->dir);
     LIPS_TRY(output(c, lips_cell_write_config(c->dir, &c->portable)));
@@ -193,7 +194,7 @@ static lips_status evaluate(cell *c, lips_record_buffer *out, bool *stop_here)
 {
     lips_fit fit;
     double t = lips_now();
-    LIPS_TRY(lips_records_fit(out, &fit, c->tr, c->data, c->be->ops));
+    LIPS_TRY(lips_records_fit(out, &fit, c->tr, c->data, &c->at));
     int64_t epoch = lips_trainer_epoch(c->tr);
     if (c->interpolation < 0 && fit.train.error <= c->cfg->interpolation_tol)
         c->interpolation = epoch;
@@ -235,7 +236,7 @@ static lips_status record_epoch(cell *c)
     if (due) {
         double t = lips_now();
         LIPS_TRY_GOTO(
-            st, lips_records_measure(&out, &c->portable, c->tr, c->net, c->data, c->be->ops, due),
+            st, lips_records_measure(&out, &c->portable, c->tr, c->net, c->data, &c->at, due),
             out);
         lap(c, MEASURE, t);
     }

@@ -32,7 +32,7 @@ static const char *precision_of(const lips_ops *ops)
 }
 
 static lips_record fit_record(const char *quantity, const char *split, const lips_trainer *tr,
-                              const lips_ops *ops, int64_t n, double value)
+                              const lips_place *at, int64_t n, double value)
 {
     lips_record r = lips_record_init(quantity);
     r.split = split;
@@ -40,44 +40,45 @@ static lips_record fit_record(const char *quantity, const char *split, const lip
     r.n = n;
     r.form = LIPS_FORM_VALUE;
     r.value = value;
-    r.precision = precision_of(ops);
-    r.device = ops->name;
+    r.precision = precision_of(at->ops);
+    r.device = at->label;
     return r;
 }
 
 static lips_status add_eval(lips_record_buffer *out, const lips_eval *e, const char *split,
-                            const lips_trainer *tr, const lips_dataset *data, const lips_ops *ops)
+                            const lips_trainer *tr, const lips_dataset *data,
+                            const lips_place *at)
 {
-    lips_record r = fit_record("loss", split, tr, ops, e->n, e->loss);
+    lips_record r = fit_record("loss", split, tr, at, e->n, e->loss);
     LIPS_TRY(add_record(out, &r));
     if (data->regression)
         return LIPS_OK;
-    r = fit_record("error", split, tr, ops, e->n, e->error);
+    r = fit_record("error", split, tr, at, e->n, e->error);
     return add_record(out, &r);
 }
 
 lips_status lips_records_fit(lips_record_buffer *out, lips_fit *fit, lips_trainer *tr,
-                             const lips_dataset *data, const lips_ops *ops)
+                             const lips_dataset *data, const lips_place *at)
 {
     lips_eval clean, other;
     double memorized;
     int64_t corrupted = 0;
     LIPS_TRY(lips_trainer_evaluate(tr, &data->train, &fit->train, &clean, &memorized));
-    LIPS_TRY(add_eval(out, &fit->train, "train", tr, data, ops));
-    LIPS_TRY(add_eval(out, &clean, "train_clean", tr, data, ops));
+    LIPS_TRY(add_eval(out, &fit->train, "train", tr, data, at));
+    LIPS_TRY(add_eval(out, &clean, "train_clean", tr, data, at));
     if (data->test.n > 0) {
         LIPS_TRY(lips_trainer_evaluate(tr, &data->test, &other, NULL, NULL));
-        LIPS_TRY(add_eval(out, &other, "test", tr, data, ops));
+        LIPS_TRY(add_eval(out, &other, "test", tr, data, at));
     }
     if (data->val.n > 0) {
         LIPS_TRY(lips_trainer_evaluate(tr, &data->val, &other, NULL, NULL));
-        LIPS_TRY(add_eval(out, &other, "val", tr, data, ops));
+        LIPS_TRY(add_eval(out, &other, "val", tr, data, at));
     }
     for (int64_t i = 0; !data->regression && i < data->train.n; i++)
         corrupted += data->train.label[i] != data->train.label_clean[i];
     if (corrupted == 0)
         return LIPS_OK;
-    lips_record r = fit_record("memorized", "train", tr, ops, corrupted, memorized);
+    lips_record r = fit_record("memorized", "train", tr, at, corrupted, memorized);
     return add_record(out, &r);
 }
 
@@ -191,13 +192,16 @@ static lips_status measure_probes(subject *s, const lips_metrics *metrics)
 }
 
 lips_status lips_records_measure(lips_record_buffer *out, const lips_config *cfg, lips_trainer *tr,
-                                 const lips_net *net, const lips_dataset *data, const lips_ops *ops,
-                                 unsigned due)
+                                 const lips_net *net, const lips_dataset *data,
+                                 const lips_place *at, unsigned due)
 {
     subject s = {.cfg = cfg,
                  .data = data,
                  .out = out,
-                 .args = {.ops = ops, .threads = 1, .curvature_n = cfg->curvature_n}};
+                 .args = {.ops = at->ops,
+                          .device = at->device,
+                          .threads = 1,
+                          .curvature_n = cfg->curvature_n}};
     lips_metrics metrics, trace;
     lips_status st;
     LIPS_TRY_GOTO(st, lips_metrics_parse(&metrics, cfg->metrics), out);

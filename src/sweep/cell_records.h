@@ -12,6 +12,13 @@ typedef struct lips_record_buffer {
     size_t len, cap;
 } lips_record_buffer;
 
+/* What a cell runs on: label is what its records say. */
+typedef struct lips_place {
+    const lips_ops *ops;
+    int device;
+    const char *label;
+} lips_place;
+
 typedef struct lips_fit {
     lips_eval train;
 } lips_fit;
@@ -19,7 +26,7 @@ typedef struct lips_fit {
 /* Section A at the trainer's epoch: loss and error of train, train_clean, test and val (where there
  * is one), memorized where labels are corrupted; no error for regression. */
 lips_status lips_records_fit(lips_record_buffer *out, lips_fit *fit, lips_trainer *tr,
-                             const lips_dataset *data, const lips_ops *ops);
+                             const lips_dataset *data, const lips_place *at);
 
 /* What is due at an epoch. */
 enum { LIPS_DUE_MEASURE = 1, LIPS_DUE_TRACE = 2 };
@@ -27,8 +34,8 @@ enum { LIPS_DUE_MEASURE = 1, LIPS_DUE_TRACE = 2 };
 /* The metrics of cfg on measure_n training samples and on its probes; its trace_metrics on trace_n
  * training samples, without those of metrics where both are due. */
 lips_status lips_records_measure(lips_record_buffer *out, const lips_config *cfg, lips_trainer *tr,
-                                 const lips_net *net, const lips_dataset *data, const lips_ops *ops,
-                                 unsigned due);
+                                 const lips_net *net, const lips_dataset *data,
+                                 const lips_place *at, unsigned due);
 
 /* first: first evaluated epoch at interpolation, -1: never. */
 lips_status lips_records_interpolation(lips_record_buffer *out, int64_t epoch, int64_t first,

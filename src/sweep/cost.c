@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "base/random.h"
+#include "sweep/device.h"
 #include "train/trainer.h"
 
 #include <math.h>
@@ -100,7 +101,7 @@ lips_status lips_rate_measure(lips_rate *out, const lips_config *cfg, const lips
     c->batch = fits < 1 ? 1 : fits < (double)c->batch ? (int64_t)fits : c->batch;
     c->lr = c->warmup_lr = 1e-12;
     LIPS_TRY_GOTO(st, made_up_data(&d, shape, c->batch), out);
-    LIPS_TRY_GOTO(st, lips_backend_find(c->backend)->open(&be, 0), out);
+    LIPS_TRY_GOTO(st, lips_device_open(&be, c), out);
     LIPS_TRY_GOTO(st, time_trainer(out, c, net, d, be), out);
 out:
     if (be)

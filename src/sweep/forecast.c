@@ -77,20 +77,6 @@ int64_t lips_sweep_jobs(const lips_config *cfg)
     return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
 }
 
-double lips_memory_available(void)
-{
-    char line[128];
-    double kilobytes = 0, value;
-    FILE *f = fopen("/proc/meminfo", "re");
-    while (f && fgets(line, sizeof line, f))
-        if (sscanf(line, "MemAvailable: %lf kB", &value) == 1 ||
-            sscanf(line, "SwapFree: %lf kB", &value) == 1)
-            kilobytes += value;
-    if (f)
-        fclose(f);
-    return kilobytes > 0 ? kilobytes * 1024 : 1e300;
-}
-
 static void number_classes(lips_forecast *p)
 {
     const lips_option *rows;
@@ -216,10 +202,7 @@ static lips_status open_backend(planner *w)
     if (w->be)
         w->be->ops->close(w->be);
     w->be = NULL;
-    const lips_ops *ops = lips_backend_find(w->cfg.backend);
-    if (!ops)
-        return lips_fail(LIPS_ERR_USAGE, "backend: there is no '%s'", w->cfg.backend);
-    return ops->open(&w->be, 0);
+    return lips_device_open(&w->be, &w->cfg);
 }
 
 /* How much is measured in a cell. */
@@ -258,7 +241,10 @@ static lips_status plan_measuring(planner *w, int64_t n_train, measuring *m)
 static lips_status pass_bytes(const planner *w, const lips_net *net, const char *metrics, int64_t n,
                               size_t *bytes)
 {
-    lips_measure_args a = {.ops = w->be->ops, .threads = 1, .curvature_n = w->cfg.curvature_n};
+    lips_measure_args a = {.ops = w->be->ops,
+                           .device = (int)w->cfg.device,
+                           .threads = 1,
+                           .curvature_n = w->cfg.curvature_n};
     *bytes = 0;
     LIPS_TRY(lips_metrics_parse(&a.metrics, metrics));
     a.network = (lips_network_view){.net = net, .loss = w->cfg.loss, .epoch = -1};
@@ -370,7 +356,8 @@ static lips_status measure_group(planner *w, int number, sized *members)
 {
     group *g = &w->groups[number];
     int64_t n = 0;
-    double memory = lips_memory_available();
+    const lips_config *base = &w->plan->e->base;
+    double memory = lips_memory_available(lips_backend_find(base->backend), (int)base->device);
     for (int64_t i = 0; i < w->plan->n_classes; i++)
         if (w->plan->classes[i].group == number && (double)w->plan->classes[i].bytes < memory)
             members[n++] = (sized){w->plan->classes[i].flops, i};
@@ -380,7 +367,11 @@ static lips_status measure_group(planner *w, int number, sized *members)
         if (g->n_rates > 0 && g->rate[g->n_rates - 1].flops >= m->flops)
             continue;
         LIPS_TRY(lips_experiment_cell(w->plan->e, representative(w->plan, m->number), &w->cfg));
-        LIPS_TRY(lips_rate_measure(&g->rate[g->n_rates], &w->cfg, w->shape[w->cfg.data]));
+        lips_status st =
+            lips_rate_measure(&g->rate[g->n_rates], &w->cfg, w->shape[w->cfg.data]);
+        if (st == LIPS_ERR_MEMORY) /* planned too little: its cells will say so, one by one */
+            continue;
+        LIPS_TRY(st);
         g->n_rates++;
     }
     return LIPS_OK;

@@ -10,6 +10,7 @@
 #define LIPS_SWEEP_FORECAST_H
 
 #include "sweep/datasets.h"
+#include "sweep/device.h"
 
 typedef struct lips_cell_class {
     double flops;   /* of one sample's forward pass */
@@ -46,9 +47,6 @@ typedef struct lips_forecast_totals {
     int64_t disk;
 } lips_forecast_totals;
 lips_status lips_forecast_sum(const lips_forecast *p, lips_forecast_totals *out);
-
-/* Bytes that can be had now, swap included; 1e300 if the system does not say. */
-double lips_memory_available(void);
 
 /* Cells at once: jobs, or the cores this process may use. */
 int64_t lips_sweep_jobs(const lips_config *cfg);

@@ -268,7 +268,10 @@ static int by_seconds_down(const void *a, const void *b)
 
 lips_status lips_workers_run(lips_workers_result *out, lips_workers_args *a)
 {
-    pool p = {.args = a, .memory = MEMORY_SHARE * lips_memory_available()};
+    const lips_config *base = &a->plan->e->base;
+    pool p = {.args = a,
+              .memory = MEMORY_SHARE * lips_memory_available(lips_backend_find(base->backend),
+                                                             (int)base->device)};
     p.result.done = a->done;
     p.result.failed = a->failed;
     *out = p.result;
