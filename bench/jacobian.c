@@ -1,6 +1,6 @@
 /*
- * The exact Jacobian-norm pass (section B: op and fro under all five output maps) on convnet and
- * resnet18 (3 x 32 x 32) and mlp (28 x 28, one hidden layer), K = 10: forward, ten stacked cotangents,
+ * The exact Jacobian-norm pass (section B: op and fro under all five output maps) on convnet,
+ * resnet18 and vit (3 x 32 x 32; six blocks) and mlp (28 x 28, one hidden layer), K = 10: forward, ten stacked cotangents,
  * Grams, eigenvalues, statistics, one call per row. Operations: (1 + K) F per sample, F the forward
  * pass's. A row with several threads gives the time of the calling thread, which works as one of
  * them, and operations and bytes per thread, so that "peak" is always a share of one core's.
@@ -57,7 +57,8 @@ static void fill(job *j)
         int64_t fan_in = seg[p].ndim > 1 ? seg[p].count / seg[p].shape[0] : 0;
         float scale = fan_in ? (float)sqrt(6.0 / (double)fan_in) : 0.1f;
         for (int64_t i = 0; i < seg[p].count; i++)
-            j->params[seg[p].offset + i] = (double)(uniform(100 + (uint64_t)p, i) * scale);
+            j->params[seg[p].offset + i] = (double)(uniform(100 + (uint64_t)p, i) * scale +
+                                                    (seg[p].role == LIPS_ROLE_NORM_WEIGHT));
     }
     for (int64_t i = 0; i < j->n * s->c * s->h * s->w; i++)
         j->x[i] = uniform(1, i);
@@ -139,7 +140,7 @@ static void row(bench *b, const char *kind, int64_t w, int64_t n, int threads)
     bool conv = strcmp(kind, "mlp") != 0;
     lips_model_spec spec = {.kind = kind,
                             .width = w,
-                            .depth = 1,
+                            .depth = strcmp(kind, "vit") == 0 ? 6 : 1,
                             .classes = K,
                             .c = conv ? 3 : 1,
                             .h = conv ? 32 : 28,
@@ -182,6 +183,8 @@ int main(int argc, char **argv)
             row(b, "mlp", w, 2048, threads);
         for (int64_t w = 1; w <= 16; w *= 2)
             row(b, "resnet18", w, w <= 4 ? 128 : 32, threads);
+        for (int64_t w = 1; w <= 64; w *= 4)
+            row(b, "vit", w, 32, threads);
     }
     return bench_end(b);
 }

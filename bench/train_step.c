@@ -275,5 +275,13 @@ int main(int argc, char **argv)
                                       .h = 32,
                                       .w = 32,
                                       .batch_norm = bn});
+    for (int64_t w = 1; w <= 64; w *= w < 4 ? 2 : 4)
+        row(b, &(lips_model_spec){.kind = "vit",
+                                  .width = w,
+                                  .depth = 6,
+                                  .classes = CLASSES,
+                                  .c = 3,
+                                  .h = 32,
+                                  .w = 32});
     return bench_end(b);
 }

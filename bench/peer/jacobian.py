@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from models import resnet18
+from models import Vit, resnet18
 
 K, MEAN_OVER, SECONDS = 10, 16, 0.5
 ROWS = [("convnet", w) for w in (1, 2, 4, 8, 16, 32, 64)] + [("mlp", w) for w in (4, 16, 64, 256)]
-ROWS += [("resnet18", w) for w in (1, 2, 4, 8, 16)]
+ROWS += [("resnet18", w) for w in (1, 2, 4, 8, 16)] + [("vit", w) for w in (1, 4, 16, 64)]
 
 
 def uniform(seed, n):
@@ -41,6 +41,8 @@ def network(model, w):
         shape = (1, 28, 28)
     elif model == "resnet18":
         net, shape = resnet18(w, K), (3, 32, 32)
+    elif model == "vit":
+        net, shape = Vit(w, K), (3, 32, 32)
     else:
         layers, c = [], 3
         for i in range(4):
@@ -49,10 +51,12 @@ def network(model, w):
             c = w << i
         net = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8 * w, K))
         shape = (3, 32, 32)
+    gains = {id(m.weight) for m in net.modules() if isinstance(m, nn.LayerNorm)}
     for i, p in enumerate(net.parameters()):
         fan_in = p.shape[1:].numel() if p.dim() > 1 else p.numel()
         scale = (6.0 / fan_in) ** 0.5 if p.dim() > 1 else 0.1
-        p.data = torch.from_numpy(uniform(100 + i, p.numel()) * np.float32(scale)).reshape(p.shape)
+        values = uniform(100 + i, p.numel()) * np.float32(scale) + np.float32(id(p) in gains)
+        p.data = torch.from_numpy(values).reshape(p.shape)
         p.requires_grad_(False)
     return net.eval(), shape
 

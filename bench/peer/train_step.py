@@ -18,11 +18,12 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 import torch  # noqa: E402
 from torch import nn  # noqa: E402
 
-from models import resnet18  # noqa: E402
+from models import Vit, resnet18  # noqa: E402
 
 BATCH, SAMPLES, SECONDS = 128, 4000, 0.7
 ROWS = [("mlp", w, False) for w in (2, 4, 8, 16, 32, 64, 128, 256, 512)]
 ROWS += [(m, w, bn) for m in ("convnet", "resnet18") for bn in (False, True) for w in (1, 2, 4, 8, 16)]
+ROWS += [("vit", w, False) for w in (1, 2, 4, 16, 64)]
 
 
 def mlp(w):
@@ -43,6 +44,8 @@ def convnet(w, bn):
 def build(model, w, bn):
     if model == "mlp":
         return mlp(w)
+    if model == "vit":
+        return Vit(w, 10), (3, 32, 32)
     return convnet(w, bn) if model == "convnet" else (resnet18(w, 10, bn), (3, 32, 32))
 
 

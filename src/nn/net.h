@@ -76,7 +76,7 @@ int lips_net_segments(const lips_net *net, const lips_segment **out);
 int lips_net_buffer_segments(const lips_net *net, const lips_segment **out);
 int lips_net_layers(const lips_net *net);                          /* L */
 const lips_layer_info *lips_net_layer(const lips_net *net, int l); /* l = 1..L */
-/* Some layer's map is not piecewise linear: the Hessian's trace is not the Gauss-Newton matrix's. */
+/* Some map is not piecewise linear: the Hessian's trace is not the Gauss-Newton matrix's. */
 bool lips_net_curved(const lips_net *net);
 double lips_net_forward_flops(const lips_net *net); /* F: 2 x multiply-adds of one sample */
 

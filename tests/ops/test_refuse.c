@@ -165,6 +165,82 @@ static void refuse_bn(opcase *c)
     REFUSE(bn_gram, lips_bn_args, f, a.training = true, "mix samples");
 }
 
+static void refuse_ln(opcase *c)
+{
+    lips_tensor in = opcase_input(c, 5, 1, 3, 1), other = opcase_input(c, 4, 1, 3, 1);
+    lips_ln_args f = {.x = in,
+                      .y = opcase_output(c, 5, 1, 3, 1),
+                      .in = &in,
+                      .dot = &in,
+                      .gamma = opcase_reals(c, 5),
+                      .beta = opcase_reals(c, 5),
+                      .eps = 1e-6,
+                      .dgamma = opcase_reals(c, 5),
+                      .theta = opcase_doubles(c, 100, false)};
+    REFUSE(ln_forward, lips_ln_args, f, a.gamma = NULL, "gamma is NULL");
+    REFUSE(ln_forward, lips_ln_args, f, a.beta = NULL, "beta is NULL");
+    REFUSE(ln_forward, lips_ln_args, f, a.eps = 0, "eps is 0");
+    REFUSE(ln_forward, lips_ln_args, f, a.y.t = a.x.t = 2, "y.t is 2");
+    REFUSE(ln_jvp, lips_ln_args, f, a.in = NULL, "in is NULL");
+    REFUSE(ln_vjp, lips_ln_args, f, a.in = &other, "in is (4,1,3)");
+    REFUSE(ln_vjp, lips_ln_args, f, a.x = other, "y is (5,1,3)");
+    REFUSE(ln_grad, lips_ln_args, f, a.dgamma = NULL, "neither");
+    REFUSE(ln_grad, lips_ln_args, f, a.y.t = 2, "y.t is 2");
+    REFUSE(ln_gram, lips_ln_args, f, a.theta = NULL, "theta is NULL");
+    REFUSE(ln_vjp_dot, lips_ln_args, f, a.dot = NULL, "dot is NULL");
+    REFUSE(ln_vjp_dot, lips_ln_args, f, a.dot = &other, "dot is (4,1,3)");
+    REFUSE(ln_grad_dot, lips_ln_args, f, a.dgamma = NULL, "dgamma is NULL");
+}
+
+static void refuse_attn(opcase *c)
+{
+    lips_tensor in = opcase_input(c, 12, 1, 3, 1);
+    lips_attn_args f = {
+        .x = in, .y = opcase_output(c, 4, 1, 3, 1), .in = &in, .dot = &in, .heads = 2};
+    if (c->be->ops->attn_workspace)
+        f.work = opcase_work(c, c->be->ops->attn_workspace(c->be, &f));
+    REFUSE(attn_forward, lips_attn_args, f, a.heads = 0, "heads is 0");
+    REFUSE(attn_forward, lips_attn_args, f, a.heads = 3, "3 heads");
+    REFUSE(attn_forward, lips_attn_args, f, a.work = NULL, "work is NULL");
+    REFUSE(attn_forward, lips_attn_args, f, a.y.c = 3, "x.c is 12");
+    REFUSE(attn_forward, lips_attn_args, f, a.y.w = 2, "x.w is 3");
+    lips_attn_args v = f;
+    v.x = opcase_output(c, 12, 1, 3, 1);
+    v.y = opcase_input(c, 4, 1, 3, 1);
+    REFUSE(attn_jvp, lips_attn_args, f, a.in = NULL, "in is NULL");
+    REFUSE(attn_vjp, lips_attn_args, v, a.x.t = 2, "y.t is 1");
+    REFUSE(attn_vjp_dot, lips_attn_args, v, a.dot = NULL, "dot is NULL");
+}
+
+static void refuse_tokens(opcase *c)
+{
+    lips_tensor x = opcase_input(c, 4, 2, 3, 1), y = opcase_output(c, 4, 1, 7, 1);
+    lips_tensor mask = opcase_input(c, 4, 3, 2, 1), dy = opcase_input(c, 4, 1, 7, 1);
+    lips_tokens_args f = {.y = y, .x = &x};
+    REFUSE(tokens_forward, lips_tokens_args, f, a.y.w = 6, "y.w is 6");
+    REFUSE(tokens_forward, lips_tokens_args, f, a.y.h = 2, "y.h is 2");
+    REFUSE(tokens_forward, lips_tokens_args, f, a.y.c = 3, "y.c is 3");
+    lips_tensor dx = opcase_output(c, 4, 2, 3, 1);
+    lips_tokens_args v = {.y = dy, .x = &dx};
+    REFUSE(tokens_vjp, lips_tokens_args, v, a.x = NULL, "x is NULL");
+    REFUSE(tokens_vjp, lips_tokens_args, v, a.mask = &mask, "mask is (4,3,2)");
+    lips_tokens_args g = {
+        .y = dy, .dtoken = opcase_reals(c, 4), .theta = opcase_doubles(c, 100, false)};
+    REFUSE(tokens_grad, lips_tokens_args, g, a.dtoken = NULL, "neither");
+    REFUSE(tokens_gram, lips_tokens_args, g, a.theta = NULL, "theta is NULL");
+    lips_pick_args p = {.x = x, .y = opcase_output(c, 4, 1, 1, 1), .at = 5};
+    REFUSE(pick_forward, lips_pick_args, p, a.at = 6, "at is 6");
+    REFUSE(pick_forward, lips_pick_args, p, a.at = -1, "at is -1");
+    REFUSE(pick_forward, lips_pick_args, p, a.y.w = 2, "y.h * y.w is 2");
+    lips_pick_args q = {.x = dx, .y = opcase_input(c, 4, 1, 1, 1)};
+    REFUSE(pick_vjp, lips_pick_args, q, a.mask = &mask, "mask is (4,3,2)");
+    lips_gelu_args e = {.x = x, .y = dx, .in = &x, .dot = &x};
+    REFUSE(gelu_forward, lips_gelu_args, e, a.y = y, "y is (4,1,7)");
+    REFUSE(gelu_slope, lips_gelu_args, e, a.in = NULL, "in is NULL");
+    REFUSE(gelu_slope, lips_gelu_args, e, a.in = &mask, "in is (4,3,2)");
+    REFUSE(gelu_vjp_dot, lips_gelu_args, e, a.dot = NULL, "dot is NULL");
+}
+
 static void refuse_training(opcase *c)
 {
     const int64_t good[3] = {0, 1, 2}, bad[3] = {0, 5, 1}, negative[3] = {0, 0, -1};
@@ -251,15 +327,20 @@ FAMILY(linear, false)
 FAMILY(conv, true)
 FAMILY(simple, true)
 FAMILY(bn, true)
+FAMILY(ln, true)
+FAMILY(attn, true)
+FAMILY(tokens, true)
 FAMILY(training, false)
 FAMILY(transfers, true)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_linear),   cmocka_unit_test(test_conv),
-        cmocka_unit_test(test_simple),   cmocka_unit_test(test_bn),
-        cmocka_unit_test(test_training), cmocka_unit_test(test_transfers),
+        cmocka_unit_test(test_linear),    cmocka_unit_test(test_conv),
+        cmocka_unit_test(test_simple),    cmocka_unit_test(test_bn),
+        cmocka_unit_test(test_ln),        cmocka_unit_test(test_attn),
+        cmocka_unit_test(test_tokens),    cmocka_unit_test(test_training),
+        cmocka_unit_test(test_transfers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

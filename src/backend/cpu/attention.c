@@ -14,7 +14,7 @@
  * Precision  f32, fused multiply-adds in chains over d or N
  * Order      fixed by the shapes
  * Cost       2 N^2 d multiply-adds per head and lane forward, 4 N^2 d each cotangent and tangent
- * Proof      tests/ops/test_backends.c      Speed  bench/attention.c
+ * Proof      tests/ops/test_backends.c      Speed  bench/tokens.c
  */
 #include "backend/cpu/conv.h"
 #include "backend/cpu/ops.h"
