@@ -232,6 +232,32 @@ typedef struct lips_gram_args {
                     * symmetric */
 } lips_gram_args;
 
+/* N rows of (C,H,W) of a data set in the backend's memory, so that batches are gathered there. A
+ * view: the memory is the caller's. */
+typedef struct lips_rows {
+    void *memory; /* alloc(), lips_rows_bytes() of it (backend/rows.h) */
+    int64_t n, c, h, w;
+    bool packed; /* kept as bytes: every value is in the table (lips_rows_fit) */
+} lips_rows;
+
+typedef struct lips_rows_source {
+    const float *x;        /* (N,C,H,W) host */
+    const float *table;    /* (C,256) host: the values of channel c, rising; [c][0] is black */
+    const int64_t *source; /* (N) host: number of each sample in its file */
+} lips_rows_source;
+
+/* Row index[i], or first + i without an index; 0 for places beyond b. augment: the crop and flip of
+ * lips_augment (data/data.h), bit for bit. */
+typedef struct lips_gather_args {
+    const lips_rows *rows;
+    lips_tensor y;        /* (C,H,W), t = 1, overwritten */
+    const int64_t *index; /* (B) host, or NULL */
+    int64_t first;
+    bool augment;
+    uint64_t seed;
+    int64_t epoch;
+} lips_gather_args;
+
 /* Largest K of norms: a warp's lanes, one row each. */
 enum { LIPS_NORMS_MAX = 32 };
 
@@ -369,6 +395,9 @@ typedef struct lips_ops {
     lips_status (*gram)(lips_backend *, const lips_gram_args *);
     /* Not offered: the host's own (measure/eigen.h). */
     lips_status (*norms)(lips_backend *, const lips_norms_args *);
+    /* Not offered: upload, of rows that the host has augmented. */
+    lips_status (*rows_load)(lips_backend *, const lips_rows *, const lips_rows_source *);
+    lips_status (*gather)(lips_backend *, const lips_gather_args *);
 } lips_ops;
 
 /* A backend's handle starts with its table; one handle is used by one thread at a time. */

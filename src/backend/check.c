@@ -273,6 +273,39 @@ lips_status lips_check_norms(const lips_norms_args *a)
     return a->map == LIPS_MAP_PLAIN ? LIPS_OK : need_set("norms", "p", a->p);
 }
 
+static lips_status need_rows(const char *op, const lips_rows *r)
+{
+    LIPS_TRY(need_set(op, "rows", r));
+    LIPS_TRY(need_set(op, "rows.memory", r->memory));
+    return lips_check_extents(
+        op, "rows",
+        &(lips_tensor){.cap = r->n, .c = r->c, .h = r->h, .w = r->w, .t = 1, .lanes = 1});
+}
+
+lips_status lips_check_rows(const lips_rows *r, const lips_rows_source *s)
+{
+    LIPS_TRY(need_rows("rows_load", r));
+    LIPS_TRY(need_set("rows_load", "x", s->x));
+    LIPS_TRY(need_set("rows_load", "table", s->table));
+    return need_set("rows_load", "source", s->source);
+}
+
+lips_status lips_check_gather(const lips_gather_args *a)
+{
+    const lips_rows *r = a->rows;
+    LIPS_TRY(need_rows("gather", r));
+    LIPS_TRY(lips_check_tensor("gather", "y", &a->y));
+    LIPS_TRY(need_equal("gather", "y.t", a->y.t, 1));
+    LIPS_TRY(need_equal("gather", "y.c", a->y.c, r->c));
+    LIPS_TRY(need_equal("gather", "y.h", a->y.h, r->h));
+    LIPS_TRY(need_equal("gather", "y.w", a->y.w, r->w));
+    if (!a->index)
+        return need_range("gather", "first", a->first, 0, r->n - a->y.b);
+    for (int64_t i = 0; i < a->y.b; i++)
+        LIPS_TRY(need_range("gather", "an index", a->index[i], 0, r->n - 1));
+    return LIPS_OK;
+}
+
 lips_status lips_check_add(const lips_tensor *y, const lips_tensor *a, const lips_tensor *b)
 {
     LIPS_TRY(lips_check_tensor("add", "y", y));

@@ -51,6 +51,8 @@ lips_status lips_check_sgd(const lips_sgd_args *a);
 lips_status lips_check_adam(const lips_adam_args *a);
 lips_status lips_check_gram(const lips_gram_args *a);
 lips_status lips_check_norms(const lips_norms_args *a);
+lips_status lips_check_rows(const lips_rows *r, const lips_rows_source *s);
+lips_status lips_check_gather(const lips_gather_args *a);
 lips_status lips_check_add(const lips_tensor *y, const lips_tensor *a, const lips_tensor *b);
 lips_status lips_check_eye(const lips_tensor *dst);
 /* One tensor and one host array: upload (t = 1 demanded), upload_f64, download, fill. */

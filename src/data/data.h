@@ -68,6 +68,10 @@ void lips_batch_order(uint64_t seed, int64_t epoch, int64_t n, int64_t *out);
 void lips_augment(const lips_dataset *d, const lips_split *s, const int64_t *idx, int64_t b,
                   uint64_t seed, int64_t epoch, float *dst);
 
+/* table (C,256): what pixel v of channel c is once standardised, (v / 255 - mean) / std in f64, rounded
+ * once. */
+void lips_pixel_table(const lips_dataset *d, float *table);
+
 /* The command that gets the source's data on Debian or from its site, for messages. */
 const char *lips_source_hint(lips_source s);
 

@@ -81,13 +81,17 @@ static void statistics(lips_dataset *d, const lips_raw *raw, const int64_t *rows
     }
 }
 
-/* x = (pixel / 255 - mean) / std, in f64, rounded once. */
+void lips_pixel_table(const lips_dataset *d, float *table)
+{
+    for (int64_t k = 0; k < d->c; k++)
+        for (int v = 0; v < 256; v++)
+            table[k * 256 + v] = (float)((v / 255.0 - (double)d->mean[k]) / (double)d->std[k]);
+}
+
 static void standardise(const lips_dataset *d, lips_split *s, const lips_raw *raw)
 {
     float value[CHANNELS_MAX][256];
-    for (int64_t k = 0; k < raw->c; k++)
-        for (int v = 0; v < 256; v++)
-            value[k][v] = (float)((v / 255.0 - (double)d->mean[k]) / (double)d->std[k]);
+    lips_pixel_table(d, &value[0][0]);
     int64_t area = raw->h * raw->w;
     float *x = s->x;
     for (int64_t i = 0; i < s->n; i++) {

@@ -42,6 +42,7 @@ lips_status lips_trainer_evaluate(lips_trainer *tr, const lips_split *split, lip
 {
     const lips_dataset *d = tr->data;
     int64_t row = d->c * d->h * d->w, cap = lips_eval_batch(tr->net), corrupted = 0, learnt = 0;
+    const lips_rows *rows = lips_trainer_rows(tr, split);
     *noisy = (lips_eval){0};
     if (clean)
         *clean = (lips_eval){0};
@@ -53,7 +54,11 @@ lips_status lips_trainer_evaluate(lips_trainer *tr, const lips_split *split, lip
         const float *target_clean =
             split->target_clean ? split->target_clean + first * d->classes : NULL;
         in->b = split->n - first < cap ? split->n - first : cap;
-        LIPS_TRY(tr->be->ops->upload(tr->be, in, split->x + first * row, NULL));
+        if (rows)
+            LIPS_TRY(tr->be->ops->gather(
+                tr->be, &(lips_gather_args){.rows = rows, .y = *in, .first = first}));
+        else
+            LIPS_TRY(tr->be->ops->upload(tr->be, in, split->x + first * row, NULL));
         LIPS_TRY(lips_exec_forward(tr->eval_exec, false, &logits));
         if (clean)
             LIPS_TRY(score(tr, &logits, truth, target_clean, clean));

@@ -106,7 +106,7 @@ static lips_status alloc_device(lips_trainer *tr)
     LIPS_TRY(lips_exec_create(&tr->eval_exec, tr->net, tr->be, &es));
     lips_exec_set_params(tr->exec, tr->params, tr->buffers);
     lips_exec_set_params(tr->eval_exec, tr->params, tr->buffers);
-    return LIPS_OK;
+    return lips_trainer_load_rows(tr);
 }
 
 static lips_status init_weights(lips_trainer *tr)
@@ -163,6 +163,9 @@ void lips_trainer_free(lips_trainer *tr)
     for (size_t i = 0; i < sizeof device / sizeof *device; i++)
         if (device[i])
             tr->be->ops->release(tr->be, device[i]);
+    for (int i = 0; i < LIPS_SPLITS; i++)
+        if (tr->rows[i].memory)
+            tr->be->ops->release(tr->be, tr->rows[i].memory);
     free(tr->targets);
     free(tr->labels);
     free(tr->augmented);
@@ -184,7 +187,8 @@ lips_status lips_trainer_plan_bytes(const lips_config *cfg, const lips_net *net,
     *bytes = train + eval + vectors * (size_t)lips_net_params(net) * real +
              2 * (size_t)lips_net_buffers(net) * real + (size_t)data->train.n * sizeof(int64_t) +
              most * (sizeof(double) + sizeof(int64_t)) +
-             (cfg->augment ? (size_t)cfg->batch * row : 0) + sizeof(lips_trainer);
+             (cfg->augment ? (size_t)cfg->batch * row : 0) + lips_trainer_rows_bytes(data, be) +
+             sizeof(lips_trainer);
     return LIPS_OK;
 }
 
@@ -203,7 +207,15 @@ static lips_status upload_rows(lips_trainer *tr, const int64_t *idx, int64_t fir
 {
     const lips_dataset *d = tr->data;
     lips_tensor *in = lips_exec_input(tr->exec);
+    const lips_rows *rows = lips_trainer_rows(tr, &d->train);
     in->b = b;
+    if (rows)
+        return tr->be->ops->gather(tr->be, &(lips_gather_args){.rows = rows,
+                                                               .y = *in,
+                                                               .index = idx + first,
+                                                               .augment = tr->cfg.augment,
+                                                               .seed = tr->cfg.seed,
+                                                               .epoch = tr->epoch});
     if (tr->cfg.augment)
         return tr->be->ops->upload(tr->be, in, tr->augmented + first * d->c * d->h * d->w, NULL);
     return tr->be->ops->upload(tr->be, in, d->train.x, idx + first);
@@ -247,7 +259,7 @@ static lips_status batch_gradient(lips_trainer *tr, const int64_t *idx, int64_t 
 {
     const lips_dataset *d = tr->data;
     int64_t chunk = lips_net_chunk(tr->net, tr->be, tr->cfg.batch);
-    if (tr->cfg.augment)
+    if (tr->cfg.augment && !lips_trainer_rows(tr, &d->train))
         lips_augment(d, &d->train, idx, b, tr->cfg.seed, tr->epoch, tr->augmented);
     gather_labels(tr, idx, b);
     for (int64_t first = 0; first < b; first += chunk)

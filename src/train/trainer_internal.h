@@ -4,6 +4,8 @@
 
 #include "train/trainer.h"
 
+enum { LIPS_SPLITS = 3 }; /* train, val, test */
+
 struct lips_trainer {
     /* Configuration, the caller's except for the copy. */
     lips_config cfg;
@@ -16,6 +18,8 @@ struct lips_trainer {
     lips_exec *exec, *eval_exec;
     void *params, *grads, *m, *v; /* (P) real */
     void *buffers, *buffers_old;  /* running statistics, and before this step; or NULL */
+
+    lips_rows rows[LIPS_SPLITS]; /* the data set, where the backend gathers; else no memory */
 
     /* Shared memory of the backend. */
     double *losses; /* (largest batch) */
@@ -37,5 +41,11 @@ struct lips_trainer {
 
 /* Samples per evaluation pass: fixed by the network alone, so that no other setting moves a bit. */
 int64_t lips_eval_batch(const lips_net *net);
+
+/* rows.c: the splits in the backend's memory, their bytes, and the rows of one of them; NULL: upload
+ * them. */
+lips_status lips_trainer_load_rows(lips_trainer *tr);
+size_t lips_trainer_rows_bytes(const lips_dataset *d, const lips_backend *be);
+const lips_rows *lips_trainer_rows(const lips_trainer *tr, const lips_split *split);
 
 #endif

@@ -1,5 +1,7 @@
 #include "opcases.h"
 
+#include "backend/rows.h"
+
 #include "cmocka_all.h"
 
 #include <inttypes.h>
@@ -187,6 +189,46 @@ static void eye(opcase *c)
         assert_true(c->result[0].v[i] == (i / k % k == i % k ? -2 : 0));
 }
 
+/* A data set of bytes or of any floats; with a loaded memory that gather reads. */
+static void gather(opcase *c)
+{
+    enum { N = 9 };
+    const lips_ops *ops = c->be->ops;
+    lips_tensor y = pick_tensor(c, 1, pick_bool(c));
+    const int64_t row = lips_tensor_features(&y);
+    const bool packed = pick_bool(c), by_index = pick_bool(c);
+    const int64_t n = by_index ? N : N + y.b;
+    lips_rows r = {.n = n, .c = y.c, .h = y.h, .w = y.w, .packed = packed};
+    float *x = calloc((size_t)(n * row), sizeof *x), *table = calloc((size_t)y.c * 256, sizeof *x);
+    int64_t *source = calloc((size_t)n, sizeof *source), *index = calloc((size_t)y.b, sizeof *index);
+    assert_true(x && table && source && index);
+    for (int64_t k = 0; k < y.c * 256; k++)
+        table[k] = (float)((double)(k % 256) / 255.0 / 0.3 - (double)(k / 256));
+    for (int64_t i = 0; i < n * row; i++)
+        x[i] = packed ? table[i / (y.h * y.w) % y.c * 256 + (int64_t)(fabs(opcase_value(c)) * 999) % 256]
+                      : (float)opcase_value(c);
+    for (int64_t i = 0; i < n; i++)
+        source[i] = i * 7;
+    for (int64_t i = 0; i < y.b; i++)
+        index[i] = (i * 5 + 2) % n;
+    if (packed)
+        assert_true(lips_rows_fit(&r, x, table));
+    opcase_ok(ops->alloc(c->be, &r.memory, lips_rows_bytes(&r)));
+    opcase_ok(ops->rows_load(c->be, &r,
+                             &(lips_rows_source){.x = x, .table = table, .source = source}));
+    free(x), free(table), free(source); /* the host's, read when the op returns */
+    opcase_ok(ops->gather(c->be, &(lips_gather_args){.rows = &r,
+                                                     .y = y,
+                                                     .index = by_index ? index : NULL,
+                                                     .first = by_index ? 0 : 4,
+                                                     .augment = pick_bool(c),
+                                                     .seed = 77,
+                                                     .epoch = 3}));
+    free(index);
+    emit_all(c, &y);
+    ops->release(c->be, r.memory);
+}
+
 static const opcase_row rows[] = {
     OPCASE_ROW(probe, life, OP_EXACT, 1),
     OPCASE_ROW(open, life, OP_EXACT, 1),
@@ -204,6 +246,8 @@ static const opcase_row rows[] = {
     OPCASE_ROW(upload, upload, OP_EXACT, 20),
     OPCASE_ROW(upload_f64, upload_f64, OP_EXACT, 20),
     OPCASE_ROW(download, upload_f64, OP_EXACT, 20),
+    OPCASE_ROW(rows_load, gather, OP_EXACT, 10),
+    OPCASE_ROW(gather, gather, OP_EXACT, 40),
     OPCASE_ROW(fill, fill, OP_EXACT, 10),
     OPCASE_ROW(eye, eye, OP_EXACT, 20),
 };

@@ -54,4 +54,6 @@ const lips_ops lips_cuda_ops = {
     .adam = cuda_op_adam,
     .gram = cuda_op_gram,
     .norms = cuda_op_norms,
+    .rows_load = cuda_op_rows_load,
+    .gather = cuda_op_gather,
 };

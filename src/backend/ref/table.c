@@ -73,4 +73,6 @@ const lips_ops lips_ref_ops = {
     .adam = ref_adam,
     .gram = ref_gram,
     .norms = ref_norms,
+    .rows_load = ref_rows_load,
+    .gather = ref_gather,
 };
