@@ -76,31 +76,57 @@ def missing_sets_name_their_command(folder):
         refused(config, out, 6, nowhere, command)
 
 
-def damaged_cifar(folder):
+def damaged_cifar(folder, name, files, label_bytes, cases):
+    """Records of labels and 3072 pixels, five to a file; each case damages one file in one way."""
     data, out = os.path.join(folder, "data"), os.path.join(folder, "out")
-    config = write_config(folder, data="cifar10", width="[2]", seed="[0]", epochs=1, n_train=20)
+    config = write_config(folder, data=name, width="[2]", seed="[0]", epochs=1, n_train=5, batch=5)
     shutil.rmtree(data)
     os.mkdir(data)
 
     def whole():
-        for i, name in enumerate(
-            ["data_batch_%d.bin" % k for k in range(1, 6)] + ["test_batch.bin"]
-        ):
-            with open(os.path.join(data, name), "wb") as f:
+        for i, file in enumerate(files):
+            with open(os.path.join(data, file), "wb") as f:
                 for r in range(5):
-                    f.write(bytes([(i + r) % 10]) + bytes((i * r + j) % 256 for j in range(3072)))
+                    labels = bytes([(i + r) % 10] * label_bytes)
+                    f.write(labels + bytes((i * r + j) % 256 for j in range(3072)))
 
-    for name, change, text in (
+    for file, change, text in cases:
+        whole()
+        edit(os.path.join(data, file), change)
+        refused(config, out, 6, file, text)
+    for make in (lambda p: None, os.mkdir, os.mkfifo):
+        whole()
+        path = os.path.join(data, files[-1])
+        os.remove(path)
+        make(path)
+        refused(config, out, 6, files[-1])
+        shutil.rmtree(data)
+        os.mkdir(data)
+    whole()
+    expect(sweep(config, out), 0)
+
+
+def damaged_cifar10(folder):
+    cases = [
         ("data_batch_2.bin", lambda b: b[:-1], "offset 12292"),
         ("data_batch_5.bin", lambda b: b + b"\0", "offset 15365"),
         ("test_batch.bin", changed(3073 * 2, 10), "offset 6146"),
         ("data_batch_3.bin", lambda b: b"", "empty"),
-    ):
-        whole()
-        edit(os.path.join(data, name), change)
-        refused(config, out, 6, name, text)
-    whole()
-    expect(sweep(config, out), 0)
+    ]
+    files = ["data_batch_%d.bin" % k for k in range(1, 6)] + ["test_batch.bin"]
+    damaged_cifar(folder, "cifar10", files, 1, cases)
+
+
+def damaged_cifar100(folder):
+    cases = [
+        ("train.bin", lambda b: b[:-1], "offset 12296"),
+        ("test.bin", lambda b: b + b"\0", "offset 15370"),
+        ("train.bin", changed(3074 * 2, 20), "offset 6148"),
+        ("test.bin", changed(3074 * 3 + 1, 100), "offset 9223"),
+        ("train.bin", lambda b: b"", "empty"),
+        ("train.bin", lambda b: gzip.compress(bytes(b)), "offset 0: the file ends within a record"),
+    ]
+    damaged_cifar(folder, "cifar100", ["train.bin", "test.bin"], 2, cases)
 
 
 def replaced_between_runs(folder):
@@ -283,7 +309,8 @@ def many_cells_are_listed(folder):
 main(
     damaged_images,
     missing_sets_name_their_command,
-    damaged_cifar,
+    damaged_cifar10,
+    damaged_cifar100,
     replaced_between_runs,
     bad_texts,
     bad_values,
