@@ -55,8 +55,8 @@ static lips_status check_kind(const lips_told *t, const lips_args *a, const char
                          "measure: --model %s contradicts %s, whose %s is that of a %s", asked,
                          path, t->first, t->kind);
     if (lips_args_has(a, "batch-norm") && !t->batch_norm)
-        return lips_fail(LIPS_ERR_USAGE, "measure: --batch-norm contradicts %s, which has no %s",
-                         path, t->norm ? t->norm : "batch norm");
+        return lips_fail(LIPS_ERR_USAGE, "measure: --batch-norm contradicts %s, which has no %s%s",
+                         path, t->norm ? t->norm : "batch norm", t->norm ? "*" : "");
     return LIPS_OK;
 }
 

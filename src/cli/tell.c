@@ -13,9 +13,9 @@ typedef struct witness {
 
 typedef struct row {
     const char *kind;
-    witness seen[3];   /* first the one that people look for */
-    const char *input; /* convolution on the image: (., channels, ., .) */
-    const char *classes, *norm;
+    witness seen[3];            /* first the one that people look for */
+    const char *input;          /* convolution on the image: (., channels, ., .) */
+    const char *classes, *norm; /* layer of the outputs; names of the first batch norm begin so */
 } row;
 
 /* mlp is told by the numbers in its names. */
@@ -26,14 +26,14 @@ static const row rows[] = {
       {"layer2.conv.weight", 4, 0, 2}},
      "layer1.conv.weight",
      "fc",
-     "layer1.bn.weight"},
+     "layer1.bn."},
     {"resnet18",
      {{"conv1.weight", 4, 0, 1},
       {"layer1.0.conv1.weight", 4, 0, 1},
       {"layer4.1.conv2.weight", 4, 0, 8}},
      "conv1.weight",
      "fc",
-     "bn1.weight"},
+     "bn1."},
     {"vit",
      {{"conv_proj.weight", 4, 0, 1}, {"class_token", 3, 2, 1}, {"encoder.pos_embedding", 3, 2, 1}},
      "conv_proj.weight",
@@ -65,7 +65,9 @@ static bool tell_mlp(lips_told *t, const lips_st_file *f)
     char name[64];
     for (int64_t i = 0; i < lips_st_count(f) + 2; i++) {
         snprintf(name, sizeof name, "%" PRId64 ".weight", 2 * i);
-        if (find(f, name, 2))
+        const lips_st_tensor *w = find(f, name, 2);
+        snprintf(name, sizeof name, "%" PRId64 ".bias", 2 * i);
+        if (w || find(f, name, 1))
             last = i;
     }
     const lips_st_tensor *first = find(f, "0.weight", 2), *second = find(f, "2.weight", 2);
@@ -97,8 +99,8 @@ static int64_t blocks(const lips_st_file *f)
     return most;
 }
 
-/* Patches are 4x4, and the positions count them and the class token. Only where they may be those of
- * a square do they tell the image. */
+/* Patches are 4x4, and the positions count them and the class token. Only where they may be those
+ * of a square do they tell the image. */
 static void tell_tokens(lips_told *t, const lips_st_file *f)
 {
     const lips_st_tensor *at = find(f, "encoder.pos_embedding", 3);
@@ -108,6 +110,14 @@ static void tell_tokens(lips_told *t, const lips_st_file *f)
     while (side * side < t->tokens - 1)
         side++;
     t->side = side * side == t->tokens - 1 ? 4 * side : 0;
+}
+
+static bool has_prefix(const lips_st_file *f, const char *prefix)
+{
+    for (int i = 0; i < lips_st_count(f); i++)
+        if (strncmp(lips_st_at(f, i)->name, prefix, strlen(prefix)) == 0)
+            return true;
+    return false;
 }
 
 static bool tell_row(lips_told *t, const lips_st_file *f, const row *r)
@@ -126,7 +136,7 @@ static bool tell_row(lips_told *t, const lips_st_file *f, const row *r)
     t->kind = r->kind;
     t->channels = input ? input->shape[1] : 0;
     t->norm = r->norm;
-    t->batch_norm = r->norm && lips_st_find(f, r->norm);
+    t->batch_norm = r->norm && has_prefix(f, r->norm);
     tell_classes(t, f, r->classes);
     return true;
 }

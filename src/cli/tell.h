@@ -15,7 +15,7 @@ typedef struct lips_told {
     int64_t side;                            /* vit: of the image if it is square */
     bool batch_norm;
     char first[64], last[64]; /* names of the tensors of the width and of the classes */
-    const char *norm;         /* a tensor that batch norm would have; NULL: no such option */
+    const char *norm;         /* how the first batch norm's names begin; NULL: no such option */
 } lips_told;
 
 /* A tensor that alone tells the architecture suffices; what is missing, extra or misshapen beside

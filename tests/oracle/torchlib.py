@@ -55,11 +55,12 @@ def close(what, got, want, tol):
 
 
 def write(path, tensors):
+    """tensors: arrays, or (dtype, shape, bytes) for types that numpy has not."""
     header, data = {}, b""
     for name, value in tensors.items():
-        raw = np.ascontiguousarray(value).tobytes()
-        header[name] = {"dtype": TYPES[str(value.dtype)], "shape": list(value.shape),
-                        "data_offsets": [len(data), len(data) + len(raw)]}
+        dtype, shape, raw = value if isinstance(value, tuple) else \
+            (TYPES[str(value.dtype)], list(value.shape), np.ascontiguousarray(value).tobytes())
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(raw)]}
         data += raw
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
