@@ -18,6 +18,7 @@ TRACE = {"ref": 1e-10, "cpu": 1e-5}
 EIGEN = {"ref": 1e-6, "cpu": 1e-4}  # of the largest
 SPECTRAL = 1e-5  # beside the stated residual
 HESSIAN_PARAMS = 800  # larger networks have no explicit Hessian here
+RESIDUAL_PARAMS = 2821  # but the smallest residual network
 FIELDS = {"quantity", "norm", "output", "layer", "layer_name", "rank", "split", "epoch", "n", "mean", "std_err", "min",
           "median", "q90", "max", "exact", "value", "reason", "iterations", "residual", "precision", "device", "seed"}
 
@@ -160,6 +161,10 @@ class Truth:
         product = np.prod([self.scalar["layer.weight_op", None, None, l] for l in range(1, len(self.layers) + 1)])
         self.scalar["lipschitz.product", None, None, None] = product
         factor = 1
+        if hasattr(self.model, "conv1"):
+            self.scalar["lipschitz.certified", None, None, None] = self.residual_bound()
+            self.scalar["lipschitz.chain", None, None, None] = 1
+            return
         if hasattr(self.model, "layer1"):
             factor = 0.25 / np.sqrt(np.prod(self.x.shape[2:]) / 16)
         for m in self.model.modules():
@@ -168,10 +173,21 @@ class Truth:
         self.scalar["lipschitz.certified", None, None, None] = product * factor
         self.scalar["lipschitz.chain", None, None, None] = 1
 
+    def residual_bound(self):
+        """Of a residual network: a block adds the bounds of branch and shortcut; a ReLU has 1."""
+        norm = {name: self.scalar["layer.weight_op", None, None, l] for l, (name, _) in enumerate(self.layers, 1)}
+        scale = {name: (m.weight.abs() / (m.running_var + m.eps).sqrt()).max().item()
+                 for name, m in self.model.named_modules() if isinstance(m, torch.nn.BatchNorm2d)}
+        bound, positions = norm["conv1"] * scale.get("bn1", 1), np.prod([-(-s // 8) for s in self.x.shape[2:]])
+        for block in (f"layer{stage}.{i}." for stage in range(1, 5) for i in range(2)):
+            branch = np.prod([norm[f"{block}conv{i}"] * scale.get(f"{block}bn{i}", 1) for i in (1, 2)])
+            bound *= branch + norm.get(f"{block}downsample.0", 1)
+        return bound / np.sqrt(positions) * norm["fc"]
+
     def curvature(self):
         z = self.model(self.x)
         loss, size, g = self.loss(z), sum(p.numel() for p in self.params), 0
-        explicit = size <= HESSIAN_PARAMS
+        explicit = size <= (RESIDUAL_PARAMS if hasattr(self.model, "conv1") else HESSIAN_PARAMS)
         for row in z:
             p = torch.softmax(row, 0).detach().numpy()
             s = np.diag(p) - np.outer(p, p) if self.kind == "cross_entropy" else np.eye(len(p))
@@ -441,6 +457,10 @@ def convnet(width, classes, shape, batch_norm=False):
     return {"model": "convnet", "width": width, "depth": 0, "classes": classes, "input": shape, "batch_norm": batch_norm}
 
 
+def resnet18(width, classes, shape, batch_norm=False):
+    return {"model": "resnet18", "width": width, "depth": 0, "classes": classes, "input": shape, "batch_norm": batch_norm}
+
+
 CASES = [
     (mlp(1, 0, 10, (1, 3, 5)), "cross_entropy", "labels", 9),
     (mlp(1, 0, 3, (2, 2, 3)), "mse", "targets", 8),
@@ -458,6 +478,10 @@ CASES = [
     (convnet(3, 3, (1, 12, 8), True), "mse", "labels", 5),
     (convnet(5, 2, (2, 4, 4)), "cross_entropy", "none", 3),
     (convnet(2, 10, (3, 8, 8), True), "cross_entropy", "labels", 1),
+    (resnet18(1, 3, (1, 5, 4)), "cross_entropy", "labels", 5),
+    (resnet18(2, 3, (3, 8, 8)), "mse", "targets", 4),
+    (resnet18(1, 4, (2, 8, 8), True), "cross_entropy", "labels", 4),
+    (resnet18(2, 2, (3, 8, 9), True), "mse", "labels", 3),
 ]
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
