@@ -118,7 +118,9 @@ def run_case(tmp, folder, x, y, spec, case, backend, seed):
 
 SPECS = [{"model": "mlp", "width": 11, "depth": 2, "batch_norm": False},
          {"model": "convnet", "width": 2, "depth": 0, "batch_norm": False},
-         {"model": "convnet", "width": 3, "depth": 0, "batch_norm": True}]
+         {"model": "convnet", "width": 3, "depth": 0, "batch_norm": True},
+         {"model": "resnet18", "width": 2, "depth": 0, "batch_norm": False},
+         {"model": "resnet18", "width": 2, "depth": 0, "batch_norm": True}]
 CASES = [{"optimizer": "sgd", "lr": 0.05, "weight_decay": 0.001, "warmup_epochs": 2, "warmup_lr": 0.01, "lr_step": 3,
           "lr_decay": 0.5},
          {"optimizer": "adam", "lr": 0.002, "weight_decay": 0.0, "warmup_epochs": 0, "warmup_lr": 0.001, "lr_step": 2,
@@ -140,6 +142,9 @@ with tempfile.TemporaryDirectory() as tmp_folder:
     for number, one in enumerate(SPECS):
         one.update(classes=CLASSES, input=(1, SIDE, SIDE))
         for chosen in CASES:
-            for where in ("ref", "cpu"):
+            # The last batch has two samples: in the last stage two values per channel, whose normalisation is a sign.
+            # Float64 follows it, float32 soon goes another way (its single steps: test_network.py).
+            two_values = one["model"] == "resnet18" and one["batch_norm"]
+            for where in ("ref",) if two_values else ("ref", "cpu"):
                 run_case(tmp_folder, tmp_folder, X, Y, one, chosen, where, 77 + number)
 finish()
