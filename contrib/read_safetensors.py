@@ -10,12 +10,11 @@ DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF1
 def read(path):
     """The tensors of a safetensors file by name: a state_dict."""
     with open(path, "rb") as f:
-        size, = struct.unpack("<Q", f.read(8))
-        header, data = json.loads(f.read(size)), bytearray(f.read())
+        header = json.loads(f.read(struct.unpack("<Q", f.read(8))[0]))
+        data = f.read()
+    header.pop("__metadata__", None)
     tensors = {}
     for name, t in header.items():
-        if name != "__metadata__":
-            begin, end = t["data_offsets"]
-            flat = torch.frombuffer(data[begin:end], dtype=DTYPES[t["dtype"]]) if end > begin else torch.empty(0)
-            tensors[name] = flat.reshape(t["shape"])
+        begin, end = t["data_offsets"]
+        tensors[name] = torch.frombuffer(bytearray(data[begin:end]), dtype=DTYPES[t["dtype"]]).reshape(t["shape"])
     return tensors

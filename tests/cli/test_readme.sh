@@ -3,7 +3,7 @@
 . "$(dirname "$0")/lib.sh"
 LIPSWEEP=$LIPSWEEP .ci/readme --check 2>"$tmp/stderr"
 verdict "$([ $? = 0 ] || cat "$tmp/stderr")" ".ci/readme --check"
-for path in $(grep -oE '\b(configs|include|src|tests|bench|tools)/[a-zA-Z0-9_./-]*' README.md | sort -u); do
+for path in $(grep -oE '\b(configs|contrib|include|src|tests|bench|tools)/[a-zA-Z0-9_./-]*' README.md | sort -u); do
     verdict "$([ -e "$path" ] || echo "does not exist")" "README names $path"
 done
 for config in configs/*.yaml; do
