@@ -1,19 +1,17 @@
 /*
- * Work split  stride 1: blocks of O_BLOCK output channels x V neighbouring pixels in registers,
- * over all input channels and taps of the zero-padded image. The transpose is the same correlation
- * with the kernel turned round, channels exchanged and padding R - 1 - pad. Other strides, and
- * padding beyond the kernel: plain loops. Order       fixed by the shape.      Cost  2 O C R^2 OH
- * OW flops, in whole blocks.
+ * Work split  stride 1: O_BLOCK output channels x two vectors of neighbouring pixels in registers
+ *             (measure/correlate.h), over all input channels and taps of the zero-padded image. The
+ *             transpose is the same correlation with the kernel turned round, channels exchanged
+ *             and padding R - 1 - pad. Other strides, and padding beyond the kernel: plain loops.
+ * Order       fixed by the shape, whatever the instruction set
+ * Cost        2 O C R^2 OH OW flops, in whole blocks
  */
 #include "measure/conv_map.h"
-
-#include "measure/per_isa.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-typedef double v8 __attribute__((vector_size(64), aligned(8), may_alias));
-enum { V = 8, O_BLOCK = 4 };
+enum { V_MAX = 8, O_BLOCK = 4 };
 
 /* One correlation y[o] = sum_c w[o][c] * x[c], stride 1. */
 typedef struct correlation {
@@ -22,7 +20,7 @@ typedef struct correlation {
     int64_t r, pad;
     int64_t row; /* doubles from one padded row to the next: a block may read past the last pixel */
     double *weights; /* (O / O_BLOCK, C, R, R, O_BLOCK), zeros where there is no channel */
-    double *padded;  /* (C, H + 2 pad, row) and V more; its border stays 0 */
+    double *padded;  /* (C, H + 2 pad, row) and V_MAX more; its border stays 0 */
 } correlation;
 
 struct lips_conv_map {
@@ -39,7 +37,7 @@ static int64_t weight_count(const correlation *k)
 
 static int64_t padded_count(const correlation *k)
 {
-    return k->c * (k->h + 2 * k->pad) * k->row + V;
+    return k->c * (k->h + 2 * k->pad) * k->row + V_MAX;
 }
 
 static lips_status correlation_take(correlation *k)
@@ -70,7 +68,7 @@ static void describe(lips_conv_map *m, const lips_layer_info *g)
                              .ow = g->ow,
                              .r = r,
                              .pad = g->geom.pad,
-                             .row = (g->ow + V - 1) / V * V + r - 1};
+                             .row = (g->ow + V_MAX - 1) / V_MAX * V_MAX + r - 1};
     m->back = (correlation){.c = g->o,
                             .h = g->oh,
                             .w = g->ow,
@@ -79,7 +77,7 @@ static void describe(lips_conv_map *m, const lips_layer_info *g)
                             .ow = g->w,
                             .r = r,
                             .pad = r - 1 - g->geom.pad,
-                            .row = (g->w + V - 1) / V * V + r - 1};
+                            .row = (g->w + V_MAX - 1) / V_MAX * V_MAX + r - 1};
 }
 
 size_t lips_conv_map_bytes(const lips_layer_info *g)
@@ -132,46 +130,59 @@ void lips_conv_map_free(lips_conv_map *m)
     free(m);
 }
 
-/* V pixels from (oy, x0) on of O_BLOCK channels. */
-static void correlate_block(v8 acc[O_BLOCK], const correlation *k, const double *weights,
-                            int64_t oy, int64_t x0)
-{
-    int64_t r = k->r, ph = k->h + 2 * k->pad;
-    v8 a0 = {0}, a1 = {0}, a2 = {0}, a3 = {0};
-    for (int64_t c = 0; c < k->c; c++)
-        for (int64_t ky = 0; ky < r; ky++) {
-            const double *x = k->padded + (c * ph + oy + ky) * k->row + x0;
-            for (int64_t kx = 0; kx < r; kx++, weights += O_BLOCK) {
-                v8 v = *(const v8 *)(x + kx);
-                a0 += v * weights[0];
-                a1 += v * weights[1];
-                a2 += v * weights[2];
-                a3 += v * weights[3];
-            }
-        }
-    acc[0] = a0;
-    acc[1] = a1;
-    acc[2] = a2;
-    acc[3] = a3;
-}
-_Static_assert(O_BLOCK == 4, "correlate_block names its four sums");
+/* Where v neighbouring output pixels of a row start, and the padded input under their first tap. */
+typedef struct place {
+    const double *x;
+    int64_t out, width; /* of the v, those that exist */
+} place;
 
-PER_ISA static void correlate(const correlation *k, double *y, const double *x)
+static place place_at(const correlation *k, int64_t v, int64_t i)
+{
+    int64_t blocks = (k->ow + v - 1) / v, oy = i / blocks, x0 = i % blocks * v;
+    return (place){.x = k->padded + oy * k->row + x0,
+                   .out = oy * k->ow + x0,
+                   .width = k->ow - x0 < v ? k->ow - x0 : v};
+}
+
+_Static_assert(O_BLOCK == 4, "correlate.h names its sums");
+#if defined(__x86_64__)
+#define FN(name) name##_avx512
+#define V 8
+#define TARGET __attribute__((target("avx512f")))
+#include "measure/correlate.h"
+#undef FN
+#undef V
+#undef TARGET
+#define FN(name) name##_avx2
+#define V 4
+#define TARGET __attribute__((target("avx2")))
+#include "measure/correlate.h"
+#undef FN
+#undef V
+#undef TARGET
+#endif
+#define FN(name) name##_base
+#define V 2
+#define TARGET
+#include "measure/correlate.h"
+
+static void correlate(const correlation *k, double *y, const double *x)
 {
     int64_t ph = k->h + 2 * k->pad;
     for (int64_t row = 0; row < k->c * k->h; row++)
         memcpy(k->padded + (row / k->h * ph + row % k->h + k->pad) * k->row + k->pad,
                x + row * k->w, (size_t)k->w * sizeof *x);
-    for (int64_t o = 0; o < k->o; o += O_BLOCK)
-        for (int64_t oy = 0; oy < k->oh; oy++)
-            for (int64_t x0 = 0; x0 < k->ow; x0 += V) {
-                v8 acc[O_BLOCK];
-                int64_t width = k->ow - x0 < V ? k->ow - x0 : V;
-                correlate_block(acc, k, weight_at(k, o, 0, 0), oy, x0);
-                for (int64_t i = 0; i < O_BLOCK && o + i < k->o; i++)
-                    memcpy(y + ((o + i) * k->oh + oy) * k->ow + x0, &acc[i],
-                           (size_t)width * sizeof *y);
-            }
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx512f")) {
+        correlate_avx512(k, y);
+        return;
+    }
+    if (__builtin_cpu_supports("avx2")) {
+        correlate_avx2(k, y);
+        return;
+    }
+#endif
+    correlate_base(k, y);
 }
 
 /* Any stride and padding: every pair of an output pixel and a tap that lies inside the image. */
