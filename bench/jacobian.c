@@ -183,8 +183,8 @@ int main(int argc, char **argv)
             row(b, "mlp", w, 2048, threads);
         for (int64_t w = 1; w <= 16; w *= 2)
             row(b, "resnet18", w, w <= 4 ? 128 : 32, threads);
-        for (int64_t w = 1; w <= 64; w *= 4)
-            row(b, "vit", w, 32, threads);
+        for (int64_t w = 4; w <= 64; w *= 4) /* of width 1 the Jacobian is 0 */
+            row(b, "vit", w, 64, threads);
     }
     return bench_end(b);
 }

@@ -22,7 +22,7 @@ from models import Vit, resnet18
 
 K, MEAN_OVER, SECONDS = 10, 16, 0.5
 ROWS = [("convnet", w) for w in (1, 2, 4, 8, 16, 32, 64)] + [("mlp", w) for w in (4, 16, 64, 256)]
-ROWS += [("resnet18", w) for w in (1, 2, 4, 8, 16)] + [("vit", w) for w in (1, 4, 16, 64)]
+ROWS += [("resnet18", w) for w in (1, 2, 4, 8, 16)] + [("vit", w) for w in (4, 16, 64)]
 
 
 def uniform(seed, n):
