@@ -24,7 +24,7 @@
 #ifndef LIPS_KERNELS_GEMM_TILE_H
 #define LIPS_KERNELS_GEMM_TILE_H
 
-#include "backend/backend.h"
+#include "backend/precision.h"
 #include "mma.h"
 
 namespace

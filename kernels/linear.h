@@ -8,9 +8,12 @@
 #ifndef LIPS_KERNELS_LINEAR_H
 #define LIPS_KERNELS_LINEAR_H
 
-#include "backend/backend.h"
+#include "backend/precision.h"
+#include "base/status.h"
 
 #include <cuda_runtime_api.h>
+#include <stdbool.h>
+#include <stdint.h>
 
 #ifdef __cplusplus
 extern "C" {

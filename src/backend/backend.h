@@ -24,11 +24,13 @@
 #ifndef LIPS_BACKEND_BACKEND_H
 #define LIPS_BACKEND_BACKEND_H
 
+#include "backend/precision.h"
 #include "base/status.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 typedef struct lips_backend lips_backend;
 
@@ -280,13 +282,6 @@ typedef struct lips_norms_args {
     int64_t n, k;     /* 1 <= K <= LIPS_NORMS_MAX */
 } lips_norms_args;
 
-/* Arithmetic of matrix products and convolutions; storage and sums are f32 in each. */
-typedef enum lips_precision {
-    LIPS_PRECISION_F32,  /* float32-grade products: errors as of f32 multiply-adds */
-    LIPS_PRECISION_TF32, /* operands of 11 significant bits */
-    LIPS_PRECISION_BF16  /* operands of 8 significant bits */
-} lips_precision;
-
 /* Whose kernels compute products, where a backend has a choice: by measurement of each shape on the
  * device, its own, or the vendor's library where that offers the shape. */
 typedef enum lips_library {
@@ -294,6 +289,12 @@ typedef enum lips_library {
     LIPS_LIBRARY_OWN,
     LIPS_LIBRARY_NVIDIA
 } lips_library;
+
+/* What a handle is asked for; all zero: f32 and measured choices. */
+typedef struct lips_arithmetic {
+    lips_precision forward, backward;
+    lips_library conv, linear;
+} lips_arithmetic;
 
 typedef lips_status (*lips_linear_fn)(lips_backend *, const lips_linear_args *);
 typedef lips_status (*lips_conv_fn)(lips_backend *, const lips_conv_args *);
@@ -326,6 +327,9 @@ typedef struct lips_ops {
     /* Is there such a device, and can this backend use it? LIPS_ERR_UNSUPPORTED with one line
      * where not: none at all, too old, its driver too old; LIPS_ERR_USAGE: no such index. */
     lips_status (*probe)(lips_device *out, int device);
+    /* Prints what measurement has chosen so far on this machine, one line each, indented by
+     * `indent`. NULL: nothing to choose. */
+    void (*list_choices)(FILE *f, int indent);
     lips_status (*open)(lips_backend **out, int device); /* device: index of a GPU, else ignored */
     void (*close)(lips_backend *);
 
@@ -418,6 +422,14 @@ lips_status lips_backend_choose(const lips_ops **out, const char *name, int devi
 
 /* What a result says that it was computed on: the table's name, or "emulated". */
 const char *lips_backend_label(const lips_ops *ops, int device);
+
+/* Sets a handle's arithmetic. Precisions other than f32 are LIPS_ERR_USAGE where the backend has
+ * none; a choice of libraries means nothing to a backend that has one way only. */
+lips_status lips_backend_arithmetic(lips_backend *be, const lips_arithmetic *a);
+
+/* For records: "float64", "float32", "tf32", "bf16", or "float32/bf16" for forward / backward. */
+const char *lips_precision_label(const lips_ops *ops, lips_precision forward,
+                                 lips_precision backward);
 
 /* Address of real number off in a vector of reals. */
 static inline void *lips_real_at(const lips_backend *be, const void *base, int64_t off)

@@ -69,3 +69,25 @@ const char *lips_backend_label(const lips_ops *ops, int device)
     lips_device d;
     return ops->probe(&d, device) == LIPS_OK && d.emulated ? "emulated" : ops->name;
 }
+
+static const char *const precision_labels[3][3] = {{"float32", "float32/tf32", "float32/bf16"},
+                                                   {"tf32/float32", "tf32", "tf32/bf16"},
+                                                   {"bf16/float32", "bf16/tf32", "bf16"}};
+
+const char *lips_precision_label(const lips_ops *ops, lips_precision forward,
+                                 lips_precision backward)
+{
+    return ops->real_bytes == 8 ? "float64" : precision_labels[forward][backward];
+}
+
+lips_status lips_backend_arithmetic(lips_backend *be, const lips_arithmetic *a)
+{
+    const lips_ops *ops = be->ops;
+    if (ops->set_precision)
+        LIPS_TRY(ops->set_precision(be, a->forward, a->backward));
+    else if (a->forward != LIPS_PRECISION_F32 || a->backward != LIPS_PRECISION_F32)
+        return lips_fail(LIPS_ERR_USAGE, "backend %s computes in %s only, not in %s", ops->name,
+                         lips_precision_label(ops, LIPS_PRECISION_F32, LIPS_PRECISION_F32),
+                         precision_labels[a->forward][a->backward]);
+    return ops->set_libraries ? ops->set_libraries(be, a->conv, a->linear) : LIPS_OK;
+}

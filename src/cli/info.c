@@ -70,6 +70,8 @@ static void print_devices(void)
                 printf("%-9s %d: %s, %.1f of %.1f GiB free\n%-9s    %s\n", name, k, d.name,
                        (double)d.bytes_free / 0x1p30, (double)d.bytes / 0x1p30, "", d.detail);
         }
+        if (st == LIPS_OK && lips_backends[i]->list_choices)
+            lips_backends[i]->list_choices(stdout, 13);
         lips_error_clear();
     }
 }

@@ -26,6 +26,8 @@ static const lips_flag flags[] = {
     {"init", "FILE", "weights before training, for the distance from initialisation"},
     {"backend", "NAME", "cpu (default), cuda, ref or auto (cuda if it is there)"},
     {"device", "N", "which GPU, counted from 0"},
+    {"measure-precision", "NAME",
+     "of the backward passes: f32, tf32 or bf16 (cuda); default: the cell's, else f32"},
     {"threads", "N", "threads; default: one per core. The results do not depend on it"},
     {"n", "N", "samples; default: the cell's measure_n, else all; 0: all"},
     {"curvature-n", "N",
@@ -201,6 +203,33 @@ static lips_status choose_backend(job *j)
     return st;
 }
 
+/* Of the backward passes; forward passes are f32. */
+static lips_status choose_arithmetic(job *j)
+{
+    const char *asked = lips_args_value(j->args, "measure-precision");
+    const lips_option *options;
+    lips_config c = j->cell.base;
+    lips_options(&options);
+    if (asked) {
+        lips_status st =
+            lips_option_set(&options[lips_option_find("measure_precision")], &c, asked);
+        if (st != LIPS_OK)
+            return lips_fail_prefix(st, "measure: --measure-precision ");
+    }
+    if (!j->measure.ops->set_precision && c.measure_precision != LIPS_PRECISION_F32) {
+        if (asked)
+            return lips_fail(LIPS_ERR_USAGE,
+                             "measure: --measure-precision %s needs --backend cuda, not %s", asked,
+                             j->measure.ops->name);
+        /* The cell's wish is for where it ran. */
+        c.measure_precision = LIPS_PRECISION_F32;
+    }
+    j->measure.arithmetic = (lips_arithmetic){.backward = c.measure_precision,
+                                              .conv = c.cuda_conv,
+                                              .linear = c.cuda_linear};
+    return LIPS_OK;
+}
+
 static lips_status choose_epoch(const job *j, int64_t *out)
 {
     const char *text = lips_st_meta(j->file, "lipsweep.epoch");
@@ -235,6 +264,7 @@ static lips_status read_flags(job *j)
     j->measure.curvature_n = j->cell.base.curvature_n;
     LIPS_TRY(lips_args_int(j->args, "curvature-n", 0, INT64_C(1) << 40, &j->measure.curvature_n));
     LIPS_TRY(choose_backend(j));
+    LIPS_TRY(choose_arithmetic(j));
     if (lips_args_has(j->args, "per-sample"))
         LIPS_TRY(check_target(lips_args_value(j->args, "per-sample")));
     if (!metrics)

@@ -187,6 +187,27 @@ static bool broken_size(const lips_config *c, char *msg, size_t size)
     return true;
 }
 
+/* auto is judged when it is known what it stands for. */
+static bool broken_precision_of(const lips_config *c, lips_precision p, char *msg, size_t size)
+{
+    if (p == LIPS_PRECISION_F32 || strcmp(c->backend, "cuda") == 0 ||
+        strcmp(c->backend, "auto") == 0)
+        return false;
+    snprintf(msg, size, "%s needs backend: cuda, not %s", p == LIPS_PRECISION_TF32 ? "tf32" : "bf16",
+             c->backend);
+    return true;
+}
+
+static bool broken_precision(const lips_config *c, char *msg, size_t size)
+{
+    return broken_precision_of(c, c->precision, msg, size);
+}
+
+static bool broken_measure_precision(const lips_config *c, char *msg, size_t size)
+{
+    return broken_precision_of(c, c->measure_precision, msg, size);
+}
+
 static const rule rules[] = {
     {{"n_train", "n_val", "data"}, broken_samples},
     {{"n_val", "n_train", "data"}, broken_no_samples},
@@ -201,6 +222,8 @@ static const rule rules[] = {
     {{"n_train", "data"}, broken_sine_count},
     {{"data_dir", "data"}, broken_idx_dir},
     {{"batch_norm", "model"}, broken_batch_norm},
+    {{"precision", "backend"}, broken_precision},
+    {{"measure_precision", "backend"}, broken_measure_precision},
     {{"depth", "model"}, broken_blocks},
     {{"width", "depth", "model", "data"}, broken_size},
 };

@@ -79,6 +79,9 @@ typedef struct lips_config {
     /* how it runs: no influence on results except backend */
     char backend[16];
     int64_t device;            /* of the backend */
+    lips_precision precision;  /* of products in training */
+    lips_precision measure_precision; /* of the backward passes of measuring */
+    lips_library cuda_conv, cuda_linear;
     int64_t checkpoint_epochs; /* 0: by time only */
     double checkpoint_seconds; /* 0: by epochs only */
     int64_t jobs;              /* cells at once; 0: one per core */

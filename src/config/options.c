@@ -14,6 +14,10 @@ static const char *const inits[] = {"pytorch", "he", "glorot", "fixup", NULL};
 _Static_assert(LIPS_INIT_PYTORCH == 0 && LIPS_INIT_FIXUP == 3, "inits follows lips_init");
 static const char *const losses[] = {"cross_entropy", "mse", NULL};
 _Static_assert(LIPS_LOSS_CROSS_ENTROPY == 0 && LIPS_LOSS_MSE == 1, "losses follows lips_loss_kind");
+static const char *const precisions[] = {"f32", "tf32", "bf16", NULL};
+_Static_assert(LIPS_PRECISION_F32 == 0 && LIPS_PRECISION_BF16 == 2, "follows lips_precision");
+static const char *const libraries[] = {"auto", "own", "nvidia", NULL};
+_Static_assert(LIPS_LIBRARY_AUTO == 0 && LIPS_LIBRARY_NVIDIA == 2, "follows lips_library");
 static const char *const optimizers[] = {"sgd", "adam", NULL};
 _Static_assert(LIPS_OPT_SGD == 0 && LIPS_OPT_ADAM == 1, "optimizers follows lips_optimizer");
 
@@ -150,6 +154,15 @@ static const lips_option table[] = {
      "cpu: float32, fast; cuda: float32 on a GPU; ref: float64 loops; auto: cuda if it is there"},
     {"device", INT, FIELD(device), "0", 0, 1023, 0, NULL, NULL, "running",
      "which GPU, counted from 0 (cuda)"},
+    {"precision", ENUM, FIELD(precision), "f32", 0, 0, HASHED, precisions, NULL, "running",
+     "products in training: f32, or operands of 11 (tf32) or 8 bits (bf16), sums f32 (cuda)"},
+    {"measure_precision", ENUM, FIELD(measure_precision), "f32", 0, 0, HASHED, precisions, NULL,
+     "running",
+     "the same for the backward passes of measuring; its forward passes are f32 (cuda)"},
+    {"cuda_conv", ENUM, FIELD(cuda_conv), "auto", 0, 0, HASHED, libraries, NULL, "running",
+     "convolutions by own kernels, nvidia's cuDNN, or the faster for the shape, measured once"},
+    {"cuda_linear", ENUM, FIELD(cuda_linear), "auto", 0, 0, HASHED, libraries, NULL, "running",
+     "linear layers by own kernels, nvidia's cuBLAS, or the faster for the shape, measured once"},
     {"checkpoint_epochs", INT, FIELD(checkpoint_epochs), "0", 0, MANY, 0, NULL, NULL, "running",
      "epochs between checkpoints; 0: by time only"},
     {"checkpoint_seconds", REAL, FIELD(checkpoint_seconds), "10", 0, 1e6, 0, NULL, NULL, "running",

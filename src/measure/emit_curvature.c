@@ -187,9 +187,18 @@ static lips_status eigen(lips_emit *e, bool ggn, const lips_eigenpairs **out)
                                    .noise = p->args->ops->real_bytes == 8 ? NOISE_F64 : NOISE_F32});
 }
 
-static lips_status emit_pair(lips_emit *e, int row, const lips_eigenpairs *pairs, int i, int rank)
+/* Products with a Hessian are f32's both ways, whatever the blocks' passes take. */
+static lips_record product_base(const lips_emit *e, int row)
 {
     lips_record r = lips_emit_base(e, row, 0, false);
+    r.precision =
+        lips_precision_label(e->survey->args->ops, LIPS_PRECISION_F32, LIPS_PRECISION_F32);
+    return r;
+}
+
+static lips_status emit_pair(lips_emit *e, int row, const lips_eigenpairs *pairs, int i, int rank)
+{
+    lips_record r = product_base(e, row);
     r.n = subset(e->survey);
     r.rank = rank;
     if (i >= pairs->found) {
@@ -271,7 +280,7 @@ out:
 lips_status lips_emit_alignment(lips_emit *e, int row)
 {
     const lips_eigenpairs *pairs;
-    lips_record r = lips_emit_base(e, row, 0, false);
+    lips_record r = product_base(e, row);
     lips_status st = LIPS_OK;
     int64_t count, n = e->survey->n;
     if (e->survey->no_loss)

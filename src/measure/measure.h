@@ -45,6 +45,7 @@ lips_status lips_metrics_parse(lips_metrics *out, const char *text);
 typedef struct lips_measure_args {
     const lips_ops *ops; /* backend; each thread opens its own handle */
     int device;
+    lips_arithmetic arithmetic; /* of the blocks' passes; eigenvalues of curvature are f32's */
     int threads;   /* >= 1 */
     int64_t batch; /* samples per block; 0: chosen from the network alone */
     lips_network_view network;

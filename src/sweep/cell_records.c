@@ -26,11 +26,6 @@ static lips_status add_record(lips_record_buffer *out, const lips_record *r)
     return LIPS_OK;
 }
 
-static const char *precision_of(const lips_ops *ops)
-{
-    return ops->real_bytes == sizeof(double) ? "float64" : "float32";
-}
-
 static lips_record fit_record(const char *quantity, const char *split, const lips_trainer *tr,
                               const lips_place *at, int64_t n, double value)
 {
@@ -40,7 +35,7 @@ static lips_record fit_record(const char *quantity, const char *split, const lip
     r.n = n;
     r.form = LIPS_FORM_VALUE;
     r.value = value;
-    r.precision = precision_of(at->ops);
+    r.precision = at->precision;
     r.device = at->label;
     return r;
 }
@@ -200,6 +195,9 @@ lips_status lips_records_measure(lips_record_buffer *out, const lips_config *cfg
                  .out = out,
                  .args = {.ops = at->ops,
                           .device = at->device,
+                          .arithmetic = {.backward = cfg->measure_precision,
+                                         .conv = cfg->cuda_conv,
+                                         .linear = cfg->cuda_linear},
                           .threads = 1,
                           .curvature_n = cfg->curvature_n}};
     lips_metrics metrics, trace;

@@ -12,11 +12,11 @@ typedef struct lips_record_buffer {
     size_t len, cap;
 } lips_record_buffer;
 
-/* What a cell runs on: label is what its records say. */
+/* What a cell runs on, and what its records say of it: the device, and the arithmetic of training. */
 typedef struct lips_place {
     const lips_ops *ops;
     int device;
-    const char *label;
+    const char *label, *precision;
 } lips_place;
 
 typedef struct lips_fit {

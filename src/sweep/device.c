@@ -26,7 +26,16 @@ lips_status lips_device_open(lips_backend **out, const lips_config *cfg)
     const lips_ops *ops;
     *out = NULL;
     LIPS_TRY(lips_backend_choose(&ops, cfg->backend, (int)cfg->device));
-    return ops->open(out, (int)cfg->device);
+    LIPS_TRY(ops->open(out, (int)cfg->device));
+    lips_status st = lips_backend_arithmetic(*out, &(lips_arithmetic){.forward = cfg->precision,
+                                                                      .backward = cfg->precision,
+                                                                      .conv = cfg->cuda_conv,
+                                                                      .linear = cfg->cuda_linear});
+    if (st == LIPS_OK)
+        return LIPS_OK;
+    ops->close(*out);
+    *out = NULL;
+    return lips_fail_prefix(st, "precision: ");
 }
 
 static double host_memory(void)

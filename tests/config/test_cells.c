@@ -89,7 +89,8 @@ static void test_hash_follows_results_only(void **state)
     lips_config_defaults(&c);
     uint64_t hash = lips_config_hash(&c);
     static const char *const others[] = {"convnet", "ref", "cifar10", "he",      "mse",   "adam",
-                                         "true",    "17",  "0.5",     "every:3", "loss,A"};
+                                         "true",    "17",  "0.5",     "every:3", "loss,A", "bf16",
+                                         "own"};
     for (int i = 0; i < n; i++) {
         lips_config d = c;
         char before[LIPS_PATH_MAX], after[LIPS_PATH_MAX];

@@ -469,6 +469,9 @@ static void test_cross_checks(void **state)
         {"data: sine\nloss: mse\nn_train: 200\nsine_min: 4\n", "c.yaml:4:1: sine_min: must be"},
         {"data: idx\n", "c.yaml:1:1: data_dir: data idx needs"},
         {"batch_norm: true\n", "c.yaml:1:1: batch_norm: mlp has none"},
+        {"precision: bf16\n", "c.yaml:1:1: precision: bf16 needs backend: cuda, not cpu"},
+        {"backend: [cuda, ref]\nmeasure_precision: tf32\n",
+         "c.yaml:2:1: measure_precision: tf32 needs backend: cuda, not ref"},
         {"width: 1000000\ndepth: 9\n", "c.yaml:1:1: width: 1000000 gives about 8.0e+12"},
         /* Found in any cell of a sweep, reported once. */
         {"seed: 0..9\nn_train: [4000, 100, 50]\n", "c.yaml:2:1: batch: 128 is more than the 100"},

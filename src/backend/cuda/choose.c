@@ -1,4 +1,5 @@
 #include "backend/cuda/choose.h"
+#include "backend/cuda/ops.h"
 
 #include "base/file.h"
 
@@ -249,4 +250,21 @@ lips_status lips_cuda_choose(lips_cuda *h, const lips_cuda_product *p, lips_libr
     if (known && p->offered[known->way])
         *out = known->way;
     return LIPS_OK;
+}
+
+void cuda_op_list_choices(FILE *f, int indent)
+{
+    char path[1100], line[TEXT_MAX + 128];
+    FILE *cache = cache_path(path, sizeof path, false) ? fopen(path, "r") : NULL;
+    if (!cache)
+        return;
+    fprintf(f, "%*schoices measured (%s)\n", indent, "", path);
+    while (fgets(line, sizeof line, cache)) {
+        char *way = strchr(line, '\t'), *times = way ? strchr(way + 1, '\t') : NULL;
+        if (!times || !strchr(times, '\n'))
+            continue;
+        *way = *times = '\0';
+        fprintf(f, "%*s%s: %s; %s", indent + 2, "", line, way + 1, times + 1);
+    }
+    (void)fclose(cache);
 }

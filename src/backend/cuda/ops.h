@@ -11,6 +11,7 @@
 lips_status cuda_op_probe(lips_device *out, int device);
 lips_status cuda_op_open(lips_backend **out, int device);
 void cuda_op_close(lips_backend *be);
+void cuda_op_list_choices(FILE *f, int indent); /* choose.c */
 lips_status cuda_op_set_precision(lips_backend *be, lips_precision forward,
                                   lips_precision backward);
 lips_status cuda_op_set_libraries(lips_backend *be, lips_library conv, lips_library linear);
