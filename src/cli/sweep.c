@@ -34,7 +34,8 @@ static lips_status run(const lips_args *a)
     const lips_sweep_args sweep = {.experiment = &e,
                                    .dry_run = lips_args_has(a, "dry-run"),
                                    .json = lips_args_has(a, "json"),
-                                   .retry_failed = lips_args_has(a, "retry-failed")};
+                                   .retry_failed = lips_args_has(a, "retry-failed"),
+                                   .finish = report};
     if (st != LIPS_OK)
         goto out;
     if (sweep.json && !sweep.dry_run)
@@ -44,8 +45,6 @@ static lips_status run(const lips_args *a)
         LIPS_TRY_GOTO(st, lips_signals_install(), out);
     if (st == LIPS_OK)
         st = lips_sweep_run(&sweep);
-    if ((st == LIPS_OK || st == LIPS_ERR_PARTIAL) && !sweep.dry_run)
-        st = report(e.base.out, st);
 out:
     lips_experiment_free(&e);
     return st;

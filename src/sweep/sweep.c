@@ -116,7 +116,9 @@ lips_status lips_sweep_run(const lips_sweep_args *a)
     }
     if (lock < 0)
         LIPS_TRY_GOTO(st, lips_output_lock(a->experiment, &lock), out);
-    LIPS_TRY_GOTO(st, run_cells(a, &plan, sets, exists), out);
+    st = run_cells(a, &plan, sets, exists);
+    if (a->finish && (st == LIPS_OK || st == LIPS_ERR_PARTIAL))
+        st = a->finish(a->experiment->base.out, st);
 out:
     if (lock >= 0)
         lips_lock_release(lock);

@@ -29,6 +29,9 @@ typedef struct lips_sweep_args {
     bool dry_run; /* print cells, time, memory and disk estimates on stdout; run nothing */
     bool json;
     bool retry_failed; /* run cells again, from the start, that are recorded as failed */
+    /* What is made of the cells (a report), while the folder is still this process's alone. swept:
+     * LIPS_OK or LIPS_ERR_PARTIAL with its text. The result is the sweep's. NULL: nothing. */
+    lips_status (*finish)(const char *out, lips_status swept);
 } lips_sweep_args;
 
 /* LIPS_OK, LIPS_ERR_PARTIAL (some cells failed), REQUEUE/INTERRUPTED after checkpointing, or the

@@ -214,7 +214,7 @@ static void watch(pool *p)
     pthread_mutex_lock(&p->lock);
     while (p->alive > 0) {
         struct timespec until;
-        clock_gettime(CLOCK_REALTIME, &until);
+        clock_gettime(CLOCK_MONOTONIC, &until);
         until.tv_nsec += WATCH_MILLISECONDS * 1000000L;
         until.tv_sec += until.tv_nsec / 1000000000L;
         until.tv_nsec %= 1000000000L;
@@ -257,6 +257,16 @@ static lips_status start_workers(pool *p)
     return LIPS_OK;
 }
 
+/* Timed by a clock that nobody sets. */
+static void init_condition(pthread_cond_t *c)
+{
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(c, &attr);
+    pthread_condattr_destroy(&attr);
+}
+
 /* Longest first, so that no long one is left alone at the end; ties in the order of the sweep. */
 static int by_seconds_down(const void *a, const void *b)
 {
@@ -283,7 +293,7 @@ lips_status lips_workers_run(lips_workers_result *out, lips_workers_args *a)
     if (!p.workers)
         return lips_fail(LIPS_ERR_MEMORY, "out of memory for %" PRId64 " workers", p.n_workers);
     pthread_mutex_init(&p.lock, NULL);
-    pthread_cond_init(&p.changed, NULL);
+    init_condition(&p.changed);
     lips_status st;
     LIPS_TRY_GOTO(st, start_workers(&p), out);
     watch(&p);

@@ -9,6 +9,7 @@
  *                or the name of an error: enospc eio edquot
  *   FAULT_KEEP   set: all later calls fail too (errors only)
  *   FAULT_LOG    file that gets a line "number call path" for each call that counts
+ *   FAULT_CLOCK  seconds that the time of day is set back by, at its second reading
  *
  * open counts only where it may create a file.
  */
@@ -24,6 +25,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 static atomic_long calls;
@@ -193,6 +195,26 @@ static int open_any(const char *path, int flags, mode_t mode)
     }
 OPEN(open)
 OPEN(open64)
+
+/* The first reading is right; those after it are of a clock that has been set back. */
+int clock_gettime(clockid_t clock, struct timespec *t)
+{
+    static atomic_long readings;
+    const char *back = getenv("FAULT_CLOCK");
+    int result = (int)syscall(SYS_clock_gettime, clock, t);
+    if (back && clock == CLOCK_REALTIME && atomic_fetch_add(&readings, 1) > 0)
+        t->tv_sec -= atol(back);
+    return result;
+}
+
+time_t time(time_t *out)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    if (out)
+        *out = t.tv_sec;
+    return t.tv_sec;
+}
 
 /* The program's stdio opens files inside libc, unseen by open() above. */
 FILE *fopen(const char *path, const char *mode)

@@ -4,7 +4,7 @@ import os, random, re, shutil, signal, subprocess, sys, time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from faultlib import *
 
-KILLS = times(60)  # at random instants of time
+KILLS = times(170)  # at random instants of time
 STATE_KILLS = times(30)  # inside checkpoints
 IN_A_ROW = 10
 

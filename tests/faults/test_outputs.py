@@ -22,6 +22,43 @@ def in_use(folder):
     check_same(out, results(reference), "with a second process")
 
 
+def report_under_the_lock(folder):
+    """While the report of a finished sweep is drawn, the folder is still taken."""
+    config, out, tools = write_config(folder), os.path.join(folder, "out"), os.path.join(folder, "tools")
+    begun, go = os.path.join(folder, "begun"), os.path.join(folder, "go")
+    os.makedirs(tools)
+    with open(os.path.join(tools, "gnuplot"), "w") as f:
+        f.write("#!/bin/sh\nPATH=/bin:/usr/bin\ntouch %s\nwhile [ ! -e %s ]; do sleep 0.02; done\nexit 1\n" % (begun, go))
+    os.chmod(f.name, 0o755)
+    first = start(["sweep", config, "out=" + out], env=environment(PATH=tools))
+    while first.poll() is None and not os.path.exists(begun):
+        time.sleep(0.005)
+    second = sweep(config, out)
+    open(go, "w").close()
+    expect(second, 4, "lock", str(first.pid))
+    Ended(first)
+    expect(sweep(config, out), 0)
+
+
+def clock_set_back(folder):
+    """By a year, in a run and between a run that is killed and the one that goes on."""
+    config, out = write_config(folder), os.path.join(folder, "out")
+    expect(sweep(config, out), 0)
+    expected = results(out)
+    year = environment(LD_PRELOAD=interposer(), FAULT_CLOCK=str(365 * 86400))
+    year["ASAN_OPTIONS"] = year.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"
+    shutil.rmtree(out)
+    expect(sweep(config, out, env=year), 0)
+    check_same(out, expected, "with the clock set back")
+    shutil.rmtree(out)
+    ended = sweep(config, out, env=faulty("/state.safetensors", 3, "killafter", "rename"))
+    check(ended.code == -signal.SIGKILL, "killed after a checkpoint", ended)
+    ahead = dict(year, FAULT_CLOCK=str(-365 * 86400))  # as if the files were of next year
+    expect(sweep(config, out, env=ahead), 0)
+    check_same(out, expected, "resumed at another date")
+    no_temps(out)
+
+
 def stale_lock(folder):
     config, out = write_config(folder), os.path.join(folder, "out")
     os.makedirs(out)
@@ -244,6 +281,8 @@ def other_experiment(folder):
 
 main(
     in_use,
+    report_under_the_lock,
+    clock_set_back,
     stale_lock,
     odd_names,
     unusable,
