@@ -2,6 +2,7 @@
  */
 #include "report/claims.h"
 
+#include <ctype.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -67,6 +68,7 @@ lips_status lips_claim_untested(lips_claim_row *row, const char *why)
     char rest[sizeof row->numbers];
     row->verdict = LIPS_NOT_TESTED;
     memcpy(rest, row->numbers, sizeof rest);
+    rest[0] = (char)toupper((unsigned char)rest[0]);
     snprintf(row->numbers, sizeof row->numbers, "%.300s. %.600s", why, rest);
     return LIPS_OK;
 }

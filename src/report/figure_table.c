@@ -297,8 +297,8 @@ const lips_figure_row lips_figure_rows[] = {
      &curves},
     {"trajectories", "Slope and parameter gradient over training",
      LINES
-     "Left: mean spectral norm of the input Jacobian (in one dimension: the slope). Right: mean "
-     "norm of the per-sample parameter gradient of the loss.",
+     "As far as they were measured: the mean spectral norm of the input Jacobian (in one dimension: "
+     "the slope), and the mean norm of the per-sample parameter gradient of the loss.",
      LIPS_PAGE_VARIANTS, lips_make_over_epochs, &trajectories},
     {"maps", "Norm, error and loss over width and epoch",
      "Each box is a width and an evaluated or measured epoch (0: the initialisation), its colour "
@@ -306,11 +306,11 @@ const lips_figure_row lips_figure_rows[] = {
      "mean over the seeds that have it; where seeds stopped early, fewer are left above.",
      LIPS_PAGE_VARIANTS, lips_make_maps, &maps},
     {"bound-layer", "The layer inequality",
-     "E‖∂f/∂x_{l−1}‖₂ ≤ (‖θ_l‖₂ / h_l) E‖∂f/∂θ_l‖₂, with h_l the smallest ‖x_{l−1}‖ of a sample. "
+     "E‖∂f/∂xₗ₋₁‖₂ ≤ (‖θₗ‖₂ / hₗ) E‖∂f/∂θₗ‖₂, with hₗ the smallest ‖xₗ₋₁‖ of a sample. "
      "Above: "
      "left side (full lines) and right side (dashed). Below: their ratio, and the share of samples "
      "for "
-     "which the inequality fails with the sample's own norms. Left out: where h_l = 0. " SPREAD,
+     "which the inequality fails with the sample's own norms. Left out: where hₗ = 0. " SPREAD,
      LIPS_PAGE_VARIANTS, lips_make_over_width, &bound_layer},
     {"depth", "Layer norms by depth",
      "Spectral norms of the Jacobian of the logits with respect to the input and to the weight of "
@@ -336,7 +336,7 @@ const lips_figure_row lips_figure_rows[] = {
      "eigenvectors. " SPREAD,
      LIPS_PAGE_VARIANTS, lips_make_over_width, &landscape},
     {"bound-landscape", "The landscape inequalities",
-     "Both sides of each: left full, right dashed. The mean loss has the trace tr H, L_max is the "
+     "Both sides of each: left full, right dashed. The mean loss has the trace tr H, Lₘₐₓ is the "
      "largest loss of a sample. " SPREAD,
      LIPS_PAGE_VARIANTS, lips_make_over_width, &bound_landscape},
     {"logit-hessian", "Hessian of the cross-entropy in the logits",

@@ -120,9 +120,12 @@ static lips_status put_figures(FILE *f, const lips_figure_list *list, const char
         fprintf(f, "<h2 id=\"%s\">", fig->id);
         lips_html_text(f, fig->title);
         fputs("</h2>\n<figure>\n", f);
-        if (fig->rendered)
+        if (fig->rendered) {
+            /* As wide as the page; a narrow one's letters are not to become large with it. */
+            fprintf(f, "<div style=\"max-width:%dpx\">", fig->width * 6 / 5);
             LIPS_TRY(put_svg(f, fig, dir));
-        else
+            fputs("</div>\n", f);
+        } else
             fputs("<p>Not drawn; see the warnings. Its numbers are in the CSV file.</p>", f);
         fputs("<figcaption>", f);
         lips_html_text(f, fig->caption);
