@@ -209,6 +209,14 @@ typedef struct lips_loss_args {
     double scale; /* usually 1/B */
 } lips_loss_args;
 
+/* y = scale (d2 loss/dz2) v per sample: of cross-entropy diag(p) - p p' with p = softmax(z), of mse the
+ * identity. It needs no labels. */
+typedef struct lips_loss_curve_args {
+    lips_loss_kind kind;
+    lips_tensor z, v, y; /* (K,1,1), t = 1: logits; tangent; overwritten, 0 beyond b, may be v */
+    double scale;
+} lips_loss_curve_args;
+
 /* In place on n reals. SGD as in PyTorch: g += wd p; m = mu m + g (first step: m = g); p -= lr m.
  */
 typedef struct lips_sgd_args {
@@ -399,6 +407,8 @@ typedef struct lips_ops {
     lips_status (*gram)(lips_backend *, const lips_gram_args *);
     /* Not offered: the host's own (measure/eigen.h). */
     lips_status (*norms)(lips_backend *, const lips_norms_args *);
+    /* Not offered: the host's own, between a download and an upload. */
+    lips_status (*loss_curve)(lips_backend *, const lips_loss_curve_args *);
     /* Not offered: upload, of rows that the host has augmented. */
     lips_status (*rows_load)(lips_backend *, const lips_rows *, const lips_rows_source *);
     lips_status (*gather)(lips_backend *, const lips_gather_args *);

@@ -228,6 +228,21 @@ lips_status lips_check_loss(const lips_loss_args *a)
     return LIPS_OK;
 }
 
+lips_status lips_check_loss_curve(const lips_loss_curve_args *a)
+{
+    const char *op = "loss_curve";
+    LIPS_TRY(need_range(op, "kind", (int64_t)a->kind, LIPS_LOSS_CROSS_ENTROPY, LIPS_LOSS_MSE));
+    LIPS_TRY(lips_check_tensor(op, "z", &a->z));
+    LIPS_TRY(lips_check_tensor(op, "v", &a->v));
+    LIPS_TRY(lips_check_tensor(op, "y", &a->y));
+    LIPS_TRY(need_equal(op, "z.h * z.w * z.t", a->z.h * a->z.w * a->z.t, 1));
+    LIPS_TRY(need_same_image(op, "v", &a->v, &a->z));
+    LIPS_TRY(need_same_image(op, "y", &a->y, &a->z));
+    LIPS_TRY(need_equal(op, "v.t", a->v.t, 1));
+    LIPS_TRY(need_equal(op, "y.t", a->y.t, 1));
+    return need_finite(op, "scale", a->scale);
+}
+
 lips_status lips_check_sgd(const lips_sgd_args *a)
 {
     LIPS_TRY(lips_check_vector("sgd", a->p, 0, a->n));

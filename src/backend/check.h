@@ -47,6 +47,7 @@ lips_status lips_check_attn_plan(const lips_attn_args *a);
 lips_status lips_check_tokens(lips_pass pass, const lips_tokens_args *a);
 lips_status lips_check_pick(lips_pass pass, const lips_pick_args *a);
 lips_status lips_check_loss(const lips_loss_args *a);
+lips_status lips_check_loss_curve(const lips_loss_curve_args *a);
 lips_status lips_check_sgd(const lips_sgd_args *a);
 lips_status lips_check_adam(const lips_adam_args *a);
 lips_status lips_check_gram(const lips_gram_args *a);

@@ -223,6 +223,7 @@ static lips_status forward(worker *w, seat *t, int64_t first, int64_t b)
     LIPS_TRY(w->be->ops->upload(w->be, input, in->index ? in->x : in->x + first * d,
                                 in->index ? in->index + first : NULL));
     LIPS_TRY(lips_exec_forward(t->exec, false, &logits));
+    t->logits = logits;
     LIPS_TRY(w->be->ops->download(w->be, t->z, &logits));
     LIPS_TRY(w->be->ops->sync(w->be));
     t->unit = 0;
@@ -264,21 +265,34 @@ static lips_status prepare(worker *w, seat *t, int64_t first, int64_t b)
     return LIPS_OK;
 }
 
-/* Sum of the block's products, still divided by unit, into w->sum. */
-static lips_status product(worker *w, seat *t, bool gauss_newton)
+/* seed = (d2 loss/dz2) zdot / unit: on the device, or here. */
+static lips_status curve(worker *w, seat *t, const lips_tensor *zdot, const lips_tensor *seed)
 {
     const lips_survey *s = w->c->s;
-    lips_tensor zdot, seed;
-    LIPS_TRY(lips_second_jvp(t->second, w->v, &zdot));
-    LIPS_TRY(w->be->ops->download(w->be, t->z, &zdot));
-    LIPS_TRY(w->be->ops->sync(w->be));
-    for (int64_t i = 0; i < zdot.b; i++) {
+    const lips_ops *ops = w->be->ops;
+    if (ops->loss_curve)
+        return ops->loss_curve(w->be, &(lips_loss_curve_args){.kind = s->args->network.loss,
+                                                              .z = t->logits,
+                                                              .v = *zdot,
+                                                              .y = *seed,
+                                                              .scale = 1 / t->unit});
+    LIPS_TRY(ops->download(w->be, t->z, zdot));
+    LIPS_TRY(ops->sync(w->be));
+    for (int64_t i = 0; i < zdot->b; i++) {
         lips_head_curve(s, t->p + i * s->k, t->z + i * s->k);
         for (int64_t j = 0; j < s->k; j++)
             t->z[i * s->k + j] /= t->unit;
     }
+    return ops->upload_f64(w->be, seed, t->z);
+}
+
+/* Sum of the block's products, still divided by unit, into w->sum. */
+static lips_status product(worker *w, seat *t, bool gauss_newton)
+{
+    lips_tensor zdot, seed;
+    LIPS_TRY(lips_second_jvp(t->second, w->v, &zdot));
     LIPS_TRY(lips_second_seed_dot(t->second, &seed));
-    LIPS_TRY(w->be->ops->upload_f64(w->be, &seed, t->z));
+    LIPS_TRY(curve(w, t, &zdot, &seed));
     LIPS_TRY(w->be->ops->zero(w->be, w->sum, (size_t)params_of(w->c) * w->be->ops->real_bytes));
     return lips_second_vjp(t->second, gauss_newton ? NULL : w->v, w->sum);
 }

@@ -18,6 +18,7 @@ typedef struct seat {
     double *p, *rest, *u, *z; /* (cap,K); u NULL without a loss */
     double unit; /* cotangents are divided by it: near interpolation they are far below what a
                     float's products hold */
+    lips_tensor logits; /* of the last forward */
     bool ready, finite;
 } seat;
 

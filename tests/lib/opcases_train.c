@@ -38,6 +38,27 @@ static void loss(opcase *c)
     opcase_emit_tensor(c, "dz", &dz);
 }
 
+/* Logits far apart every other time, as at interpolation. */
+static void loss_curve(opcase *c)
+{
+    opcase_batch(c, pick_batch(c), false);
+    int64_t k = pick_width(c);
+    lips_loss_curve_args a = {.kind = pick_bool(c) ? LIPS_LOSS_MSE : LIPS_LOSS_CROSS_ENTROPY,
+                              .v = opcase_input(c, k, 1, 1, 1),
+                              .scale = 0.3};
+    const bool far = pick_bool(c), in_place = pick_bool(c);
+    snprintf(c->shape, sizeof c->shape, "B=%" PRId64 " cap=%" PRId64 " K=%" PRId64 " kind=%d%s", c->b,
+             c->cap, k, (int)a.kind, far ? " far" : "");
+    double z[MAX_B * MAX_K];
+    for (int64_t i = 0; i < c->b * k; i++)
+        z[i] = (double)(float)(opcase_value(c) * (far ? 15 : 1));
+    a.z = opcase_output(c, k, 1, 1, 1);
+    opcase_ok(c->be->ops->upload_f64(c->be, &a.z, z));
+    a.y = in_place ? a.v : opcase_output(c, k, 1, 1, 1);
+    opcase_ok(c->be->ops->loss_curve(c->be, &a));
+    opcase_emit_tensor(c, "y", &a.y);
+}
+
 static int64_t vector_size(opcase *c)
 {
     static const int64_t n[] = {0, 1, 15, 16, 17, 255, 1000, 4099};
@@ -94,6 +115,7 @@ static void diff_sumsq(opcase *c)
 
 static const opcase_row rows[] = {
     OPCASE_ROW(loss, loss, OP_SUM, 40),
+    OPCASE_ROW(loss_curve, loss_curve, OP_ELEMENT, 40),
     OPCASE_ROW(sgd, sgd, OP_ELEMENT, 40),
     OPCASE_ROW(adam, adam, OP_SUM, 40),
     OPCASE_ROW_INT(diff_sumsq, diff_sumsq, OP_F64, 20),

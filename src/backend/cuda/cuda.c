@@ -55,6 +55,7 @@ const lips_ops lips_cuda_ops = {
     .adam = cuda_op_adam,
     .gram = cuda_op_gram,
     .norms = cuda_op_norms,
+    .loss_curve = cuda_op_loss_curve,
     .rows_load = cuda_op_rows_load,
     .gather = cuda_op_gather,
 };

@@ -80,6 +80,9 @@ lips_status cuda_op_bn_gram(lips_backend *be, const lips_bn_args *a);
 /* norms.c */
 lips_status cuda_op_norms(lips_backend *be, const lips_norms_args *a);
 
+/* loss_curve.c */
+lips_status cuda_op_loss_curve(lips_backend *be, const lips_loss_curve_args *a);
+
 /* rows.c */
 lips_status cuda_op_rows_load(lips_backend *be, const lips_rows *r, const lips_rows_source *s);
 lips_status cuda_op_gather(lips_backend *be, const lips_gather_args *a);

@@ -118,6 +118,9 @@ lips_status ref_gram(lips_backend *be, const lips_gram_args *a);
 /* norms.c */
 lips_status ref_norms(lips_backend *be, const lips_norms_args *a);
 
+/* loss_curve.c */
+lips_status ref_loss_curve(lips_backend *be, const lips_loss_curve_args *a);
+
 /* rows.c */
 lips_status ref_rows_load(lips_backend *be, const lips_rows *r, const lips_rows_source *s);
 lips_status ref_gather(lips_backend *be, const lips_gather_args *a);

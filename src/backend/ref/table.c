@@ -73,6 +73,7 @@ const lips_ops lips_ref_ops = {
     .adam = ref_adam,
     .gram = ref_gram,
     .norms = ref_norms,
+    .loss_curve = ref_loss_curve,
     .rows_load = ref_rows_load,
     .gather = ref_gather,
 };
