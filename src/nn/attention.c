@@ -7,6 +7,11 @@
 
 #include <inttypes.h>
 
+static bool offered(const lips_ops *ops)
+{
+    return ops->attn_forward && ops->attn_vjp_dot;
+}
+
 static lips_status setup(lips_net *net, lips_node *node, const lips_node_spec *spec,
                          lips_value *out)
 {
@@ -68,15 +73,16 @@ static lips_status vjp_tangent(const lips_call *c, const lips_tensor *xdot, cons
     return c->be->ops->attn_vjp_dot(c->be, &a);
 }
 
-static const lips_need needs[] = {
-    LIPS_NEED(attn_forward), LIPS_NEED(attn_jvp), LIPS_NEED(attn_vjp), LIPS_NEED(attn_vjp_dot),
-    LIPS_NEED(attn_workspace), {0}};
+static const lips_need needs[] = {LIPS_NEED(attn_forward),   LIPS_NEED(attn_jvp),
+                                  LIPS_NEED(attn_vjp),       LIPS_NEED(attn_vjp_dot),
+                                  LIPS_NEED(attn_workspace), {0}};
 
 const lips_kind lips_kind_attention = {
     .name = "attention",
     .n_in = 1,
     .needs = needs,
     .keeps_input = true,
+    .offered = offered,
     .setup = setup,
     .workspace = workspace,
     .forward = forward,

@@ -114,8 +114,8 @@ static void shift(size_t *offsets, int n, size_t by)
 }
 
 /* What the passes themselves call, and kinds for their ReLU. */
-static const lips_need common_needs[] = {LIPS_NEED(relu_forward), LIPS_NEED(relu_mask),
-                                         LIPS_NEED(add), LIPS_NEED(fill), {0}};
+static const lips_need common_needs[] = {
+    LIPS_NEED(relu_forward), LIPS_NEED(relu_mask), LIPS_NEED(add), LIPS_NEED(fill), {0}};
 
 static lips_status check_offered(const lips_ops *ops, const lips_need *needs, const char *kind)
 {
@@ -140,6 +140,10 @@ static lips_status check_spec(const lips_net *net, lips_backend *be, const lips_
     LIPS_TRY(check_offered(be->ops, common_needs, "any"));
     for (int n = 0; n < net->n_nodes; n++)
         LIPS_TRY(check_offered(be->ops, net->nodes[n].kind->needs, net->nodes[n].kind->name));
+    const char *lacks = lips_net_lacks(net, be->ops);
+    if (lacks)
+        return lips_fail(LIPS_ERR_UNSUPPORTED, "model %s: backend %s does not offer %s",
+                         net->spec.kind, be->ops->name, lacks);
     int64_t lanes = be->ops->plan_lanes(be, spec->cap, net->spatial);
     for (int v = 0; v < net->n_values; v++) {
         lips_tensor t = shape_of(net, v, spec->cap, lanes, spec->t + 1);

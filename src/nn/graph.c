@@ -179,6 +179,16 @@ const lips_layer_info *lips_net_layer(const lips_net *net, int l)
     return l >= 1 && l <= net->n_layers ? &net->layers[l - 1] : NULL;
 }
 
+const char *lips_net_lacks(const lips_net *net, const lips_ops *ops)
+{
+    for (int i = 0; i < net->n_nodes; i++) {
+        const lips_kind *kind = net->nodes[i].kind;
+        if (kind->offered && !kind->offered(ops))
+            return kind->name;
+    }
+    return NULL;
+}
+
 bool lips_net_curved(const lips_net *net)
 {
     return net->curved;

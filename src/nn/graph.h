@@ -80,16 +80,21 @@ typedef struct lips_need {
     const char *op; /* NULL ends a list */
 } lips_need;
 
-#define LIPS_NEED(op) {offsetof(lips_ops, op), #op}
+#define LIPS_NEED(op)                                                                              \
+    {                                                                                              \
+        offsetof(lips_ops, op), #op                                                                \
+    }
 
 struct lips_kind {
     const char *name;
     int n_in;
     const lips_need *needs; /* what its functions call, besides what every network needs (exec.c);
                              * NULL: nothing */
-    bool keeps_input; /* jvp, vjp, grad or gram read the primal input */
+    bool keeps_input;       /* jvp, vjp, grad or gram read the primal input */
     bool adds_params; /* output = part of the input + parameters: neither the vjp nor the gradient
                        * depends on them or on the input; forward takes x.data NULL for 0 */
+    /* Has the backend this kind's ops? NULL: every backend has them. */
+    bool (*offered)(const lips_ops *ops);
     /* Checks the inputs, sets the node's output shape (*out) and flops, declares its segments. */
     lips_status (*setup)(lips_net *net, lips_node *node, const lips_node_spec *spec,
                          lips_value *out);

@@ -10,6 +10,11 @@ enum { WEIGHT, BIAS };
 /* torchvision's vision transformers have 1e-6, not LayerNorm's own default. */
 static const double EPS = 1e-6;
 
+static bool offered(const lips_ops *ops)
+{
+    return ops->ln_forward && ops->ln_gram && ops->ln_vjp_dot;
+}
+
 static lips_status setup(lips_net *net, lips_node *node, const lips_node_spec *spec,
                          lips_value *out)
 {
@@ -111,14 +116,15 @@ static double norm(const lips_net *net, const lips_node *node, const double *par
 }
 
 static const lips_need needs[] = {
-    LIPS_NEED(ln_forward), LIPS_NEED(ln_jvp), LIPS_NEED(ln_vjp), LIPS_NEED(ln_grad),
-    LIPS_NEED(ln_gram), LIPS_NEED(ln_vjp_dot), LIPS_NEED(ln_grad_dot), {0}};
+    LIPS_NEED(ln_forward), LIPS_NEED(ln_jvp),     LIPS_NEED(ln_vjp),      LIPS_NEED(ln_grad),
+    LIPS_NEED(ln_gram),    LIPS_NEED(ln_vjp_dot), LIPS_NEED(ln_grad_dot), {0}};
 
 const lips_kind lips_kind_layernorm = {
     .name = "layernorm",
     .n_in = 1,
     .needs = needs,
     .keeps_input = true,
+    .offered = offered,
     .setup = setup,
     .forward = forward,
     .jvp = jvp,

@@ -93,6 +93,9 @@ lips_status lips_net_init(const lips_net *net, lips_init init, uint64_t seed, do
 lips_status lips_net_lipschitz(const lips_net *net, const double *params, const double *buffers,
                                const double *layer_norm, double *out, const char **reason);
 
+/* The kind of layer that the net has and the backend lacks ops for; NULL: there is none. */
+const char *lips_net_lacks(const lips_net *net, const lips_ops *ops);
+
 typedef struct lips_exec lips_exec;
 
 typedef struct lips_exec_spec {

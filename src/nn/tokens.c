@@ -8,6 +8,11 @@
 
 enum { TOKEN, POSITION };
 
+static bool offered(const lips_ops *ops)
+{
+    return ops->tokens_forward && ops->tokens_gram && ops->pick_forward;
+}
+
 static double isometry(const lips_net *net, const lips_node *node, const double *params,
                        const double *buffers)
 {
@@ -74,15 +79,18 @@ static lips_status tokens_gram(const lips_call *c, const lips_tensor *dy, double
                         : LIPS_OK;
 }
 
-static const lips_need needs[] = {
-    LIPS_NEED(tokens_forward), LIPS_NEED(tokens_vjp), LIPS_NEED(tokens_grad),
-    LIPS_NEED(tokens_gram), {0}};
+static const lips_need needs[] = {LIPS_NEED(tokens_forward),
+                                  LIPS_NEED(tokens_vjp),
+                                  LIPS_NEED(tokens_grad),
+                                  LIPS_NEED(tokens_gram),
+                                  {0}};
 
 const lips_kind lips_kind_tokens = {
     .name = "tokens",
     .n_in = 1,
     .needs = needs,
     .adds_params = true,
+    .offered = offered,
     .setup = tokens_setup,
     .forward = tokens_forward,
     .jvp = tokens_jvp,
@@ -135,6 +143,7 @@ const lips_kind lips_kind_pick = {
     .name = "pick",
     .n_in = 1,
     .needs = pick_needs,
+    .offered = offered,
     .setup = pick_setup,
     .forward = pick_forward,
     .jvp = pick_jvp,

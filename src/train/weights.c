@@ -42,14 +42,44 @@ static bool same_shape(const lips_segment *s, const lips_st_tensor *t)
     return same;
 }
 
+/* What torchvision called the layers of a vision transformer's MLP until its version 0.12. */
+static const struct {
+    const char *now, *before;
+} renamed[] = {{".mlp.0.", ".mlp.linear_1."}, {".mlp.3.", ".mlp.linear_2."}};
+enum { RENAMED = sizeof renamed / sizeof renamed[0] };
+
+/* name with `to` in the place of `from`, in buf; NULL if it has no such part. */
+static const char *replaced(char buf[LIPS_NAME_MAX], const char *name, const char *from,
+                            const char *to)
+{
+    const char *at = strstr(name, from);
+    if (!at)
+        return NULL;
+    int n = snprintf(buf, LIPS_NAME_MAX, "%.*s%s%s", (int)(at - name), name, to, at + strlen(from));
+    return n < LIPS_NAME_MAX ? buf : NULL;
+}
+
+/* The tensor of that name, or of its former one. */
+static const lips_st_tensor *find_tensor(const lips_st_file *f, const char *name)
+{
+    char buf[LIPS_NAME_MAX];
+    const lips_st_tensor *t = lips_st_find(f, name);
+    for (int i = 0; !t && i < RENAMED; i++) {
+        const char *before = replaced(buf, name, renamed[i].now, renamed[i].before);
+        t = before ? lips_st_find(f, before) : NULL;
+    }
+    return t;
+}
+
 /* Fills the segments of one vector, and notes what is missing or of another shape or dtype. */
-static lips_status fill(const lips_segment *s, int n, const lips_st_file *f, double *out, misfits *m)
+static lips_status fill(const lips_segment *s, int n, const lips_st_file *f, double *out,
+                        misfits *m)
 {
     for (int i = 0; i < n; i++) {
         char want[128], have[128];
         bool counter = s[i].role == LIPS_ROLE_BATCHES_TRACKED;
         lips_st_shape_text(want, sizeof want, s[i].ndim, s[i].shape);
-        const lips_st_tensor *t = lips_st_find(f, s[i].name);
+        const lips_st_tensor *t = find_tensor(f, s[i].name);
         if (!t && counter) {
             out[s[i].offset] = 0; /* PyTorch before 0.4.1 had none */
         } else if (!t) {
@@ -73,6 +103,18 @@ static bool has_name(const lips_segment *s, int n, const char *name)
     return false;
 }
 
+/* A former name of one of the segments, whose present one the file has not. */
+static bool has_former_name(const lips_segment *s, int n, const lips_st_file *f, const char *name)
+{
+    char buf[LIPS_NAME_MAX];
+    for (int i = 0; i < RENAMED; i++) {
+        const char *now = replaced(buf, name, renamed[i].before, renamed[i].now);
+        if (now && has_name(s, n, now) && !lips_st_find(f, now))
+            return true;
+    }
+    return false;
+}
+
 lips_status lips_weights_fill(const lips_net *net, const lips_st_file *f, double *params,
                               double *buffers)
 {
@@ -85,7 +127,8 @@ lips_status lips_weights_fill(const lips_net *net, const lips_st_file *f, double
         const lips_st_tensor *t = lips_st_at(f, i);
         char have[128];
         lips_st_shape_text(have, sizeof have, t->ndim, t->shape);
-        if (!has_name(p, n_params, t->name) && !has_name(b, n_buffers, t->name))
+        if (!has_name(p, n_params, t->name) && !has_name(b, n_buffers, t->name) &&
+            !has_former_name(p, n_params, f, t->name))
             misfit(&m, "%.200s %s is not a tensor of this network", t->name, have);
     }
     if (m.count == 0)

@@ -4,6 +4,7 @@
 #include "cmocka_all.h"
 #include "opcase.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 const netcase_model netcase_models[] = {
@@ -21,6 +22,24 @@ const netcase_model netcase_models[] = {
     {"vit w3 d1", {.kind = "vit", .width = 3, .depth = 1, .classes = 4, .c = 2, .h = 4, .w = 4}},
 };
 const int netcase_n_models = sizeof netcase_models / sizeof netcase_models[0];
+
+int netcase_offered(const lips_ops *ops)
+{
+    static const lips_ops *said;
+    for (int m = 0; m < netcase_n_models; m++) {
+        lips_net *net;
+        opcase_ok(lips_net_create(&net, &netcase_models[m].spec));
+        const char *lacks = lips_net_lacks(net, ops);
+        lips_net_free(net);
+        if (!lacks)
+            continue;
+        if (said != ops)
+            fprintf(stderr, "SKIP %s: %s has no %s\n", netcase_models[m].name, ops->name, lacks);
+        said = ops;
+        return m;
+    }
+    return netcase_n_models;
+}
 
 double *netcase_random(uint32_t stream_epoch, int64_t n)
 {

@@ -52,5 +52,7 @@ typedef struct netcase_model {
 } netcase_model;
 extern const netcase_model netcase_models[];
 extern const int netcase_n_models;
+/* How many of them, from the first on, the backend offers: one that lacks ops is said once. */
+int netcase_offered(const lips_ops *ops);
 
 #endif

@@ -391,6 +391,24 @@ def run_checkpoint(tmp):
     close("logits of a checkpoint", read(result)["logits"], z, 1e-5)
 
 
+def run_former_names(tmp):
+    """Files of torchvision before 0.13 call the layers of the MLP linear_1 and linear_2; not both names at once."""
+    rng = np.random.default_rng(6)
+    new, old, both, inputs = (os.path.join(tmp, f) for f in ("new.safetensors", "old.safetensors", "both.safetensors",
+                                                             "x.safetensors"))
+    state = {k: v.numpy().astype("f4") for k, v in fresh(SMALL, 9).state_dict().items()}
+    former = {k.replace(".mlp.0.", ".mlp.linear_1.").replace(".mlp.3.", ".mlp.linear_2."): v for k, v in state.items()}
+    write(new, state)
+    write(old, former)
+    write(both, {**state, **former})
+    write(inputs, {"x": rng.normal(size=(N, *SMALL["input"])).astype("f4"), "y": rng.integers(0, 3, N)})
+    out = [subprocess.run([LIPSWEEP, "measure", w, "--inputs", inputs, "--metrics", "A", "--json", "--quiet"],
+                          capture_output=True, text=True) for w in (new, old, both)]
+    losses_of = [[r.get("value") for r in json.loads(p.stdout)["records"]] for p in out[:2]]
+    check(losses_of[0] == losses_of[1] and losses_of[0], f"former names: {losses_of}")
+    check(out[2].returncode == 6 and "linear_1.weight" in out[2].stderr, f"both names: {out[2].stderr}")
+
+
 SMALL = {"width": 4, "depth": 2, "classes": 3, "input": (3, 8, 8)}
 NETWORKS = [SMALL, {"width": 8, "depth": 1, "classes": 10, "input": (1, 8, 8)},
             {"width": 64, "depth": 1, "classes": 4, "input": (3, 8, 8)},  # two heads
@@ -407,4 +425,5 @@ with tempfile.TemporaryDirectory() as folder:
     run_quantities(folder, SMALL, "mse", 700, True)
     run_quantities(folder, {**SMALL, "depth": 1, "input": (1, 8, 8)}, "cross_entropy", 701, True)
     run_checkpoint(folder)
+    run_former_names(folder)
 finish()
