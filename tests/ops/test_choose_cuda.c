@@ -19,6 +19,7 @@ typedef struct fake {
     void *sums_seen[16];
     int runs[LIPS_CUDA_WAYS];
     int total;
+    bool no_library; /* it does not do the shape */
 } fake;
 
 static void ok(lips_status st)
@@ -36,6 +37,8 @@ static lips_status run(lips_cuda *h, const void *args, lips_cuda_way way)
         f->sums_seen[f->total] = f->sum;
     f->total++;
     f->runs[way]++;
+    if (f->no_library && way == LIPS_CUDA_LIBRARY)
+        return lips_fail(LIPS_ERR_UNSUPPORTED, "not this shape");
     return lips_cuda_affine_end(f->memory, NULL, true, sizes[way], 1, h->stream);
 }
 
@@ -180,6 +183,30 @@ static void test_without_a_cache(void **state)
     setenv("XDG_CACHE_HOME", *state, 1);
 }
 
+/* A library that says no after all is not chosen, and where it is asked for the rule runs. */
+static void test_library_says_no(void **state)
+{
+    (void)state;
+    fake f = {.no_library = true};
+    lips_cuda *h = open_device(true);
+    void *memory;
+    assert_int_equal(choose(h, &f, 5, LIPS_LIBRARY_AUTO), LIPS_CUDA_NARROW);
+    assert_int_equal(f.runs[LIPS_CUDA_LIBRARY], 1);
+    ok(h->base.ops->alloc(&h->base, &memory, SLOW * sizeof(float)));
+    f.memory = memory;
+    memset(f.runs, 0, sizeof f.runs);
+    const lips_cuda_product p = product(&f, 6);
+    ok(lips_cuda_run(h, &p, LIPS_LIBRARY_NVIDIA));
+    assert_int_equal(f.runs[LIPS_CUDA_LIBRARY], 1);
+    assert_int_equal(f.runs[LIPS_CUDA_TILE], 1);
+    f.no_library = false;
+    ok(lips_cuda_run(h, &p, LIPS_LIBRARY_NVIDIA));
+    assert_int_equal(f.runs[LIPS_CUDA_LIBRARY], 2);
+    assert_int_equal(f.runs[LIPS_CUDA_TILE], 1);
+    h->base.ops->release(&h->base, memory);
+    close_device(h);
+}
+
 /* An op that adds is measured on other memory than the caller's. */
 static void test_sum_is_kept(void **state)
 {
@@ -227,7 +254,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         WITH_CACHE(test_requests),        WITH_CACHE(test_measured_once),
         WITH_CACHE(test_file_rules),      WITH_CACHE(test_without_a_cache),
-        WITH_CACHE(test_sum_is_kept),     WITH_CACHE(test_refusals),
+        WITH_CACHE(test_library_says_no), WITH_CACHE(test_sum_is_kept),     WITH_CACHE(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -157,6 +157,15 @@ static lips_status time_way(lips_cuda *h, const lips_cuda_product *p, lips_cuda_
     return LIPS_OK;
 }
 
+/* A library that does not do the shape, or for want of memory, is not chosen. */
+static bool passed_over(lips_cuda_way way, lips_status st)
+{
+    if (way != LIPS_CUDA_LIBRARY || (st != LIPS_ERR_UNSUPPORTED && st != LIPS_ERR_MEMORY))
+        return false;
+    lips_error_clear();
+    return true;
+}
+
 static lips_status time_all(lips_cuda *h, const lips_cuda_product *p, const clock_pair *c,
                             lips_cuda_way *out, float *ms)
 {
@@ -164,7 +173,10 @@ static lips_status time_all(lips_cuda *h, const lips_cuda_product *p, const cloc
     for (int way = 0; way < LIPS_CUDA_WAYS; way++) {
         if (!p->offered[way])
             continue;
-        LIPS_TRY(time_way(h, p, (lips_cuda_way)way, c, &ms[way]));
+        lips_status st = time_way(h, p, (lips_cuda_way)way, c, &ms[way]);
+        if (passed_over((lips_cuda_way)way, st))
+            continue;
+        LIPS_TRY(st);
         if (ms[*out] <= 0 || ms[way] < ms[*out])
             *out = (lips_cuda_way)way;
     }
@@ -250,6 +262,17 @@ lips_status lips_cuda_choose(lips_cuda *h, const lips_cuda_product *p, lips_libr
     if (known && p->offered[known->way])
         *out = known->way;
     return LIPS_OK;
+}
+
+lips_status lips_cuda_run(lips_cuda *h, const lips_cuda_product *p, lips_library asked)
+{
+    lips_cuda_way way;
+    LIPS_TRY(lips_cuda_choose(h, p, asked, &way));
+    lips_status st = p->run(h, p->args, way);
+    if (way != LIPS_CUDA_LIBRARY || st != LIPS_ERR_UNSUPPORTED)
+        return st;
+    lips_error_clear();
+    return p->run(h, p->args, p->rule);
 }
 
 void cuda_op_list_choices(FILE *f, int indent)

@@ -40,4 +40,8 @@ typedef struct lips_cuda_product {
 lips_status lips_cuda_choose(lips_cuda *h, const lips_cuda_product *p, lips_library asked,
                              lips_cuda_way *out);
 
+/* Chooses, and runs it that way; by the rule where the library says that it does not do this shape
+ * after all. */
+lips_status lips_cuda_run(lips_cuda *h, const lips_cuda_product *p, lips_library asked);
+
 #endif

@@ -135,12 +135,10 @@ static lips_status forward(lips_cuda *h, const void *args, lips_cuda_way way)
 lips_status cuda_op_conv_forward(lips_backend *be, const lips_conv_args *a)
 {
     lips_cuda *h;
-    lips_cuda_way way;
     LIPS_TRY(begin(be, "conv_forward", LIPS_FORWARD, a, &h));
     lips_cuda_product p = offer("conv_forward", a, h->forward, a->y.c, a->x.c);
     p.run = forward;
-    LIPS_TRY(lips_cuda_choose(h, &p, h->conv, &way));
-    return forward(h, a, way);
+    return lips_cuda_run(h, &p, h->conv);
 }
 
 static lips_status vjp(lips_cuda *h, const void *args, lips_cuda_way way)
@@ -159,12 +157,10 @@ static lips_status vjp(lips_cuda *h, const void *args, lips_cuda_way way)
 lips_status cuda_op_conv_vjp(lips_backend *be, const lips_conv_args *a)
 {
     lips_cuda *h;
-    lips_cuda_way way;
     LIPS_TRY(begin(be, "conv_vjp", LIPS_VJP, a, &h));
     lips_cuda_product p = offer("conv_vjp", a, h->backward, a->x.c, a->y.c);
     p.run = vjp;
-    LIPS_TRY(lips_cuda_choose(h, &p, h->conv, &way));
-    return vjp(h, a, way);
+    return lips_cuda_run(h, &p, h->conv);
 }
 
 static lips_status grad(lips_cuda *h, const void *args, lips_cuda_way way)
@@ -189,16 +185,13 @@ static lips_status grad(lips_cuda *h, const void *args, lips_cuda_way way)
 lips_status cuda_op_conv_grad(lips_backend *be, const lips_conv_args *a)
 {
     lips_cuda *h;
-    lips_cuda_way way;
     lips_conv_args k = *a;
     LIPS_TRY(begin(be, "conv_grad", LIPS_GRAD, a, &h));
     lips_cuda_product p = offer("conv_grad", &k, h->backward, a->y.c, a->x.c);
     p.run = grad;
     p.sum = &k.dw;
     p.sum_bytes = (size_t)(a->y.c * a->x.c * a->geom.r * a->geom.r) * sizeof(float);
-    if (a->dw) {
-        LIPS_TRY(lips_cuda_choose(h, &p, h->conv, &way));
-        LIPS_TRY(grad(h, &k, way));
-    }
+    if (a->dw)
+        LIPS_TRY(lips_cuda_run(h, &p, h->conv));
     return a->db ? cuda_op_bias_grad(be, &(lips_bias_args){.y = a->y, .db = a->db}) : LIPS_OK;
 }

@@ -111,12 +111,10 @@ static lips_status forward(lips_cuda *h, const void *args, lips_cuda_way way)
 lips_status cuda_op_linear_forward(lips_backend *be, const lips_linear_args *a)
 {
     lips_cuda *h;
-    lips_cuda_way way;
     LIPS_TRY(begin(be, "linear_forward", LIPS_FORWARD, a, &h));
     lips_cuda_product p = offer("linear_forward", a, h->forward);
     p.run = forward;
-    LIPS_TRY(lips_cuda_choose(h, &p, h->gemm, &way));
-    return forward(h, a, way);
+    return lips_cuda_run(h, &p, h->gemm);
 }
 
 static lips_status vjp(lips_cuda *h, const void *args, lips_cuda_way way)
@@ -152,12 +150,10 @@ static lips_status vjp(lips_cuda *h, const void *args, lips_cuda_way way)
 lips_status cuda_op_linear_vjp(lips_backend *be, const lips_linear_args *a)
 {
     lips_cuda *h;
-    lips_cuda_way way;
     LIPS_TRY(begin(be, "linear_vjp", LIPS_VJP, a, &h));
     lips_cuda_product p = offer("linear_vjp", a, h->backward);
     p.run = vjp;
-    LIPS_TRY(lips_cuda_choose(h, &p, h->gemm, &way));
-    return vjp(h, a, way);
+    return lips_cuda_run(h, &p, h->gemm);
 }
 
 /* Rows are the pixels of one image. */
@@ -203,16 +199,13 @@ static lips_status grad(lips_cuda *h, const void *args, lips_cuda_way way)
 lips_status cuda_op_linear_grad(lips_backend *be, const lips_linear_args *a)
 {
     lips_cuda *h;
-    lips_cuda_way way;
     lips_linear_args k = *a;
     LIPS_TRY(begin(be, "linear_grad", LIPS_GRAD, a, &h));
     lips_cuda_product p = offer("linear_grad", &k, h->backward);
     p.run = grad;
     p.sum = &k.dw;
     p.sum_bytes = (size_t)(a->x.c * a->y.c) * sizeof(float);
-    if (a->dw) {
-        LIPS_TRY(lips_cuda_choose(h, &p, h->gemm, &way));
-        LIPS_TRY(grad(h, &k, way));
-    }
+    if (a->dw)
+        LIPS_TRY(lips_cuda_run(h, &p, h->gemm));
     return a->db ? cuda_op_bias_grad(be, &(lips_bias_args){.y = a->y, .db = a->db}) : LIPS_OK;
 }
