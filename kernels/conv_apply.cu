@@ -180,11 +180,10 @@ lips_status start_tile(ConvParams p, cudaStream_t stream)
     const int64_t blocks = (conv_most_rows(p) + T::BM - 1) / T::BM * p.n_tiles;
     if (blocks > CONV_INT_MAX)
         return lips_fail(LIPS_ERR_USAGE, "conv_apply: %" PRId64 " tiles, at most 2^31 - 1", blocks);
-    auto kernel = conv_apply<T, P, VEC>;
-    LIPS_TRY_CUDA(cudaFuncSetAttribute((const void *)kernel,
+    LIPS_TRY_CUDA(cudaFuncSetAttribute((const void *)conv_apply<T, P, VEC>,
                                        cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared));
-    CU_LAUNCH(kernel, dim3((unsigned)blocks, 1, (unsigned)conv_phases(p)), dim3(T::THREADS), shared,
-              stream, p);
+    CU_LAUNCH((conv_apply<T, P, VEC>), dim3((unsigned)blocks, 1, (unsigned)conv_phases(p)),
+              dim3(T::THREADS), shared, stream, p);
     LIPS_TRY_LAUNCH(stream);
     return LIPS_OK;
 }

@@ -161,10 +161,10 @@ lips_status start_tile(GradParams p, int64_t parts, cudaStream_t stream)
     constexpr size_t shared = TILE_SHARED<T, Order::COLS, Order::COLS>;
     p.n_tiles = (p.r * p.r * p.c + T::BN - 1) / T::BN;
     const int64_t tiles = (int64_t)((p.o + T::BM - 1) / T::BM) * p.n_tiles;
-    auto kernel = grad_part<T, P, VEC>;
-    LIPS_TRY_CUDA(cudaFuncSetAttribute((const void *)kernel,
+    LIPS_TRY_CUDA(cudaFuncSetAttribute((const void *)grad_part<T, P, VEC>,
                                        cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared));
-    CU_LAUNCH(kernel, dim3((unsigned)tiles, (unsigned)parts), dim3(T::THREADS), shared, stream, p);
+    CU_LAUNCH((grad_part<T, P, VEC>), dim3((unsigned)tiles, (unsigned)parts), dim3(T::THREADS),
+              shared, stream, p);
     LIPS_TRY_LAUNCH(stream);
     return LIPS_OK;
 }

@@ -121,10 +121,9 @@ lips_status start_tile(VjpParams p, cudaStream_t stream)
     const int64_t blocks = ((int64_t)p.rows + T::BM - 1) / T::BM * p.n_tiles;
     if (blocks > 2147483647)
         return lips_fail(LIPS_ERR_USAGE, "linear_vjp: %" PRId64 " tiles, at most 2^31 - 1", blocks);
-    auto kernel = vjp_tile<T, P, VEC>;
-    LIPS_TRY_CUDA(cudaFuncSetAttribute((const void *)kernel,
+    LIPS_TRY_CUDA(cudaFuncSetAttribute((const void *)vjp_tile<T, P, VEC>,
                                        cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared));
-    CU_LAUNCH(kernel, dim3((unsigned)blocks), dim3(T::THREADS), shared, stream, p);
+    CU_LAUNCH((vjp_tile<T, P, VEC>), dim3((unsigned)blocks), dim3(T::THREADS), shared, stream, p);
     LIPS_TRY_LAUNCH(stream);
     return LIPS_OK;
 }

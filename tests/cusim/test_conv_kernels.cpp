@@ -448,7 +448,7 @@ void test_refusals(void **)
     Case c = make(v, LIPS_PRECISION_F32, TILE, false);
     lips_cuda_conv_apply_args a = {};
     a.shape = c.s;
-    a.precision = (lips_precision)7;
+    a.precision = (lips_precision)3;
     assert_int_equal(lips_cuda_conv_apply(&a, 0), LIPS_ERR_USAGE);
     a.precision = LIPS_PRECISION_F32;
     a.shape.h = 20000;
