@@ -17,10 +17,15 @@ static const char *const precision_names[] = {"f32", "tf32", "bf16"};
 
 enum { TEXT_MAX = 512, CHOICES_MAX = 4096 };
 
-/* A line of the file: the product's name and sizes, a tab, the way, a tab, milliseconds of each. */
+/* A line of the file: the product's name and sizes, a tab, the way, a tab, milliseconds of each.
+ * Once a product has been looked up, its numbers stand beside its text, and are compared instead.
+ */
 typedef struct choice {
     char product[TEXT_MAX];
     lips_cuda_way way;
+    const char *op; /* the pointer; NULL: not looked up yet */
+    lips_precision precision;
+    int64_t size[LIPS_CUDA_SIZES];
 } choice;
 
 struct lips_cuda_choices {
@@ -47,7 +52,18 @@ static void describe(const lips_cuda *h, const lips_cuda_product *p, char *text,
         n += snprintf(text + n, size - (size_t)n, " %" PRId64, p->size[i]);
 }
 
-static const choice *find(const lips_cuda *h, const char *product)
+static const choice *find_seen(const lips_cuda *h, const lips_cuda_product *p)
+{
+    for (int i = 0; h->choices && i < h->choices->n; i++) {
+        const choice *c = &h->choices->list[i];
+        if (c->op == p->op && c->precision == p->precision &&
+            memcmp(c->size, p->size, sizeof c->size) == 0)
+            return c;
+    }
+    return NULL;
+}
+
+static choice *find(const lips_cuda *h, const char *product)
 {
     for (int i = 0; h->choices && i < h->choices->n; i++)
         if (strcmp(h->choices->list[i].product, product) == 0)
@@ -72,8 +88,8 @@ static lips_status keep(lips_cuda *h, const char *product, lips_cuda_way way)
         c->list = list;
         c->cap = cap;
     }
-    snprintf(c->list[c->n].product, TEXT_MAX, "%s", product);
-    c->list[c->n++].way = way;
+    c->list[c->n] = (choice){.way = way};
+    snprintf(c->list[c->n++].product, TEXT_MAX, "%s", product);
     return LIPS_OK;
 }
 
@@ -228,37 +244,46 @@ out:
     return st;
 }
 
-static lips_status may_measure(lips_cuda *h, bool *out)
+static bool emulated(const lips_cuda *h)
+{
+    return strncmp(h->prop.name, LIPS_CUDA_EMULATED, strlen(LIPS_CUDA_EMULATED)) == 0;
+}
+
+/* The product's choice, from the file or measured now; NULL while a graph is captured. */
+static lips_status look_up(lips_cuda *h, const lips_cuda_product *p, const choice **out)
 {
     enum cudaStreamCaptureStatus capture;
+    char product[TEXT_MAX];
+    *out = NULL;
     LIPS_TRY_CUDA(cudaStreamIsCapturing(h->stream, &capture));
-    *out = capture == cudaStreamCaptureStatusNone &&
-           strncmp(h->prop.name, LIPS_CUDA_EMULATED, strlen(LIPS_CUDA_EMULATED)) != 0;
+    if (capture != cudaStreamCaptureStatusNone)
+        return LIPS_OK;
+    if (!h->choices)
+        LIPS_TRY(load(h));
+    describe(h, p, product, sizeof product);
+    if (!find(h, product))
+        LIPS_TRY(measure(h, p, product));
+    choice *c = find(h, product);
+    if (!c)
+        return LIPS_OK;
+    c->op = p->op;
+    c->precision = p->precision;
+    memcpy(c->size, p->size, sizeof c->size);
+    *out = c;
     return LIPS_OK;
 }
 
 lips_status lips_cuda_choose(lips_cuda *h, const lips_cuda_product *p, lips_library asked,
                              lips_cuda_way *out)
 {
-    char product[TEXT_MAX];
-    bool may = false;
     *out = p->rule;
     if (asked == LIPS_LIBRARY_NVIDIA && p->offered[LIPS_CUDA_LIBRARY])
         *out = LIPS_CUDA_LIBRARY;
-    if (asked != LIPS_LIBRARY_AUTO || !p->offered[LIPS_CUDA_LIBRARY])
+    if (asked != LIPS_LIBRARY_AUTO || !p->offered[LIPS_CUDA_LIBRARY] || emulated(h))
         return LIPS_OK;
-    describe(h, p, product, sizeof product);
-    const choice *known = find(h, product);
-    if (!known) {
-        LIPS_TRY(may_measure(h, &may));
-        if (!may)
-            return LIPS_OK;
-        if (!h->choices)
-            LIPS_TRY(load(h));
-        if (!find(h, product))
-            LIPS_TRY(measure(h, p, product));
-        known = find(h, product);
-    }
+    const choice *known = find_seen(h, p);
+    if (!known)
+        LIPS_TRY(look_up(h, p, &known));
     if (known && p->offered[known->way])
         *out = known->way;
     return LIPS_OK;
