@@ -15,13 +15,14 @@
  * Order      each output is one chain over k = tap, then channel, ascending, in every tile
  * Cost       2 R R C O flop an output pixel and t. Reads the source once from DRAM (R R times from
  *            L2, less what L1 keeps) and writes the result once; a pixel's mask comes from DRAM
- * once for its T rows. ConvNet w = 64, 64 -> 128 at 32 x 32, T = 10: 1.5 GFLOP and 7.9 MB a sample,
- * 192 flop/byte: bound by arithmetic and by L2 (gemm_tile.h). Registers  (ptxas for sm_90a, 16-byte
- * copies; f32 / tf32 / bf16; no spills) tile 128 x 32: 131 / 96 / 105, 128 x 64: 123 / 87 / 99, 128
- * x 128: 192 / 127 / 132. By single floats at most 166. build/plain/kernels/conv_apply.ptxas has
- * every architecture. Limits     fewer than 2^31 rows, elements of an image and weights; sides up
- * to 16384 Proof      tests/ops, tests/cusim/test_conv_kernels.cpp      Speed  predicted in
- * gemm_tile.h History    v1 this file.
+ *            once for its T rows. ConvNet w = 64, 64 -> 128 at 32 x 32, T = 10: 1.5 GFLOP and
+ *            7.9 MB a sample, 192 flop/byte: bound by arithmetic and by L2 (gemm_tile.h).
+ * Registers  (ptxas for sm_90a, 16-byte copies; f32 / tf32 / bf16; no spills) 128 x 32: 131 / 96 /
+ *            106, 128 x 64: 123 / 89 / 100, 128 x 128: 193 / 128 / 133. By single floats at most
+ *            164. `make ptxas` has every architecture.
+ * Limits     fewer than 2^31 rows, elements of an image and weights; sides up to 16384
+ * Proof      tests/ops, tests/cusim/test_conv_kernels.cpp      Speed  predicted in gemm_tile.h
+ * History    v1 this file.
  */
 #include "conv_geometry.h"
 #include "gemm_tile.h"

@@ -15,9 +15,9 @@
  *            number of parts does not depend on the device). No atomics.
  * Cost       2 R R C O flop a pixel; reads dy once for each 64 or 128 columns, x R R times from L2.
  *            A part has 512 pixels at least and costs 8 bytes a weight: under a tenth of the first
- *            pass. 64 -> 128 at 32 x 32, 128 samples: 19 GFLOP, 0.1 GB, 264 blocks in one wave.
+ *            pass. 64 -> 128 at 32 x 32, 128 samples: 19 GFLOP, 0.1 GB, 260 blocks.
  * Registers  (ptxas for sm_90a; f32 / tf32 / bf16; no spills) 64 x 64: 118 / 80 / 94, 128 x 128:
- *            177 / 120 / 140. build/plain/kernels/conv_grad.ptxas has every architecture.
+ *            177 / 120 / 140. `make ptxas` has every architecture.
  * Limits     fewer than 2^31 pixels and elements of an image
  * Proof      tests/ops, tests/cusim/test_conv_kernels.cpp      Speed  predicted in gemm_tile.h
  * History    v1 this file.

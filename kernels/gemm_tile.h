@@ -8,18 +8,22 @@
  *            activations and packed weights come, and COLS, m or n innermost, for sums over rows.
  * Work split warps of WM x WN; slabs arrive by cp.async, STAGES - 1 of them ahead, one barrier
  *            each. Rows of BK + 4 floats and of BM + 8 (BN + 8) floats: eight rows of a ldmatrix,
- * or the 8 x 4 corner of a fragment, lie in 32 different banks. Precision  P says what a product
- * is; sums are f32. f32   a = big + small, both tf32: small b, big b' and big b (3 mma). What is
- * lost is small small and the rounding of small, under 2^-22 |a b|. Eight k are summed on their own
- * and added with a rounded f32 addition, since the tensor cores cut their sums towards zero: over
- * thousands of k that is a drift. tf32  operands rounded to 11 bits (1 mma of k = 8) bf16  operands
- * rounded to 8 bits (1 mma of k = 16). Storage stays f32: k is summed over, so a lane pairs the
- * floats k and k + 4 that ldmatrix brings it. Order      k ascending, whatever the grid: the same
- * bits on every run. Cost       per slab and block (BM + BN) BK floats of L2 traffic for 2 BM BN BK
- * flop: 32 flop/byte at 128 x 128, 21 at 128 x 64. Speed      Predicted, not measured: mma.sync
- * reaches about 62 % of Hopper's wgmma rate; f32 at a third of tf32's rate is then about 100
- * TFLOP/s on an H100 (FFMA: 67). tf32 and bf16 are limited by shared memory (f32 operands) and L2
- * to about 170 TFLOP/s.
+ *            or the 8 x 4 corner of a fragment, lie in 32 different banks.
+ * Precision  P says what a product is; sums are f32.
+ *            f32   a = big + small, both tf32: small b, big b' and big b (3 mma). What is lost is
+ *                  small small and the rounding of small, under 2^-22 |a b|. Eight k are summed on
+ *                  their own and added with a rounded f32 addition, since the tensor cores cut
+ *                  their sums towards zero: over thousands of k that is a drift.
+ *            tf32  operands rounded to 11 bits (1 mma of k = 8)
+ *            bf16  operands rounded to 8 bits (1 mma of k = 16). Storage stays f32: k is summed
+ *                  over, so a lane pairs the floats k and k + 4 that ldmatrix brings it.
+ * Order      k ascending, whatever the grid: the same bits on every run
+ * Cost       per slab and block (BM + BN) BK floats of L2 traffic for 2 BM BN BK flop:
+ *            32 flop/byte at 128 x 128, 21 at 128 x 64
+ * Speed      Predicted, not measured: mma.sync reaches about 62 % of Hopper's wgmma rate; f32 at a
+ *            third of tf32's rate is then about 100 TFLOP/s on an H100 (FFMA: 67). tf32 and bf16
+ *            are limited by shared memory (f32 operands) and L2 to about 170 TFLOP/s.
+ * Limits     no wgmma, no bulk copies: one path for sm_80 to sm_100
  */
 #ifndef LIPS_KERNELS_GEMM_TILE_H
 #define LIPS_KERNELS_GEMM_TILE_H
