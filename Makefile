@@ -93,11 +93,11 @@ TEST_BIN := $(TEST_SRC:tests/%.c=$(BUILD)/tests/%)
 TEST_LIB_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/lib/*.c))
 BENCH_SRC := $(filter-out bench/common.c,$(wildcard bench/*.c))
 BENCH_BIN := $(BENCH_SRC:bench/%.c=$(BUILD)/bench/%)
-# The emulator's own tests, and what runs a second time, on the emulated device: some rooms, and tests of kernels.
+# The emulator's own tests, and what runs a second time, on the emulated device: the walks over backends, and tests of kernels.
 SIM_TEST_BIN := $(patsubst tests/%.cpp,$(SIM)/tests/%,$(wildcard tests/cusim/test_*.cpp))
-SIM_ROOMS :=
+SIM_PROGRAMS := ops/test_backends ops/test_exact ops/test_refuse nn/test_derivatives nn/test_exec nn/test_second nn/test_chunk
 SIM_BIN := $(SIM)/lipsweep
-SIM_AGAIN := $(if $(filter build/cusim,$(SIM)),$(patsubst tests/%.c,$(SIM)/tests/%,$(sort $(wildcard $(SIM_ROOMS:%=tests/%/test_*.c) tests/*/test_*_cuda.c))))
+SIM_AGAIN := $(if $(filter build/cusim,$(SIM)),$(patsubst tests/%.c,$(SIM)/tests/%,$(sort $(SIM_PROGRAMS:%=tests/%.c) $(wildcard tests/*/test_*_cuda.c))))
 FUZZ_BIN := $(patsubst tests/fuzz/fuzz_%.c,build/fuzz/fuzzers/%,$(wildcard tests/fuzz/fuzz_*.c))
 
 .PHONY: all run test test-quick cusim ptxas bench asan fuzz fuzz-bins fuzzers config deps deps-test clean help install-links

@@ -200,7 +200,7 @@ static void check_count(parser *p)
 
 lips_status lips_args_parse(lips_args *out, const lips_command *c, int argc, char **argv)
 {
-    *out = (lips_args){.command = c};
+    *out = (lips_args){.command = c, .argv = argv, .argc = argc};
     parser *p = calloc(1, sizeof *p);
     out->positional = calloc((size_t)argc + 1, sizeof *out->positional);
     out->overrides = calloc((size_t)argc + 1, sizeof *out->overrides);

@@ -44,6 +44,8 @@ struct lips_args {
     char **overrides;            /* (n_overrides) "key=value", owned */
     int n_overrides;
     bool help, quiet;
+    char **argv; /* (argc) what stood behind the subcommand, for lips_args_restart */
+    int argc;
 };
 
 /* argv without program and subcommand. All errors at once in the error text (LIPS_ERR_USAGE). */
@@ -55,6 +57,11 @@ bool lips_args_has(const lips_args *a, const char *flag);
 /* A whole number given to a flag; *out stays if it is absent. */
 lips_status lips_args_int(const lips_args *a, const char *flag, int64_t min, int64_t max,
                           int64_t *out);
+
+/* The same command in a new process in the place of this one, after a GPU has faulted (CUDA cannot
+ * be used again in this one); all threads must be gone. Returns only if that fails. Without
+ * --retry-failed: that has been done. */
+lips_status lips_args_restart(const lips_args *a);
 
 /* The experiment of a command with keys: its first positional argument (if any), environment,
  * overrides. */

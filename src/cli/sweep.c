@@ -30,12 +30,14 @@ static lips_status run(const lips_args *a)
 {
     lips_experiment e;
     LIPS_TRY(lips_args_experiment(a, &e, false));
+    bool restart = false;
     lips_status st = lips_experiment_resolve_backend(&e);
     const lips_sweep_args sweep = {.experiment = &e,
                                    .dry_run = lips_args_has(a, "dry-run"),
                                    .json = lips_args_has(a, "json"),
                                    .retry_failed = lips_args_has(a, "retry-failed"),
-                                   .finish = report};
+                                   .finish = report,
+                                   .restart = &restart};
     if (st != LIPS_OK)
         goto out;
     if (sweep.json && !sweep.dry_run)
@@ -47,7 +49,7 @@ static lips_status run(const lips_args *a)
         st = lips_sweep_run(&sweep);
 out:
     lips_experiment_free(&e);
-    return st;
+    return restart ? lips_args_restart(a) : st;
 }
 
 const lips_command lips_command_sweep = {

@@ -29,6 +29,7 @@ static lips_status check_single(const lips_experiment *e)
 static lips_status run(const lips_args *a)
 {
     lips_experiment e;
+    bool restart = false;
     char name[LIPS_CELL_NAME_MAX], dir[LIPS_PATH_MAX];
     LIPS_TRY(lips_args_experiment(a, &e, true));
     lips_status st;
@@ -43,13 +44,14 @@ static lips_status run(const lips_args *a)
         snprintf(e.base.name, sizeof e.base.name, "%s", name);
     LIPS_TRY_GOTO(st, lips_signals_install(), out);
     const lips_sweep_args sweep = {.experiment = &e,
-                                   .retry_failed = lips_args_has(a, "retry-failed")};
+                                   .retry_failed = lips_args_has(a, "retry-failed"),
+                                   .restart = &restart};
     LIPS_TRY_GOTO(st, lips_sweep_run(&sweep), out);
     LIPS_TRY_GOTO(st, lips_path(dir, sizeof dir, "%s/cells/%s", e.base.out, name), out);
     printf("%s\n", dir);
 out:
     lips_experiment_free(&e);
-    return st;
+    return restart ? lips_args_restart(a) : st;
 }
 
 const lips_command lips_command_train = {

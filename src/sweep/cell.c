@@ -322,8 +322,11 @@ static lips_status finish(cell *c)
  */
 static lips_status record_failure(cell *c, lips_status st)
 {
-    char message[1024];
-    snprintf(message, sizeof message, "%s", lips_error());
+    char message[1024], plan[64] = "";
+    if (st == LIPS_ERR_MEMORY && c->progress->plan)
+        snprintf(plan, sizeof plan, "; planned for the cell: %.4g GiB",
+                 (double)c->progress->plan / 0x1p30);
+    snprintf(message, sizeof message, "%.900s%s", lips_error(), plan);
     int64_t epoch = c->tr ? lips_trainer_epoch(c->tr) : 0;
     if (st == LIPS_ERR_DIVERGED) {
         epoch++; /* the one that runs */
@@ -355,7 +358,7 @@ lips_status lips_cell_run(const lips_config *cfg, const lips_dataset *data, cons
 out:
     write_timing(c);
     if (st != LIPS_OK && st != LIPS_ERR_REQUEUE && st != LIPS_ERR_INTERRUPTED &&
-        st != LIPS_ERR_USAGE && !progress->output_failed)
+        st != LIPS_ERR_USAGE && st != LIPS_ERR_DEVICE && !progress->output_failed)
         st = record_failure(c, st);
     if (c->metrics_fd >= 0)
         close(c->metrics_fd);

@@ -78,6 +78,7 @@ static const char *reason_of(lips_status why)
     case LIPS_ERR_DIVERGED: return "diverged";
     case LIPS_ERR_MEMORY: return "oom";
     case LIPS_ERR_DATA: return "data";
+    case LIPS_ERR_DEVICE: return "device";
     default: return "runtime";
     }
 }
@@ -94,8 +95,24 @@ lips_status lips_cell_write_failed(const char *dir, lips_status why, int64_t epo
     return write_note(dir, "failed", &j);
 }
 
+lips_status lips_cell_write_device_lost(const char *dir, int64_t epoch, const char *message)
+{
+    char buf[2 * NOTE_BYTES];
+    lips_json j = lips_json_start(buf, sizeof buf);
+    lips_json_open(&j, NULL, '{');
+    lips_json_int(&j, "epoch", epoch);
+    lips_json_string(&j, "message", message);
+    return write_note(dir, "device-lost", &j);
+}
+
+bool lips_cell_device_lost(const char *dir)
+{
+    return has_file(dir, "device-lost");
+}
+
 static const char *const resume_files[] = {"state.safetensors", "state.prev.safetensors",
-                                           "state.new.safetensors", "progress.json", NULL};
+                                           "state.new.safetensors", "progress.json",
+                                           "device-lost", NULL};
 static const char *const result_files[] = {"metrics.jsonl", "failed", NULL};
 
 void lips_cell_tidy(const char *dir)

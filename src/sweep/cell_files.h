@@ -20,6 +20,11 @@ lips_status lips_cell_write_config(const char *dir, const lips_config *portable)
 lips_status lips_cell_write_done(const char *dir, int64_t epoch, const char *stopped);
 lips_status lips_cell_write_failed(const char *dir, lips_status why, int64_t epoch,
                                    const char *message);
+
+/* The device was lost while this cell ran, perhaps by its doing: it is tried again, alone. The note
+ * goes when the cell is done or begun anew. */
+lips_status lips_cell_write_device_lost(const char *dir, int64_t epoch, const char *message);
+bool lips_cell_device_lost(const char *dir);
 /* Removes everything that a restart from epoch 0 must not see. */
 lips_status lips_cell_reset(const char *dir);
 /* Removes what only a resume needs; failures do not matter. */

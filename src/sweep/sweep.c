@@ -38,8 +38,14 @@ static lips_status sort_out(const lips_sweep_args *a, bool exists, lips_workers_
         } else if (state == LIPS_CELL_FAILED && !a->retry_failed) {
             out->failed++;
         } else {
+            /* Here, not when its turn comes: a process that takes over after a lost device must not
+             * try again what this one has already found to fail. */
+            if (state == LIPS_CELL_FAILED)
+                LIPS_TRY_GOTO(st, lips_cell_reset(dir), out);
             out->cells[out->n++] =
-                (lips_work_cell){.cell = i, .seconds = lips_forecast_class(out->plan, i)->seconds};
+                (lips_work_cell){.cell = i,
+                                 .seconds = lips_forecast_class(out->plan, i)->seconds,
+                                 .suspect = exists && lips_cell_device_lost(dir)};
         }
     }
 out:
@@ -89,6 +95,8 @@ static lips_status run_cells(const lips_sweep_args *a, const lips_forecast *plan
         lips_info("%" PRId64 " of %" PRId64 " cells are done, %" PRId64 " failed before", args.done,
                   plan->n_cells, args.failed);
     st = conclude(a, lips_workers_run(&result, &args), plan->n_cells, &result);
+    if (a->restart)
+        *a->restart = st == LIPS_ERR_DEVICE && result.restart;
     unlink(progress);
 out:
     free(args.cells);

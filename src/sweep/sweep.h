@@ -12,7 +12,8 @@
  *   OUT/cells/NAME/state.safetensors, state.prev.safetensors   bit-exact resume, until done
  *   OUT/cells/NAME/timing.jsonl    wall-clock of pieces: not part of the results
  *   OUT/cells/NAME/failed          {"reason":"diverged","epoch":..,"message":..} instead of done;
- *                                  reason is diverged, oom, data or runtime
+ *                                  reason is diverged, oom, data, device or runtime
+ *   OUT/cells/NAME/device-lost     the GPU faulted while the cell ran: it is run once more, alone
  *   OUT/cells/NAME/done            {"epoch":..,"stopped":..}, written last
  *
  * An existing OUT may be given more cells: for every key that changes results the values must
@@ -32,11 +33,14 @@ typedef struct lips_sweep_args {
     /* What is made of the cells (a report), while the folder is still this process's alone. swept:
      * LIPS_OK or LIPS_ERR_PARTIAL with its text. The result is the sweep's. NULL: nothing. */
     lips_status (*finish)(const char *out, lips_status swept);
+    bool *restart;     /* set with LIPS_ERR_DEVICE: a new process can go on with the cells */
 } lips_sweep_args;
 
 /* LIPS_OK, LIPS_ERR_PARTIAL (some cells failed), REQUEUE/INTERRUPTED after checkpointing, or the
  * error that stopped the sweep: settings, data and a folder that cannot be written stop all cells,
- * what goes wrong inside one cell is recorded there and the others go on. */
+ * what goes wrong inside one cell is recorded there and the others go on. LIPS_ERR_DEVICE: a GPU
+ * faulted. CUDA then wants a new process; the cells that ran are run once more there, one at a
+ * time, and one that does it again is recorded as failed. */
 lips_status lips_sweep_run(const lips_sweep_args *a);
 
 /* `lipsweep status OUT`: a table on stdout (or JSON): cells done, running, failed, waiting; epochs;
@@ -48,6 +52,7 @@ typedef struct lips_cell_progress {
     int64_t epoch;      /* epochs done (atomic store by the cell) */
     bool stop;          /* set from outside (atomic): checkpoint and return LIPS_ERR_INTERRUPTED */
     bool output_failed; /* the error is the output folder's, not the cell's: no `failed` written */
+    size_t plan;        /* bytes planned for the cell, for its message; 0: unknown */
 } lips_cell_progress;
 
 /* One cell, start (or resume) to end. dir exists. An error of the cell's own is recorded in

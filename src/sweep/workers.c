@@ -42,6 +42,7 @@ struct pool {
     worker *workers;
     int64_t n_workers, alive, next, running;
     double running_bytes, seconds_done;
+    bool alone; /* a suspect runs: nothing else may */
     lips_workers_result result;
     bool stop;
     lips_status fatal;
@@ -56,13 +57,15 @@ static const lips_work_cell *take(pool *p, worker *w)
     while (!p->stop && p->next < p->args->n && lips_signals_pending() == LIPS_OK) {
         const lips_work_cell *c = &p->args->cells[p->next];
         double bytes = (double)lips_forecast_class(p->args->plan, c->cell)->bytes;
-        if (p->running > 0 && p->running_bytes + bytes > p->memory) {
+        if (p->running > 0 &&
+            (p->alone || c->suspect || p->running_bytes + bytes > p->memory)) {
             pthread_cond_wait(&p->changed, &p->lock);
             continue;
         }
         p->next++;
         p->running++;
         p->running_bytes += bytes;
+        p->alone = c->suspect;
         w->at = cell = c;
         w->progress.epoch = 0;
         w->name[0] = '\0';
@@ -84,15 +87,34 @@ static void stop_all(pool *p, lips_status st)
         __atomic_store_n(&p->workers[i].progress.stop, true, __ATOMIC_RELEASE);
 }
 
+/* The device is gone, for every cell of this process; which of those that ran did it, nobody knows
+ * unless one ran alone. Called with the lock held. */
+static void note_device_lost(pool *p, const worker *w)
+{
+    char dir[LIPS_PATH_MAX], why[1024];
+    int64_t epoch = __atomic_load_n(&w->progress.epoch, __ATOMIC_ACQUIRE);
+    snprintf(why, sizeof why, "%s", lips_error());
+    lips_status st = lips_path(dir, sizeof dir, "%s/cells/%s", p->args->plan->e->base.out, w->name);
+    if (st == LIPS_OK)
+        st = w->at->suspect ? lips_cell_write_failed(dir, LIPS_ERR_DEVICE, epoch, why)
+                            : lips_cell_write_device_lost(dir, epoch, why);
+    if (st == LIPS_OK)
+        p->result.restart = true;
+    lips_fail(LIPS_ERR_DEVICE, "%s", why);
+}
+
 /* One cell's end: what it means for the sweep. */
 static void account(pool *p, worker *w, lips_status st, bool fatal)
 {
     pthread_mutex_lock(&p->lock);
+    if (st == LIPS_ERR_DEVICE)
+        note_device_lost(p, w);
+    p->alone = false;
     p->running--;
     p->running_bytes -= (double)lips_forecast_class(p->args->plan, w->at->cell)->bytes;
     if (st == LIPS_OK)
         p->result.done++;
-    if (fatal) {
+    if (fatal || st == LIPS_ERR_DEVICE) {
         stop_all(p, st);
     } else if (st != LIPS_OK && st != LIPS_ERR_REQUEUE && st != LIPS_ERR_INTERRUPTED) {
         if (!p->result.first_failure[0])
@@ -146,6 +168,7 @@ static lips_status run_cell(worker *w, int64_t cell, bool *fatal)
     if (st != LIPS_OK)
         return st;
     w->progress.output_failed = false;
+    w->progress.plan = lips_forecast_class(w->pool->args->plan, cell)->bytes;
     st = lips_cell_run(&w->cfg, data, dir, &w->progress);
     *fatal = w->progress.output_failed || st == LIPS_ERR_USAGE;
     lips_datasets_put(w->pool->args->sets, data);
@@ -267,10 +290,13 @@ static void init_condition(pthread_cond_t *c)
     pthread_condattr_destroy(&attr);
 }
 
-/* Longest first, so that no long one is left alone at the end; ties in the order of the sweep. */
+/* Suspects, then the longest first, so that no long one is left alone at the end; ties in the order
+ * of the sweep. */
 static int by_seconds_down(const void *a, const void *b)
 {
     const lips_work_cell *x = a, *y = b;
+    if (x->suspect != y->suspect)
+        return x->suspect ? -1 : 1;
     if (x->seconds != y->seconds)
         return x->seconds < y->seconds ? 1 : -1;
     return (x->cell > y->cell) - (x->cell < y->cell);

@@ -7,6 +7,7 @@
 typedef struct lips_work_cell {
     int64_t cell;
     double seconds; /* predicted */
+    bool suspect;   /* a device was lost while it ran: it runs alone, and before the others */
 } lips_work_cell;
 
 typedef struct lips_workers_args {
@@ -19,10 +20,11 @@ typedef struct lips_workers_args {
 
 typedef struct lips_workers_result {
     int64_t done, failed; /* with those from before */
+    bool restart;         /* with LIPS_ERR_DEVICE: noted in the cells, a new process can go on */
     char first_failure[1024];
 } lips_workers_result;
 
-/* LIPS_OK if every cell ran to its end or to its own failure; REQUEUE/INTERRUPTED after a signal;
+/* LIPS_ERR_DEVICE: the device was lost; see lips_sweep_run. LIPS_OK if every cell ran to its end or to its own failure; REQUEUE/INTERRUPTED after a signal;
  * else the error that stopped them all. */
 lips_status lips_workers_run(lips_workers_result *out, lips_workers_args *a);
 

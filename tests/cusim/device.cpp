@@ -57,6 +57,13 @@ int device_count()
     return text ? atoi(text) : 1;
 }
 
+/* A number from the environment, for devices and drivers that programs must refuse. */
+int setting(const char *variable, int otherwise)
+{
+    const char *text = getenv(variable);
+    return text ? atoi(text) : otherwise;
+}
+
 /* An emulated program says so, at its first call of the runtime. */
 void announce()
 {
@@ -161,6 +168,8 @@ extern "C" {
 cudaError_t cudaGetDeviceCount(int *n)
 {
     CUSIM_ENTER(cudaErrorInsufficientDriver);
+    if (setting("CUSIM_DRIVER", CUDART_VERSION) < CUDART_VERSION)
+        return finish(cudaErrorInsufficientDriver);
     *n = device_count();
     return finish(*n > 0 ? cudaSuccess : cudaErrorNoDevice);
 }
@@ -203,8 +212,8 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *prop, int device)
     prop->maxThreadsDim[2] = 64;
     prop->maxGridSize[0] = 0x7fffffff;
     prop->maxGridSize[1] = prop->maxGridSize[2] = 65535;
-    prop->major = 9;
-    prop->minor = 0;
+    prop->major = setting("CUSIM_CAPABILITY", 90) / 10;
+    prop->minor = setting("CUSIM_CAPABILITY", 90) % 10;
     prop->multiProcessorCount = 4;
     prop->l2CacheSize = 50 << 20;
     prop->memoryBusWidth = 5120;
@@ -242,7 +251,7 @@ cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, in
 cudaError_t cudaDriverGetVersion(int *version)
 {
     CUSIM_ENTER(cudaErrorInvalidValue);
-    *version = CUDART_VERSION;
+    *version = setting("CUSIM_DRIVER", CUDART_VERSION);
     return finish(cudaSuccess);
 }
 

@@ -6,6 +6,8 @@
  *   CUSIM_ORDER    forward, reverse or random:SEED: order of blocks, warps and lanes
  *   CUSIM_MEMORY   bytes of device memory (default 4 GiB)
  *   CUSIM_DEVICES  number of devices (default 1)
+ *   CUSIM_CAPABILITY  compute capability, 90 for 9.0 (the default)
+ *   CUSIM_DRIVER   CUDA version of the driver, 12040 for 12.4; 0: none (default: the runtime's)
  *   CUSIM_FAIL     function:n[,function:n...]: the n-th call of that function fails
  *   CUSIM_STICKY   function:n[,...]: the same, with an error that every later call returns; for
  *                  cudaLaunchKernel the kernel fails when it runs, as an illegal address does
