@@ -100,7 +100,7 @@ SIM_BIN := $(SIM)/lipsweep
 SIM_AGAIN := $(if $(filter build/cusim,$(SIM)),$(patsubst tests/%.c,$(SIM)/tests/%,$(sort $(SIM_PROGRAMS:%=tests/%.c) $(wildcard tests/*/test_*_cuda.c))))
 FUZZ_BIN := $(patsubst tests/fuzz/fuzz_%.c,build/fuzz/fuzzers/%,$(wildcard tests/fuzz/fuzz_*.c))
 
-.PHONY: all run test test-quick cusim ptxas bench asan fuzz fuzz-bins fuzzers config deps deps-test clean help install-links
+.PHONY: all run test test-quick cusim ptxas race bench asan fuzz fuzz-bins fuzzers config deps deps-test clean help install-links
 .SECONDARY:
 
 all: $(BIN) $(LIB) ## build build/lipsweep and build/liblipsweep.a
@@ -190,13 +190,21 @@ $(RACE)/tests/cusim/%.o: tests/cusim/%.cpp
 	@mkdir -p $(@D)
 	@echo "CXX $< (race detector)"
 	$(Q)$(CXX) $(RACE_FLAGS) -MMD -MP -c $< -o $@
-$(RACE)/planted: $(RACE)/tests/cusim/race/planted.o $(OBJ) $(RACE_OBJ)
+$(RACE)/libcusim.a: $(OBJ) $(RACE_OBJ) $(BUILD)/cuda
+	$(Q)mkdir -p $(@D) && rm -f $@ && ar rcsT $@ $(filter %.o,$^)
+$(RACE)/tests/%: $(BUILD)/tests/%.o $(TEST_LIB_OBJ) $(RACE)/libcusim.a
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) -fsanitize=thread $^ -lcmocka $(LDLIBS) -o $@
+RACE_TESTS := ops/test_backends $(patsubst tests/%.c,%,$(wildcard tests/*/test_*_cuda.c))
+race: $(RACE_TESTS:%=$(RACE)/tests/%) ## the kernels' tests under the race detector (minutes)
+	$(Q)tests/cusim/race/run $(RACE)/tests $(RACE_TESTS)
+$(RACE)/planted: $(RACE)/tests/cusim/race/planted.o $(RACE)/libcusim.a
 	$(Q)$(CXX) -fsanitize=thread $^ $(LDLIBS) -fopenmp -pthread -o $@
 ptxas: all ## registers, spills and shared memory of each kernel and architecture
 	$(Q)kernels/report $(BUILD)/kernels
 cusim: $(SIM_BIN) ## build build/cusim/lipsweep: the whole program on the emulated CUDA device
 else
-cusim ptxas:
+cusim ptxas race:
 	@echo "error: CUDA=0: make $@ needs the CUDA toolkit" >&2; exit 1
 endif
 

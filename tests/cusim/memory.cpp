@@ -37,13 +37,14 @@ struct Allocation {
     size_t bytes; /* as asked */
     unsigned char *pages;
     size_t page_bytes;
-    bool live;
 };
+typedef std::map<const unsigned char *, Allocation> Allocations;
 
 struct State {
     unsigned char *range = nullptr;
     size_t next = 0; /* offset of unused addresses */
-    std::map<const unsigned char *, Allocation> device;
+    Allocations device;
+    Allocations freed; /* for messages */
     std::map<const unsigned char *, size_t> pinned;     /* made by cudaMallocHost */
     std::map<const unsigned char *, size_t> registered; /* made by cudaHostRegister */
     size_t used = 0;
@@ -63,25 +64,26 @@ bool in_range(const void *p)
            (const unsigned char *)p < state.range + RANGE;
 }
 
-/* The allocation that p lies in or follows; end() if there is none before p. */
-std::map<const unsigned char *, Allocation>::iterator before(const unsigned char *p)
+/* The allocation that p lies in or follows; nullptr if there is none before p. */
+const Allocations::value_type *before(const Allocations &all, const unsigned char *p)
 {
-    auto i = state.device.upper_bound(p);
-    return i == state.device.begin() ? state.device.end() : --i;
+    auto i = all.upper_bound(p);
+    return i == all.begin() ? nullptr : &*--i;
 }
 
 void describe(const unsigned char *p, char *text, size_t n)
 {
-    auto i = before(p);
-    if (i == state.device.end())
-        snprintf(text, n, "%p is before all allocations", (const void *)p);
-    else if (!i->second.live)
+    auto *live = before(state.device, p), *gone = before(state.freed, p);
+    if (gone && (!live || gone->first > live->first))
         snprintf(text, n, "%p is in or behind freed memory", (const void *)p);
-    else if (p < i->first + i->second.bytes)
-        snprintf(text, n, "%p is in an allocation of %zu bytes", (const void *)p, i->second.bytes);
+    else if (!live)
+        snprintf(text, n, "%p is before all allocations", (const void *)p);
+    else if (p < live->first + live->second.bytes)
+        snprintf(text, n, "%p is in an allocation of %zu bytes", (const void *)p,
+                 live->second.bytes);
     else
         snprintf(text, n, "%p is %zu bytes behind an allocation of %zu bytes", (const void *)p,
-                 (size_t)(p - (i->first + i->second.bytes)), i->second.bytes);
+                 (size_t)(p - (live->first + live->second.bytes)), live->second.bytes);
 }
 
 void on_fault(int number, siginfo_t *info, void *)
@@ -140,7 +142,7 @@ void *device_alloc(size_t bytes)
     if (!state.range)
         reserve();
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    Allocation a = {bytes, state.range + state.next + page, round_up(bytes, page), true};
+    Allocation a = {bytes, state.range + state.next + page, round_up(bytes, page)};
     state.next += page + a.page_bytes + page;
     if (state.next > RANGE) {
         fprintf(stderr, "cusim: %zu bytes of device addresses used up\n", RANGE);
@@ -162,16 +164,17 @@ void *device_alloc(size_t bytes)
 bool device_free(void *p)
 {
     auto i = state.device.find((const unsigned char *)p);
-    if (i == state.device.end() || !i->second.live)
+    if (i == state.device.end())
         return false;
-    Allocation *a = &i->second;
+    const Allocation *a = &i->second;
 #ifdef __SANITIZE_ADDRESS__
     __asan_unpoison_memory_region(a->pages, a->page_bytes);
 #endif
     madvise(a->pages, a->page_bytes, MADV_DONTNEED);
     protect(*a, PROT_NONE);
-    a->live = false;
     state.used -= round_up(a->bytes, ALIGN);
+    state.freed.insert(*i);
+    state.device.erase(i);
     return true;
 }
 
@@ -195,10 +198,8 @@ Memory memory_kind(const void *address, size_t bytes)
 {
     const unsigned char *p = (const unsigned char *)address;
     if (in_range(p)) {
-        auto i = before(p);
-        if (i != state.device.end() && i->second.live && p + bytes <= i->first + i->second.bytes)
-            return Memory::DEVICE;
-        return Memory::HOST;
+        auto *a = before(state.device, p);
+        return a && p + bytes <= a->first + a->second.bytes ? Memory::DEVICE : Memory::HOST;
     }
     if (contains(state.pinned, p, bytes) || contains(state.registered, p, bytes))
         return Memory::PINNED;
@@ -211,8 +212,7 @@ void memory_open()
         return;
     catch_faults();
     for (auto &i : state.device)
-        if (i.second.live)
-            protect(i.second, PROT_READ | PROT_WRITE);
+        protect(i.second, PROT_READ | PROT_WRITE);
 }
 
 void memory_close()
@@ -220,16 +220,13 @@ void memory_close()
     if (--state.open > 0)
         return;
     for (auto &i : state.device)
-        if (i.second.live)
-            protect(i.second, PROT_NONE);
+        protect(i.second, PROT_NONE);
 }
 
 void memory_check(const char *what)
 {
     for (auto &i : state.device) {
         const Allocation &a = i.second;
-        if (!a.live)
-            continue;
         const unsigned char *front = std::max((const unsigned char *)a.pages, i.first - ZONE_MAX);
         bool before_ok = filled(front, i.first);
         if (before_ok && filled(i.first + a.bytes, i.first + round_up(a.bytes, ALIGN)))
@@ -243,6 +240,14 @@ void memory_check(const char *what)
 size_t memory_used()
 {
     return state.used;
+}
+
+size_t memory_pinned()
+{
+    size_t bytes = 0;
+    for (auto &i : state.pinned)
+        bytes += i.second;
+    return bytes;
 }
 
 size_t memory_capacity()
@@ -270,9 +275,11 @@ void check_struct(const void *value, size_t bytes, const char *kernel, int argum
     for (size_t at = 0; at + sizeof(void *) <= bytes; at += sizeof(void *)) {
         uintptr_t word;
         memcpy(&word, (const char *)value + at, sizeof word);
-        /* A host address is above 2^45; two sizes side by side are not, but under the address
-         * sanitizer lie in its shadow. */
-        if (word < (uintptr_t)1 << 45 || memory_kind((const void *)word, 0) != Memory::HOST)
+        /* Where programs, heaps and stacks are; not two sizes side by side, which under a
+         * sanitizer lie in its shadow. Of device addresses, a bad one faults when it is used. */
+        bool host_like = word >> 44 == 5 || word >> 44 == 7;
+        if (!host_like || in_range((const void *)word) ||
+            memory_kind((const void *)word, 0) != Memory::HOST)
             continue;
         unsigned char resident;
         if (mincore((void *)(word / page * page), page, &resident) != 0)

@@ -11,7 +11,9 @@
  *   CUSIM_FAIL     function:n[,function:n...]: the n-th call of that function fails
  *   CUSIM_STICKY   function:n[,...]: the same, with an error that every later call returns; for
  *                  cudaLaunchKernel the kernel fails when it runs, as an illegal address does
- *   CUSIM_CALLS    a file: at exit, one line "function calls" for each function called
+ *   CUSIM_SUMMARY  a file: at exit, one line "function calls" for each function called, and
+ *                  "digest" of all that was copied to the host, "device_bytes" and "pinned_bytes"
+ *                  never freed
  */
 #ifndef LIPS_TESTS_CUSIM_SIM_H
 #define LIPS_TESTS_CUSIM_SIM_H
@@ -55,6 +57,7 @@ void memory_close();
 /* Reports writes beside any device allocation, blaming what. */
 void memory_check(const char *what);
 size_t memory_used();
+size_t memory_pinned();
 size_t memory_capacity();
 
 /* ---- stream.cpp: deferred work ---- */
@@ -85,6 +88,8 @@ bool chosen_to_fail(const char *function);
 bool chosen_to_stick(const char *function);
 /* Notes the error for cudaGetLastError; a sticky error is returned instead of any other. */
 cudaError_t finish(cudaError_t e);
+/* Takes note of bytes that went to the host: equal in every order of threads. */
+void digest(const void *p, size_t bytes);
 cudaError_t sticky_error();
 void set_sticky(cudaError_t e);
 

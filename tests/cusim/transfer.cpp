@@ -37,7 +37,12 @@ void push_copy(const Copy &c, cudaStream_t stream)
         std::string copy((const char *)c.from, c.bytes);
         push(stream, "memcpy", [c, copy]() { memcpy(c.to, copy.data(), c.bytes); });
     } else {
-        push(stream, "memcpy", [c]() { memcpy(c.to, c.from, c.bytes); });
+        bool out = memory_kind(c.to, c.bytes) != Memory::DEVICE;
+        push(stream, "memcpy", [c, out]() {
+            memcpy(c.to, c.from, c.bytes);
+            if (out)
+                digest(c.to, c.bytes);
+        });
     }
     if (memory_kind(c.to, c.bytes) == Memory::HOST && !capturing(stream))
         drain(stream);
