@@ -430,8 +430,9 @@ const lips_ops *lips_backend_find(const char *name);
  * LIPS_ERR_USAGE for an unknown name or index, LIPS_ERR_UNSUPPORTED if it cannot be used. */
 lips_status lips_backend_choose(const lips_ops **out, const char *name, int device);
 
-/* What a result says that it was computed on: the table's name, or "emulated". */
-const char *lips_backend_label(const lips_ops *ops, int device);
+/* What a result says that it was computed on: the table's name, or "emulated"; an error if the
+ * device does not answer. */
+lips_status lips_backend_label(const char **out, const lips_ops *ops, int device);
 
 /* Sets a handle's arithmetic. Precisions other than f32 are LIPS_ERR_USAGE where the backend has
  * none; a choice of libraries means nothing to a backend that has one way only. */

@@ -64,10 +64,14 @@ lips_status lips_backend_choose(const lips_ops **out, const char *name, int devi
     return *out ? (*out)->probe(&d, device) : unknown(name);
 }
 
-const char *lips_backend_label(const lips_ops *ops, int device)
+lips_status lips_backend_label(const char **out, const lips_ops *ops, int device)
 {
     lips_device d;
-    return ops->probe(&d, device) == LIPS_OK && d.emulated ? "emulated" : ops->name;
+    *out = ops->name;
+    LIPS_TRY(ops->probe(&d, device));
+    if (d.emulated)
+        *out = "emulated";
+    return LIPS_OK;
 }
 
 static const char *const precision_labels[3][3] = {{"float32", "float32/tf32", "float32/bf16"},

@@ -79,6 +79,7 @@ typedef struct lips_config {
     /* how it runs: no influence on results except backend */
     char backend[16];
     int64_t device;            /* of the backend */
+    bool emulated;             /* a device that is emulated will do */
     lips_precision precision;  /* of products in training */
     lips_precision measure_precision; /* of the backward passes of measuring */
     lips_library cuda_conv, cuda_linear;
@@ -91,7 +92,7 @@ typedef struct lips_config {
 enum { LIPS_CANONICAL_MAX = 8192, LIPS_YAML_MAX = 32768, LIPS_CELL_NAME_MAX = 256 };
 
 /* The canonical text: one "key: value" line per key that changes results (all but name, out,
- * data_dir, device, checkpoint_* and jobs), in table order, values printed so that they read back to the
+ * data_dir, device, emulated, checkpoint_* and jobs), in table order, values printed so that they read back to the
  * same bits. LIPS_CANONICAL_MAX bytes always suffice; LIPS_ERR_RUNTIME if size does not. */
 lips_status lips_config_canonical(const lips_config *c, char *buf, size_t size);
 /* All keys, as YAML that lips_experiment_load reads back to the same bits; LIPS_YAML_MAX bytes

@@ -154,6 +154,8 @@ static const lips_option table[] = {
      "cpu: float32, fast; cuda: float32 on a GPU; ref: float64 loops; auto: cuda if it is there"},
     {"device", INT, FIELD(device), "0", 0, 1023, 0, NULL, NULL, "running",
      "which GPU, counted from 0 (cuda)"},
+    {"emulated", BOOL, FIELD(emulated), "false", 0, 0, 0, NULL, NULL, "running",
+     "may run on an emulated GPU (make cusim), hundreds of times slower than the cpu backend"},
     {"precision", ENUM, FIELD(precision), "f32", 0, 0, HASHED, precisions, NULL, "running",
      "products in training: f32, or operands of 11 (tf32) or 8 bits (bf16), sums f32 (cuda)"},
     {"measure_precision", ENUM, FIELD(measure_precision), "f32", 0, 0, HASHED, precisions, NULL,

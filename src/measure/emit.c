@@ -246,11 +246,10 @@ static lips_status keep_names(lips_emit *e)
 
 lips_status lips_emit_all(lips_measurement *out, const lips_survey *p)
 {
-    lips_emit e = {.survey = p,
-                   .out = out,
-                   .device = lips_backend_label(p->args->ops, p->args->device)};
+    lips_emit e = {.survey = p, .out = out};
     lips_status st = LIPS_OK;
     out->n = p->n;
+    LIPS_TRY(lips_backend_label(&e.device, p->args->ops, p->args->device));
     LIPS_TRY_GOTO(st, keep_names(&e), out);
     for (int row = 0; row < lips_quantities_count; row++)
         if ((p->wanted >> row) & 1)

@@ -128,7 +128,7 @@ static lips_status start(cell *c)
     LIPS_TRY(lips_net_create(&c->net, &spec));
     LIPS_TRY(lips_device_open(&c->be, c->cfg));
     c->at = (lips_place){.ops = c->be->ops, .device = (int)c->cfg->device};
-    c->at.label = lips_backend_label(c->at.ops, c->at.device);
+    LIPS_TRY(lips_backend_label(&c->at.label, c->at.ops, c->at.device));
     c->at.precision = lips_precision_label(c->at.ops, c->cfg->precision, c->cfg->precision);
     LIPS_TRY(create_trainer(c));
     lips_dir_remove_temps(c->dir);

@@ -30,6 +30,7 @@ void lips_config_portable(lips_config *cfg)
     cfg->out[0] = '\0';
     cfg->jobs = 0;
     cfg->device = 0;
+    cfg->emulated = false;
     cfg->checkpoint_epochs = 0;
     cfg->checkpoint_seconds = 0;
 }

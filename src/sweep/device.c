@@ -5,15 +5,30 @@
 #include <stdio.h>
 #include <string.h>
 
+/* An emulated device is for tests: who runs an experiment on it must have said so. */
+static lips_status refuse_emulated(const lips_experiment *e, const char *name)
+{
+    lips_device d;
+    const lips_ops *ops = lips_backend_find(name);
+    if (e->base.emulated || !ops || ops->probe(&d, (int)e->base.device) != LIPS_OK || !d.emulated)
+        return LIPS_OK;
+    return lips_fail(LIPS_ERR_USAGE,
+                     "backend: %s is an emulated device, for tests; emulated=true runs on it",
+                     name);
+}
+
 lips_status lips_experiment_resolve_backend(lips_experiment *e)
 {
     const lips_ops *ops;
     int row = lips_option_find("backend");
     for (int a = 0; a < e->n_axes; a++)
-        for (int64_t i = 0; e->axes[a].key == row && i < e->axes[a].count; i++)
+        for (int64_t i = 0; e->axes[a].key == row && i < e->axes[a].count; i++) {
             if (strcmp(e->axes[a].values[i], "auto") == 0)
                 return lips_fail(LIPS_ERR_USAGE,
                                  "backend: auto cannot be one of several values: name them");
+            LIPS_TRY(refuse_emulated(e, e->axes[a].values[i]));
+        }
+    LIPS_TRY(refuse_emulated(e, e->base.backend));
     if (strcmp(e->base.backend, "auto") != 0)
         return LIPS_OK;
     LIPS_TRY(lips_backend_choose(&ops, "auto", (int)e->base.device));

@@ -8,7 +8,8 @@
 #include "config/config.h"
 
 /* Puts the backend that auto means here in its place, so that folders and records name what was
- * used; any other is left alone. LIPS_ERR_USAGE: auto among several values. */
+ * used; any other is left alone. LIPS_ERR_USAGE: auto among several values; an emulated
+ * device without emulated: true. */
 lips_status lips_experiment_resolve_backend(lips_experiment *e);
 
 /* The configuration's backend, opened on its device. */

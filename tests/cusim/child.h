@@ -38,7 +38,8 @@ inline Outcome in_child(size_t n, const char *name, const char *value,
     }
     int status = 0;
     waitpid(pid, &status, 0);
-    Outcome out = {WIFSIGNALED(status) || WEXITSTATUS(status) != 0, "", std::vector<float>(shared, shared + n)};
+    bool died = WIFSIGNALED(status) || WEXITSTATUS(status) != 0;
+    Outcome out = {died, "", std::vector<float>(shared, shared + n)};
     rewind(log);
     for (int c; (c = fgetc(log)) != EOF;)
         out.text += (char)c;

@@ -90,7 +90,8 @@ template <class D> std::vector<float> read(const Job &j, const D &desc, const vo
     return v;
 }
 
-template <class D> void write(const Job &j, const D &desc, const void *p, const std::vector<float> &v)
+template <class D>
+void write(const Job &j, const D &desc, const void *p, const std::vector<float> &v)
 {
     void *out = (void *)(size_t)p;
     each(desc, [&](size_t i, int64_t at) {
@@ -238,8 +239,8 @@ bool deterministic(cudnnConvolutionBwdFilterAlgo_t a)
 
 /* The answer of a search: algorithms in the order given, with made-up times. */
 template <class Perf, class Algo>
-cudnnStatus_t list(const cudnnFilterStruct &f, const cudnnConvolutionStruct &conv, const Algo *algos,
-                   int n, int wanted, int *returned, Perf *out)
+cudnnStatus_t list(const cudnnFilterStruct &f, const cudnnConvolutionStruct &conv,
+                   const Algo *algos, int n, int wanted, int *returned, Perf *out)
 {
     if (wanted < 1)
         return CUDNN_STATUS_BAD_PARAM;

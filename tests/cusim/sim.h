@@ -62,7 +62,7 @@ size_t memory_capacity();
 
 /* ---- stream.cpp: deferred work ---- */
 
-/* A piece of a stream's work. run() returns false to be asked again later (waiting for an event). */
+/* A piece of a stream's work. run() returns false to be asked again later: an event is missing. */
 struct Work {
     std::function<bool()> run;
     const char *kind;     /* "kernel", "memcpy", ...: a graph's topology */

@@ -42,7 +42,8 @@ void test_gemm(void **)
         bool ta = which & 1, tb = which & 2;
         int lda = (ta ? k : m) + 1, ldb = (tb ? n : k) + 2, ldc = m + 3;
         int64_t sa = lda * (ta ? m : k), sb = ldb * (tb ? k : n), sc = ldc * n;
-        std::vector<float> a = integers((size_t)(sa * batch), 1), b = integers((size_t)(sb * batch), 2);
+        std::vector<float> a = integers((size_t)(sa * batch), 1);
+        std::vector<float> b = integers((size_t)(sb * batch), 2);
         std::vector<float> c = integers((size_t)(sc * batch), 3);
         Device<float> da(a), db(b), dc(c);
         float alpha = 2, beta = 3;
@@ -116,7 +117,8 @@ struct Conv {
     cudnnFilterDescriptor_t fd = nullptr;
     cudnnConvolutionDescriptor_t cd = nullptr;
 
-    Conv(bool channels_last, int step, int dilate) : stride(step), dilation(dilate), nhwc(channels_last)
+    Conv(bool channels_last, int step, int dilate)
+        : stride(step), dilation(dilate), nhwc(channels_last)
     {
         int on, oc;
         cudnnTensorFormat_t format = nhwc ? CUDNN_TENSOR_NHWC : CUDNN_TENSOR_NCHW;

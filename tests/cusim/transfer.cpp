@@ -1,6 +1,7 @@
 /*
- * Copies and fills. Pageable host memory is staged before the call returns on the way to the device,
- * and the way back waits for the stream; pinned memory is read and written when the work runs.
+ * Copies and fills. Pageable host memory is staged before the call returns on the way to the
+ * device, and the way back waits for the stream; pinned memory is read and written when the work
+ * runs.
  */
 #include "stream.h"
 

@@ -1,11 +1,11 @@
 /*
  * cuda/nvidia/late.c - cuBLAS and cuDNN are loaded when one of their functions is first called.
  *
- * Linked the usual way they cost every start of the program a tenth of a second (half a gigabyte of
- * libraries), with or without a device, and a machine without them could not start it at all. So the
- * product defines the functions that the backend calls (late_list.h, made from the undefined symbols
- * of its objects) as jumps through a table, which the first call of each fills. A library that cannot
- * be loaded answers "not initialised".
+ * Linked the usual way they cost every start of the program a tenth of a second (half a gigabyte
+ * of libraries), with or without a device, and a machine without them could not start it at all. So
+ * the product defines the functions that the backend calls (late_list.h, made from the undefined
+ * symbols of its objects) as jumps through a table, which the first call of each fills. A library
+ * that cannot be loaded answers "not initialised".
  *
  * x86-64 only; elsewhere the libraries are linked. Not part of emulated builds.
  */
