@@ -56,11 +56,18 @@ struct Thread {
     void *out;
 };
 
+/* Of one warp, a bit for each lane. */
+struct Warp {
+    unsigned waiting; /* in a warp collective */
+    unsigned ended;
+};
+
 enum class Order { FORWARD, REVERSE, RANDOM };
 
 /* Everything about the running kernel; there is one at a time (big_lock). */
 struct Scheduler {
     std::vector<Thread> threads;
+    std::vector<Warp> warps;
     std::vector<int> order; /* of threads, warp by warp */
     std::vector<Fiber *> idle;
     Fiber host;
@@ -159,6 +166,7 @@ void fiber_main()
         sim.launch->body();
         __tsan_release(&blocks_end);
         t->state = State::ENDED;
+        sim.warps[(size_t)t->warp].ended |= 1u << t->lane;
         sim.ended++;
         if (Thread *next = successor(t)) {
             next->fiber = t->fiber;
@@ -267,6 +275,7 @@ void complete_block_barrier()
 void run_block()
 {
     sim.arrived = sim.ended = sim.true_count = 0;
+    sim.warps.assign((size_t)(sim.n + 31) / 32, Warp{0, 0});
     shared_begin_block(RACE_DETECTOR);
     order_block();
     for (int i = 0; i < sim.n; i++) {
@@ -381,28 +390,33 @@ void warp_collective(unsigned mask, const Site *site, const void *in, void *out,
     if (!(mask >> t->lane & 1))
         report("wrong mask: lane %d is not in the mask %08x of its own warp collective (%s:%d)",
                t->lane, mask, file_name(site->file), site->line);
+    Warp *warp = &sim.warps[(size_t)t->warp];
+    if (mask & warp->ended)
+        report("wrong mask: the warp collective at %s:%d names lane %d, which has ended",
+               file_name(site->file), site->line, __builtin_ctz(mask & warp->ended));
     t->state = State::AT_WARP_BARRIER;
     t->site = site;
     t->mask = mask;
     t->in = in;
     t->out = out;
+    warp->waiting |= 1u << t->lane;
+    if ((warp->waiting & mask) != mask)
+        return wait();
     const void *ins[32] = {};
     void *outs[32] = {};
     for (int i = 0; i < lanes; i++) {
         if (!(mask >> i & 1))
             continue;
         Thread *o = &sim.threads[(size_t)(first + i)];
-        if (o->state == State::ENDED)
-            report("wrong mask: the warp collective at %s:%d names lane %d, which has ended",
-                   file_name(site->file), site->line, i);
-        if (o->state == State::AT_WARP_BARRIER && o->mask == mask && o->site != site)
+        if (o->mask != mask) /* it waits for others */
+            return wait();
+        if (o->site != site)
             report("divergent warp collective: %s:%d here, %s:%d in lane %d",
                    file_name(site->file), site->line, file_name(o->site->file), o->site->line, i);
-        if (o->state != State::AT_WARP_BARRIER || o->mask != mask)
-            return wait();
         ins[i] = o->in;
         outs[i] = o->out;
     }
+    warp->waiting &= ~mask;
     /* The last to arrive: all others stand still, their arguments alive. */
     order_threads(first, first + lanes, mask, t->fiber);
     if (fn)

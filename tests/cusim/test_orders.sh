@@ -16,16 +16,17 @@ check() { # check WHAT CONDITION...
 dir=$(mktemp -d) || exit 1
 trap 'rm -rf "$dir"' EXIT
 export LIPS_TEST_BACKEND=cuda
-program=ops/test_backends
-for order in forward reverse random:1; do
-    (CUSIM_ORDER=$order CUSIM_SUMMARY=$dir/$order "$SIM/tests/$program" >"$dir/log.$order" 2>&1 || tail "$dir/log.$order") &
-done
-wait
-for order in forward reverse random:1; do
-    check "$program, $order: a digest" grep -q '^digest [0-9a-f]' "$dir/$order"
-    check "$program, $order: the same bits as forward" test "$(grep ^digest "$dir/$order")" = "$(grep ^digest "$dir/forward")"
-    check "$program, $order: all memory freed" grep -qx 'device_bytes 0' "$dir/$order"
-    check "$program, $order: all pinned memory freed" grep -qx 'pinned_bytes 0' "$dir/$order"
+for program in ops/test_exact ops/test_gram_cuda nn/test_chunk; do
+    for order in forward reverse random:1; do
+        (CUSIM_ORDER=$order CUSIM_SUMMARY=$dir/$order "$SIM/tests/$program" >"$dir/log.$order" 2>&1 || tail "$dir/log.$order") &
+    done
+    wait
+    for order in forward reverse random:1; do
+        check "$program, $order: a digest" grep -q '^digest [0-9a-f]' "$dir/$order"
+        check "$program, $order: the same bits as forward" test "$(grep ^digest "$dir/$order")" = "$(grep ^digest "$dir/forward")"
+        check "$program, $order: all memory freed" grep -qx 'device_bytes 0' "$dir/$order"
+        check "$program, $order: all pinned memory freed" grep -qx 'pinned_bytes 0' "$dir/$order"
+    done
 done
 echo "$passed passed, $failed failed"
 [ $failed = 0 ]
