@@ -58,6 +58,22 @@ def expected(model, x, y, case):
     return out
 
 
+def sensitivity(model, start, x, y, case, want):
+    """Largest change of the trained parameters and running statistics when each starting weight moves by up to half a
+    float32 unit (2^-24 of itself): what one rounding of the weights alone does, of three draws."""
+    most = {"params": 0.0, "buffers": 0.0}
+    for draw in range(3):
+        rng = torch.Generator().manual_seed(draw)
+        model.load_state_dict(start)
+        with torch.no_grad():
+            for p in model.parameters():
+                p.mul_(1 + 2.0**-24 * (2 * torch.rand(p.shape, generator=rng, dtype=p.dtype) - 1))
+        moved = expected(model, x, y, case)
+        for name in most:
+            most[name] = max(most[name], float(np.linalg.norm(moved[name] - want[name]) / np.linalg.norm(want[name])))
+    return most
+
+
 def run_case(tmp, spec, case, backend, seed):
     what = f"{name_of(spec)} {case['loss']} {case['optimizer']} on {backend}"
     rng = np.random.default_rng(seed)
@@ -81,7 +97,12 @@ def run_case(tmp, spec, case, backend, seed):
         return
     got = read(result)
     y_torch = torch.from_numpy(y).double() if case["targets"] else torch.from_numpy(y)
-    want = expected(model, torch.from_numpy(x).double(), y_torch, case)
+    x_torch = torch.from_numpy(x).double()
+    start = {k: v.clone() for k, v in model.state_dict().items()}
+    want = expected(model, x_torch, y_torch, case)
+    # Batch norm over the few values of a late stage magnifies: float32 rounds its weights at each of the steps, forwards
+    # and backwards, and cannot come closer than a few times what one such rounding does.
+    rounding = sensitivity(model, start, x_torch, y_torch, case, want) if backend == "cpu" and "buffers" in want else {}
     check(sorted(got) == sorted(want), f"{what}: outputs {sorted(got)}")
     for name, value in want.items():
         tol = TOL[backend]
@@ -89,7 +110,7 @@ def run_case(tmp, spec, case, backend, seed):
         # Agreement is judged over the whole vector; its float32 error is a few times that of the gradient.
         if backend == "cpu" and case["optimizer"] == "adam" and name == "params":
             tol = 1e-4
-        close(f"{what}: {name}", got[name], value, tol)
+        close(f"{what}: {name}", got[name], value, max(tol, 2 * STEPS * rounding.get(name, 0)))
 
 
 CASES = [
