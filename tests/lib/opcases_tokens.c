@@ -9,17 +9,23 @@ typedef struct sizes {
 } sizes;
 
 /* Channels: not two, where what a layer norm does to a tangent is 0 but for eps and all digits
- * cancel (test_ref_derivatives has them); t 0: any stack. */
-static sizes begin(opcase *c, int64_t t)
+ * cancel (test_ref_derivatives has them); t 0: any stack; spatial: a tensor of several places
+ * belongs to the plan, whatever H and W are. */
+static sizes begin_in(opcase *c, int64_t t, bool spatial)
 {
     static const int64_t width[] = {1, 3, 4, 5, 8, 13, 16, 17, 33, 64}, side[] = {1, 2, 3, 5, 7};
-    opcase_batch(c, pick_batch(c), pick_bool(c));
     sizes z = {opcase_pick(c, width, 10), opcase_pick(c, side, 5), opcase_pick(c, side, 5),
                t ? t : pick_stack(c)};
+    opcase_batch(c, pick_batch(c), spatial || z.h * z.w > 1 || pick_bool(c));
     snprintf(c->shape, sizeof c->shape,
              "B=%" PRId64 " cap=%" PRId64 " C=%" PRId64 " HxW=%" PRId64 "x%" PRId64 " T=%" PRId64,
              c->b, c->cap, z.c, z.h, z.w, z.t);
     return z;
+}
+
+static sizes begin(opcase *c, int64_t t)
+{
+    return begin_in(c, t, false);
 }
 
 /* ---- layer norm ---- */
@@ -158,10 +164,11 @@ static lips_attn_args attn_begin(opcase *c, int64_t t, sizes *z)
     static const int64_t d[] = {1, 2, 3, 5, 8, 32}, heads[] = {1, 1, 2, 3},
                          tokens[] = {1, 2, 5, 17};
     lips_attn_args a = {0};
-    opcase_batch(c, opcase_pick(c, (const int64_t[]){1, 15, 16, 17}, 4), pick_bool(c));
     a.heads = opcase_pick(c, heads, 4);
     *z = (sizes){opcase_pick(c, d, 6) * a.heads, opcase_pick(c, (const int64_t[]){1, 1, 2}, 3),
                  opcase_pick(c, tokens, 4), t ? t : pick_stack(c)};
+    opcase_batch(c, opcase_pick(c, (const int64_t[]){1, 15, 16, 17}, 4),
+                 z->h * z->w > 1 || pick_bool(c));
     snprintf(c->shape, sizeof c->shape,
              "B=%" PRId64 " cap=%" PRId64 " C=%" PRId64 " HxW=%" PRId64 "x%" PRId64 " T=%" PRId64
              " heads=%" PRId64,
@@ -244,7 +251,7 @@ static void attn_workspace(opcase *c)
 
 static void tokens_forward(opcase *c)
 {
-    sizes z = begin(c, 0);
+    sizes z = begin_in(c, 0, true);
     lips_tensor x = opcase_input(c, z.c, z.h, z.w, z.t);
     lips_tokens_args a = {.y = opcase_output(c, z.c, 1, z.h * z.w + 1, z.t)};
     void *token = opcase_reals(c, z.c), *pos = opcase_reals(c, (z.h * z.w + 1) * z.c);
@@ -258,7 +265,7 @@ static void tokens_forward(opcase *c)
 
 static void tokens_vjp(opcase *c)
 {
-    sizes z = begin(c, 0);
+    sizes z = begin_in(c, 0, true);
     lips_tensor dx = opcase_output(c, z.c, z.h, z.w, z.t), mask = opcase_input(c, z.c, z.h, z.w, 1);
     lips_tokens_args a = {.y = opcase_input(c, z.c, 1, z.h * z.w + 1, z.t), .x = &dx};
     if (pick_bool(c))
@@ -269,7 +276,7 @@ static void tokens_vjp(opcase *c)
 
 static void tokens_grad(opcase *c)
 {
-    sizes z = begin(c, 1);
+    sizes z = begin_in(c, 1, true);
     int64_t wanted = opcase_pick(c, (const int64_t[]){1, 2, 3}, 3), n = z.h * z.w + 1;
     lips_tokens_args a = {.y = opcase_input(c, z.c, 1, n, 1)};
     a.dtoken = wanted & 1 ? opcase_reals(c, z.c) : NULL;
@@ -283,7 +290,7 @@ static void tokens_grad(opcase *c)
 
 static void tokens_gram(opcase *c)
 {
-    sizes z = begin(c, 0);
+    sizes z = begin_in(c, 0, true);
     lips_tokens_args a = {.y = opcase_input(c, z.c, 1, z.h * z.w + 1, z.t),
                           .theta = opcase_doubles(c, c->b * z.t * z.t, false)};
     opcase_ok(c->be->ops->tokens_gram(c->be, &a));

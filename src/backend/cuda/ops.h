@@ -77,6 +77,26 @@ lips_status cuda_op_conv_gram(lips_backend *be, const lips_conv_args *a);
 lips_status cuda_op_bias_gram(lips_backend *be, const lips_bias_args *a);
 lips_status cuda_op_bn_gram(lips_backend *be, const lips_bn_args *a);
 
+/* layernorm.c */
+lips_status cuda_op_ln_forward(lips_backend *be, const lips_ln_args *a);
+lips_status cuda_op_ln_jvp(lips_backend *be, const lips_ln_args *a);
+lips_status cuda_op_ln_vjp(lips_backend *be, const lips_ln_args *a);
+lips_status cuda_op_ln_grad(lips_backend *be, const lips_ln_args *a);
+lips_status cuda_op_ln_gram(lips_backend *be, const lips_ln_args *a);
+lips_status cuda_op_ln_vjp_dot(lips_backend *be, const lips_ln_args *a);
+lips_status cuda_op_ln_grad_dot(lips_backend *be, const lips_ln_args *a);
+
+/* tokens.c */
+lips_status cuda_op_gelu_forward(lips_backend *be, const lips_gelu_args *a);
+lips_status cuda_op_gelu_slope(lips_backend *be, const lips_gelu_args *a);
+lips_status cuda_op_gelu_vjp_dot(lips_backend *be, const lips_gelu_args *a);
+lips_status cuda_op_tokens_forward(lips_backend *be, const lips_tokens_args *a);
+lips_status cuda_op_tokens_vjp(lips_backend *be, const lips_tokens_args *a);
+lips_status cuda_op_tokens_grad(lips_backend *be, const lips_tokens_args *a);
+lips_status cuda_op_tokens_gram(lips_backend *be, const lips_tokens_args *a);
+lips_status cuda_op_pick_forward(lips_backend *be, const lips_pick_args *a);
+lips_status cuda_op_pick_vjp(lips_backend *be, const lips_pick_args *a);
+
 /* norms.c */
 lips_status cuda_op_norms(lips_backend *be, const lips_norms_args *a);
 

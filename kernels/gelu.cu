@@ -1,0 +1,143 @@
+/*
+ * gelu - forward, slope on stacked tangents and cotangents, second derivative (gelu.h).
+ *
+ * With Phi and phi the standard normal's distribution and density:
+ *   gelu(x) = x Phi(x),   gelu'(x) = Phi(x) + x phi(x),   gelu''(x) = (2 - x^2) phi(x)
+ *
+ * Shapes     x, y (outer, T, inner) f32, in, dot (outer, inner) f32; all device
+ * Work split a thread per pack of 4 places where inner is divisible by 4, else per place; it
+ *            computes the slope once and walks over the T values
+ * Precision  f64, rounded once: normcdff is good to 5 units in the last place only
+ * Order      nothing is summed
+ * Cost       forward 8 bytes per value, slope 8 T + 4 per place; some 60 f64 instructions per place
+ * Limits     none; 32-bit indices below 2^31 values
+ * Proof      tests/ops (gelu_forward, gelu_slope, gelu_vjp_dot)
+ * Speed      prediction (not measured): where f64 runs at half the rate of f32, 60 instructions at
+ *            64 per clock and multiprocessor take as long as 8 bytes from memory, forward half the
+ *            copy rate; slope from T = 8 on at least 80 % of it
+ * History    v1 this file
+ */
+#include "kernels/gelu.h"
+
+#include "kernels/check.h"
+#include "kernels/flat.h"
+
+using namespace lips_flat;
+
+namespace
+{
+
+__device__ inline double density(double x)
+{
+    return 0.39894228040143267794 * exp(-0.5 * x * x); /* 1/sqrt(2 pi) */
+}
+
+__device__ inline float gelu_of(float x)
+{
+    return (float)((double)x * normcdf((double)x));
+}
+
+__device__ inline double slope_of(float x)
+{
+    return normcdf((double)x) + (double)x * density((double)x);
+}
+
+__device__ inline double bend_of(float x)
+{
+    return (2 - (double)x * (double)x) * density((double)x);
+}
+
+template <int V> __global__ void gelu_values(float *y, const float *x, int64_t n)
+{
+    for (int64_t i = first_item<int64_t>() * V; i < n; i += item_step<int64_t>() * V) {
+        if (i + V <= n) {
+            pack<V> p = load<V>(x + i);
+            for (int j = 0; j < V; j++)
+                p.v[j] = gelu_of(p.v[j]);
+            store<V>(y + i, p);
+        } else {
+            for (int64_t k = i; k < n; k++)
+                y[k] = gelu_of(x[k]);
+        }
+    }
+}
+
+/* places and inner are counted in packs. */
+template <class I, int V>
+__global__ void slope_places(float *y, const float *x, const float *in, I places, I t, I inner)
+{
+    for (I p = first_item<I>(); p < places; p += item_step<I>()) {
+        I o = p / inner, i = p % inner;
+        pack<V> at_in = load<V>(in + (int64_t)p * V);
+        double slope[V];
+        for (int j = 0; j < V; j++)
+            slope[j] = slope_of(at_in.v[j]);
+        for (I k = 0; k < t; k++) {
+            int64_t at = ((int64_t)(o * t + k) * inner + i) * V;
+            pack<V> v = load<V>(x + at);
+            for (int j = 0; j < V; j++)
+                v.v[j] = (float)((double)v.v[j] * slope[j]);
+            store<V>(y + at, v);
+        }
+    }
+}
+
+__global__ void vjp_dot_values(float *y, const float *x, const float *in, const float *dot,
+                               int64_t n)
+{
+    for (int64_t i = first_item<int64_t>(); i < n; i += item_step<int64_t>())
+        y[i] = (float)((double)x[i] * (double)dot[i] * bend_of(in[i]));
+}
+
+template <class I>
+void launch_slope(float *y, const float *x, const float *in, int64_t outer, int64_t t,
+                  int64_t inner, cudaStream_t stream)
+{
+    int64_t n = outer * inner;
+    if (inner % 4 == 0 && aligned(y) && aligned(x) && aligned(in))
+        CU_LAUNCH((slope_places<I, 4>), dim3(blocks_for(n / 4)), dim3(THREADS), 0, stream, y, x, in,
+                  (I)(n / 4), (I)t, (I)(inner / 4));
+    else
+        CU_LAUNCH((slope_places<I, 1>), dim3(blocks_for(n)), dim3(THREADS), 0, stream, y, x, in,
+                  (I)n, (I)t, (I)inner);
+}
+
+} // namespace
+
+extern "C" lips_status lips_cuda_gelu(float *y, const float *x, int64_t n, cudaStream_t stream)
+{
+    if (aligned(y) && aligned(x))
+        CU_LAUNCH((gelu_values<4>), dim3(blocks_for((n + 3) / 4)), dim3(THREADS), 0, stream, y, x,
+                  n);
+    else
+        CU_LAUNCH((gelu_values<1>), dim3(blocks_for(n)), dim3(THREADS), 0, stream, y, x, n);
+    LIPS_TRY_LAUNCH(stream);
+    return LIPS_OK;
+}
+
+extern "C" lips_status lips_cuda_gelu_slope(float *y, const float *x, const float *in,
+                                            int64_t outer, int64_t t, int64_t inner,
+                                            cudaStream_t stream)
+{
+    if (outer < 1 || t < 1 || inner < 1)
+        return lips_fail(LIPS_ERR_USAGE, "gelu_slope: %lld x %lld x %lld values", (long long)outer,
+                         (long long)t, (long long)inner);
+    if (t == 1) { /* no place is shared: one long row */
+        inner *= outer;
+        outer = 1;
+    }
+    if (fits_32(outer * t * inner))
+        launch_slope<uint32_t>(y, x, in, outer, t, inner, stream);
+    else
+        launch_slope<int64_t>(y, x, in, outer, t, inner, stream);
+    LIPS_TRY_LAUNCH(stream);
+    return LIPS_OK;
+}
+
+extern "C" lips_status lips_cuda_gelu_vjp_dot(float *y, const float *x, const float *in,
+                                              const float *dot, int64_t n, cudaStream_t stream)
+{
+    CU_LAUNCH(vjp_dot_values, dim3(blocks_for(n)), dim3(THREADS), 0, stream, y, x, in, dot, n);
+    LIPS_TRY_LAUNCH(stream);
+    return LIPS_OK;
+}
