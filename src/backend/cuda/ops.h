@@ -97,6 +97,13 @@ lips_status cuda_op_tokens_gram(lips_backend *be, const lips_tokens_args *a);
 lips_status cuda_op_pick_forward(lips_backend *be, const lips_pick_args *a);
 lips_status cuda_op_pick_vjp(lips_backend *be, const lips_pick_args *a);
 
+/* attention.c */
+size_t cuda_op_attn_workspace(lips_backend *be, const lips_attn_args *a);
+lips_status cuda_op_attn_forward(lips_backend *be, const lips_attn_args *a);
+lips_status cuda_op_attn_jvp(lips_backend *be, const lips_attn_args *a);
+lips_status cuda_op_attn_vjp(lips_backend *be, const lips_attn_args *a);
+lips_status cuda_op_attn_vjp_dot(lips_backend *be, const lips_attn_args *a);
+
 /* norms.c */
 lips_status cuda_op_norms(lips_backend *be, const lips_norms_args *a);
 
