@@ -19,7 +19,9 @@ def gpu(**faults):
 
 def config_of(folder, **more):
     """Two cells: batch 4 launches some twenty times as often as batch 60."""
-    keys = dict(width="[6]", batch="[4, 60]", seed="[0]", epochs=2, backend="cuda", jobs=1)
+    keys = dict(
+        width="[6]", batch="[4, 60]", seed="[0]", epochs=2, backend="cuda", jobs=1, emulated="true"
+    )
     keys.update(more)
     return write_config(folder, **keys)
 
@@ -35,17 +37,20 @@ def notes(out):
 
 
 def launches(folder, config):
-    """Kernel launches of an undisturbed run, and its results."""
-    calls, out = os.path.join(folder, "calls"), os.path.join(folder, "calm")
-    expect(sweep(config, out, env=gpu(CALLS=calls)), 0)
-    with open(calls) as f:
-        count = {l.split()[0]: int(l.split()[1]) for l in f}
+    """Calls of an undisturbed run by function, and its results; it gives all memory back."""
+    summary, out = os.path.join(folder, "summary"), os.path.join(folder, "calm")
+    expect(sweep(config, out, env=gpu(SUMMARY=summary)), 0)
+    with open(summary) as f:
+        count = {k: int(v) for k, v in (l.split() for l in f) if k != "digest"}
+    check(count["device_bytes"] == 0 and count["pinned_bytes"] == 0, "memory never freed", count)
     return count, results(out)
 
 
 def lost_once(folder):
     """A fault late in the first cell: a new process goes on from its checkpoint; the same results."""
-    config, out = config_of(folder, checkpoint_epochs=1), os.path.join(folder, "out")
+    config, out = config_of(folder, checkpoint_epochs=1, epochs=8, eval_epochs="end"), os.path.join(
+        folder, "out"
+    )
     count, calm = launches(folder, config)
     ended = expect(
         sweep(

@@ -32,3 +32,9 @@ const lips_ops *tested_backend(int i)
             return lips_backends[k];
     return NULL;
 }
+
+bool backend_is_emulated(const lips_ops *ops)
+{
+    lips_device d;
+    return ops->probe(&d, 0) == LIPS_OK && d.emulated;
+}

@@ -11,4 +11,7 @@
 /* The i-th of them; NULL past the last. */
 const lips_ops *tested_backend(int i);
 
+/* Does it run on an emulated device? Then it is slow, and tests do less. */
+bool backend_is_emulated(const lips_ops *ops);
+
 #endif
