@@ -18,7 +18,7 @@ check() { # check WHAT COMMAND...
     fi
 }
 export XDG_CACHE_HOME=$tmp/cache
-small="model=mlp width=8 data=sine loss=mse n_train=24 batch=8 epochs=1 metrics=loss,jacobian,hessian.lambda_max probes=none"
+small="model=mlp width=8 data=sine loss=mse n_train=24 batch=8 epochs=1 metrics=loss,jacobian,hessian.lambda_max probes=none emulated=true"
 # trial NAME KEY=VALUE...: a cell's records in $tmp/NAME.jsonl
 trial() {
     "$program" train $small out="$tmp/$1" "${@:2}" >"$tmp/log" 2>&1 || { cat "$tmp/log"; return 1; }
