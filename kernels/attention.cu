@@ -21,7 +21,7 @@
  *            U is written and read 4 T N^2 times, some 20 bytes per entry and stacked value
  * Limits     B heads T below 2^31; N up to 2^20. A matrix of N x N per head and stacked value lives
  *            in memory: fine for N of some hundreds, wasteful for thousands
- * Proof      tests/ops (attn_*)
+ * Proof      tests/ops (attn_*, test_attention_cuda: groups, heads wider than a tile)
  * Speed      prediction (not measured): f32 units, not tensor cores; 8 loads from shared memory for
  *            16 fmaf of a thread bound it to about a third of the f32 peak
  * History    v1 this file
@@ -231,7 +231,7 @@ pass pass_of(const lips_cuda_attn *a, cudaStream_t stream)
 /* Stacked values that go through together: the same for every pass with the same cap. */
 int64_t group_of(const lips_cuda_attn *a)
 {
-    int64_t fit = GROUP_REALS / (a->cap * a->heads * a->n * a->n);
+    int64_t fit = a->group > 0 ? a->group : GROUP_REALS / (a->cap * a->heads * a->n * a->n);
     return fit < 1 ? 1 : fit < a->t ? fit : a->t;
 }
 
