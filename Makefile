@@ -78,7 +78,6 @@ DEVICE_OBJ := $(if $(filter plain,$(FLAGS)),$(CU_SRC:%.cu=$(BUILD)/%.o) $(LATE),
 else
 NO_CUDA_SRC := src/backend/cuda/%
 endif
-CUDA_KEY := CUDA=$(CUDA) $(CUDA_ARCHS)
 
 SRC := $(filter-out src/cli/main.c $(NO_CUDA_SRC),$(filter-out src/backend/cpu/isa/%,$(wildcard src/*/*.c src/*/*/*.c)))
 ISA_SRC := $(wildcard src/backend/cpu/isa/*.c)
@@ -133,7 +132,9 @@ $(BUILD)/src/backend/cuda/%.o: ALL_CFLAGS += -Wno-deprecated-declarations
 $(BUILD)/src/backend/backends.o $(LIB) $(BIN): $(BUILD)/cuda
 $(BUILD)/src/backend/backends.o: ALL_CFLAGS += $(if $(filter 1,$(CUDA)),-DLIPS_CUDA)
 $(BUILD)/cuda: FORCE
-	@mkdir -p $(@D); echo '$(CUDA_KEY)' | cmp -s - $@ || echo '$(CUDA_KEY)' >$@
+	@mkdir -p $(@D); echo 'CUDA=$(CUDA)' | cmp -s - $@ || echo 'CUDA=$(CUDA)' >$@
+$(BUILD)/archs: FORCE
+	@mkdir -p $(@D); echo '$(CUDA_ARCHS)' | cmp -s - $@ || echo '$(CUDA_ARCHS)' >$@
 .PHONY: FORCE
 
 define ISA_RULE
@@ -146,7 +147,7 @@ $(foreach i,$(ISAS),$(eval $(call ISA_RULE,$(i))))
 
 ifeq ($(CUDA),1)
 # ptxas reports registers and spills of each kernel to a file beside the object; anything else it says is shown.
-$(BUILD)/kernels/%.o: kernels/%.cu $(BUILD)/cuda
+$(BUILD)/kernels/%.o: kernels/%.cu $(BUILD)/archs
 	@mkdir -p $(@D)
 	@echo "NVCC $<"
 	$(Q)$(CUDA_HOME)/bin/nvcc $(NVCC_FLAGS) -MMD -MP -c $< -o $@ 2>$(@:.o=.ptxas) || { cat $(@:.o=.ptxas) >&2; rm -f $@; exit 1; }
