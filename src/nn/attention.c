@@ -7,11 +7,6 @@
 
 #include <inttypes.h>
 
-static bool offered(const lips_ops *ops)
-{
-    return ops->attn_forward && ops->attn_vjp_dot;
-}
-
 static lips_status setup(lips_net *net, lips_node *node, const lips_node_spec *spec,
                          lips_value *out)
 {
@@ -82,7 +77,6 @@ const lips_kind lips_kind_attention = {
     .n_in = 1,
     .needs = needs,
     .keeps_input = true,
-    .offered = offered,
     .setup = setup,
     .workspace = workspace,
     .forward = forward,

@@ -5,7 +5,6 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
-#include <string.h>
 
 static lips_tensor shape_of(const lips_net *net, int v, int64_t cap, int64_t lanes, int64_t t)
 {
@@ -119,16 +118,11 @@ static const lips_need common_needs[] = {
 
 static lips_status check_offered(const lips_ops *ops, const lips_need *needs, const char *kind)
 {
-    typedef void (*any_fn)(void);
-    for (; needs && needs->op; needs++) {
-        any_fn fn;
-        memcpy(&fn, (const char *)ops + needs->slot, sizeof fn);
-        if (!fn)
-            return lips_fail(LIPS_ERR_UNSUPPORTED,
-                             "backend %s has no %s, which this network needs (%s)", ops->name,
-                             needs->op, kind);
-    }
-    return LIPS_OK;
+    const lips_need *missing = lips_need_missing(needs, ops);
+    if (!missing)
+        return LIPS_OK;
+    return lips_fail(LIPS_ERR_UNSUPPORTED, "backend %s has no %s, which this network needs (%s)",
+                     ops->name, missing->op, kind);
 }
 
 static lips_status check_spec(const lips_net *net, lips_backend *be, const lips_exec_spec *spec)
@@ -140,10 +134,6 @@ static lips_status check_spec(const lips_net *net, lips_backend *be, const lips_
     LIPS_TRY(check_offered(be->ops, common_needs, "any"));
     for (int n = 0; n < net->n_nodes; n++)
         LIPS_TRY(check_offered(be->ops, net->nodes[n].kind->needs, net->nodes[n].kind->name));
-    const char *lacks = lips_net_lacks(net, be->ops);
-    if (lacks)
-        return lips_fail(LIPS_ERR_UNSUPPORTED, "model %s: backend %s does not offer %s",
-                         net->spec.kind, be->ops->name, lacks);
     int64_t lanes = be->ops->plan_lanes(be, spec->cap, net->spatial);
     for (int v = 0; v < net->n_values; v++) {
         lips_tensor t = shape_of(net, v, spec->cap, lanes, spec->t + 1);

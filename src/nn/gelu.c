@@ -3,11 +3,6 @@
  */
 #include "nn/graph.h"
 
-static bool offered(const lips_ops *ops)
-{
-    return ops->gelu_forward && ops->gelu_vjp_dot;
-}
-
 static lips_status setup(lips_net *net, lips_node *node, const lips_node_spec *spec,
                          lips_value *out)
 {
@@ -68,7 +63,6 @@ const lips_kind lips_kind_gelu = {
     .n_in = 1,
     .needs = needs,
     .keeps_input = true,
-    .offered = offered,
     .setup = setup,
     .forward = forward,
     .jvp = jvp,

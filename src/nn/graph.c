@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* More parameters than this (8 TiB in float64) is a slip of the pen, not a network. */
 #define PARAMS_MAX (INT64_C(1) << 40)
@@ -179,11 +180,23 @@ const lips_layer_info *lips_net_layer(const lips_net *net, int l)
     return l >= 1 && l <= net->n_layers ? &net->layers[l - 1] : NULL;
 }
 
+const lips_need *lips_need_missing(const lips_need *needs, const lips_ops *ops)
+{
+    typedef void (*any_fn)(void);
+    for (; needs && needs->op; needs++) {
+        any_fn fn;
+        memcpy(&fn, (const char *)ops + needs->slot, sizeof fn);
+        if (!fn)
+            return needs;
+    }
+    return NULL;
+}
+
 const char *lips_net_lacks(const lips_net *net, const lips_ops *ops)
 {
     for (int i = 0; i < net->n_nodes; i++) {
         const lips_kind *kind = net->nodes[i].kind;
-        if (kind->offered && !kind->offered(ops))
+        if (lips_need_missing(kind->needs, ops))
             return kind->name;
     }
     return NULL;

@@ -93,8 +93,6 @@ struct lips_kind {
     bool keeps_input;       /* jvp, vjp, grad or gram read the primal input */
     bool adds_params; /* output = part of the input + parameters: neither the vjp nor the gradient
                        * depends on them or on the input; forward takes x.data NULL for 0 */
-    /* Has the backend this kind's ops? NULL: every backend has them. */
-    bool (*offered)(const lips_ops *ops);
     /* Checks the inputs, sets the node's output shape (*out) and flops, declares its segments. */
     lips_status (*setup)(lips_net *net, lips_node *node, const lips_node_spec *spec,
                          lips_value *out);
@@ -131,6 +129,9 @@ struct lips_kind {
 extern const lips_kind lips_kind_linear, lips_kind_conv, lips_kind_avgpool, lips_kind_batchnorm,
     lips_kind_add, lips_kind_layernorm, lips_kind_gelu, lips_kind_attention, lips_kind_tokens,
     lips_kind_pick;
+
+/* The first of the needs that the backend does not offer; NULL: none. */
+const lips_need *lips_need_missing(const lips_need *needs, const lips_ops *ops);
 
 struct lips_net {
     lips_model_spec spec;

@@ -10,11 +10,6 @@ enum { WEIGHT, BIAS };
 /* torchvision's vision transformers have 1e-6, not LayerNorm's own default. */
 static const double EPS = 1e-6;
 
-static bool offered(const lips_ops *ops)
-{
-    return ops->ln_forward && ops->ln_gram && ops->ln_vjp_dot;
-}
-
 static lips_status setup(lips_net *net, lips_node *node, const lips_node_spec *spec,
                          lips_value *out)
 {
@@ -124,7 +119,6 @@ const lips_kind lips_kind_layernorm = {
     .n_in = 1,
     .needs = needs,
     .keeps_input = true,
-    .offered = offered,
     .setup = setup,
     .forward = forward,
     .jvp = jvp,

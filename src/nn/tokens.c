@@ -8,11 +8,6 @@
 
 enum { TOKEN, POSITION };
 
-static bool offered(const lips_ops *ops)
-{
-    return ops->tokens_forward && ops->tokens_gram && ops->pick_forward;
-}
-
 static double isometry(const lips_net *net, const lips_node *node, const double *params,
                        const double *buffers)
 {
@@ -90,7 +85,6 @@ const lips_kind lips_kind_tokens = {
     .n_in = 1,
     .needs = needs,
     .adds_params = true,
-    .offered = offered,
     .setup = tokens_setup,
     .forward = tokens_forward,
     .jvp = tokens_jvp,
@@ -143,7 +137,6 @@ const lips_kind lips_kind_pick = {
     .name = "pick",
     .n_in = 1,
     .needs = pick_needs,
-    .offered = offered,
     .setup = pick_setup,
     .forward = pick_forward,
     .jvp = pick_jvp,
