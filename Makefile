@@ -90,7 +90,7 @@ TEST_SRC := $(filter-out %_cuda.c,$(TEST_SRC))
 endif
 TEST_BIN := $(TEST_SRC:tests/%.c=$(BUILD)/tests/%)
 TEST_LIB_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/lib/*.c))
-BENCH_SRC := $(filter-out bench/common.c,$(wildcard bench/*.c))
+BENCH_SRC := $(filter-out bench/common.c bench/network.c,$(wildcard bench/*.c))
 BENCH_BIN := $(BENCH_SRC:bench/%.c=$(BUILD)/bench/%)
 # The emulator's own tests, and what runs a second time, on the emulated device: the walks over backends, and tests of kernels.
 SIM_TEST_BIN := $(patsubst tests/%.cpp,$(SIM)/tests/%,$(wildcard tests/cusim/test_*.cpp))
@@ -221,7 +221,7 @@ $(BIN): $(BUILD)/src/cli/main.o $(LIB)
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_LIB_OBJ) $(LIB)
 	$(Q)$(CC) $(ALL_CFLAGS) $^ -lcmocka $(LINK_LIBS) -o $@
 
-$(BUILD)/bench/%: $(BUILD)/bench/%.o $(BUILD)/bench/common.o $(LIB)
+$(BUILD)/bench/%: $(BUILD)/bench/%.o $(BUILD)/bench/common.o $(BUILD)/bench/network.o $(LIB)
 	$(Q)$(CC) $(ALL_CFLAGS) $^ $(LINK_LIBS) -o $@
 
 run: deps ## install what is missing, build, run the default sweep, print where its report is

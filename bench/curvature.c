@@ -8,6 +8,7 @@
  * same weights and inputs.
  */
 #include "common.h"
+#include "network.h"
 
 #include "measure/measure.h"
 #include "nn/second.h"
@@ -37,48 +38,11 @@ typedef struct job {
     side cpu;
 } job;
 
-static void *take(int64_t n, size_t size)
-{
-    void *p = calloc((size_t)n, size);
-    if (!p)
-        bench_ok(lips_fail(LIPS_ERR_MEMORY, "bench: out of memory"));
-    return p;
-}
-
-/* splitmix64 of seed * 2^40 + i, in [-1,1) with 24 bits, as in bench/jacobian.c. */
-static float uniform(uint64_t seed, int64_t i)
-{
-    uint64_t z = ((seed << 40) + (uint64_t)i) * UINT64_C(0x9E3779B97F4A7C15);
-    z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94D049BB133111EB);
-    z ^= z >> 31;
-    return (float)((double)(z >> 40) * 0x1p-23 - 1.0);
-}
-
-static void fill(job *j)
-{
-    const lips_model_spec *s = lips_net_spec(j->net);
-    const lips_segment *seg;
-    int count = lips_net_segments(j->net, &seg);
-    for (int p = 0; p < count; p++) {
-        int64_t fan_in = seg[p].ndim > 1 ? seg[p].count / seg[p].shape[0] : 0;
-        float scale = fan_in ? (float)sqrt(6.0 / (double)fan_in) : 0.1f;
-        for (int64_t i = 0; i < seg[p].count; i++)
-            j->params[seg[p].offset + i] = (double)(uniform(100 + (uint64_t)p, i) * scale);
-    }
-    for (int64_t i = 0; i < lips_net_params(j->net); i++)
-        j->direction[i] = (double)uniform(2, i);
-    for (int64_t i = 0; i < j->n * s->c * s->h * s->w; i++)
-        j->x[i] = uniform(1, i);
-    for (int64_t i = 0; i < j->n; i++)
-        j->label[i] = i % K;
-}
-
 static void open_side(side *s, const job *j, lips_backend *be, int64_t b)
 {
     int64_t p = lips_net_params(j->net);
     size_t bytes = (size_t)p * be->ops->real_bytes;
-    *s = (side){.be = be, .dots = take(b * K, sizeof(double))};
+    *s = (side){.be = be, .dots = bench_take(b * K, sizeof(double))};
     bench_ok(be->ops->alloc(be, &s->p, bytes));
     bench_ok(be->ops->alloc(be, &s->v, bytes));
     bench_ok(be->ops->alloc(be, &s->out, bytes));
@@ -161,7 +125,7 @@ static void call_product(void *user)
 /* Of CHECKED samples on one backend, host f64. */
 static double *checked(const job *j, const char *name, bool second)
 {
-    double *out = take(lips_net_params(j->net), sizeof *out);
+    double *out = bench_take(lips_net_params(j->net), sizeof *out);
     lips_backend *be;
     side s;
     bench_ok(lips_backend_find(name)->open(&be, 0));
@@ -181,7 +145,7 @@ static double check_vector(const job *j, bool second, int64_t *wrong)
 {
     int64_t p = lips_net_params(j->net);
     double *want = checked(j, "ref", second), *got = checked(j, "cpu", second);
-    float *narrow = take(p, sizeof *narrow);
+    float *narrow = bench_take(p, sizeof *narrow);
     for (int64_t i = 0; i < p; i++)
         narrow[i] = (float)got[i];
     double error = bench_error(narrow, want, p, 1e-4, wrong);
@@ -252,11 +216,14 @@ static void rows(bench *b, const char *kind, int64_t w)
     bench_ok(lips_net_create(&j.net, &spec));
     int64_t params = lips_net_params(j.net);
     double flops = lips_net_forward_flops(j.net), first = first_flops(j.net);
-    j.params = take(params, sizeof *j.params);
-    j.direction = take(params, sizeof *j.direction);
-    j.x = take(j.n * channels * side_px * side_px, sizeof *j.x);
-    j.label = take(j.n, sizeof *j.label);
-    fill(&j);
+    j.params = bench_take(params, sizeof *j.params);
+    j.direction = bench_take(params, sizeof *j.direction);
+    j.x = bench_take(j.n * channels * side_px * side_px, sizeof *j.x);
+    j.label = bench_take(j.n, sizeof *j.label);
+    bench_fill_params(j.net, j.params);
+    bench_fill_samples(j.net, j.n, j.x, j.label);
+    for (int64_t i = 0; i < params; i++)
+        j.direction[i] = (double)bench_uniform(2, i);
     open_side(&j.cpu, &j, bench_backend(b), j.b);
     snprintf(shape, sizeof shape, "w=%lld,n=%lld", (long long)w, (long long)j.b);
     bench_case c = {.op = "gradient",

@@ -1,13 +1,14 @@
 /*
  * The exact Jacobian-norm pass (section B: op and fro under all five output maps) on convnet,
- * resnet18 and vit (3 x 32 x 32; six blocks) and mlp (28 x 28, one hidden layer), K = 10: forward, ten stacked cotangents,
- * Grams, eigenvalues, statistics, one call per row. Operations: (1 + K) F per sample, F the forward
- * pass's. A row with several threads gives the time of the calling thread, which works as one of
+ * resnet18 and vit (3 x 32 x 32; six blocks) and mlp (28 x 28, one hidden layer), K = 10:
+ * forward, ten stacked cotangents, Grams, eigenvalues, statistics, one call per row. Operations:
+ * (1 + K) F per sample, F the forward pass's. A row with several threads gives the time of the calling thread, which works as one of
  * them, and operations and bytes per thread, so that "peak" is always a share of one core's.
  * err_rel: the norms of the first samples against ref. bench/peer/jacobian.py does the same in
  * PyTorch with the same weights and inputs.
  */
 #include "common.h"
+#include "network.h"
 
 #include "base/log.h"
 #include "measure/measure.h"
@@ -28,43 +29,6 @@ typedef struct job {
     int64_t n, checked;
     int threads;
 } job;
-
-static void *take(int64_t n, size_t size)
-{
-    void *p = calloc((size_t)n, size);
-    if (!p)
-        bench_ok(lips_fail(LIPS_ERR_MEMORY, "bench: out of memory"));
-    return p;
-}
-
-/* splitmix64 of seed * 2^40 + i (Steele, Lea, Flood 2014), in [-1,1) with 24 bits: what numpy can
- * compute too. */
-static float uniform(uint64_t seed, int64_t i)
-{
-    uint64_t z = ((seed << 40) + (uint64_t)i) * UINT64_C(0x9E3779B97F4A7C15);
-    z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94D049BB133111EB);
-    z ^= z >> 31;
-    return (float)((double)(z >> 40) * 0x1p-23 - 1.0);
-}
-
-static void fill(job *j)
-{
-    const lips_model_spec *s = lips_net_spec(j->net);
-    const lips_segment *seg;
-    int count = lips_net_segments(j->net, &seg);
-    for (int p = 0; p < count; p++) {
-        int64_t fan_in = seg[p].ndim > 1 ? seg[p].count / seg[p].shape[0] : 0;
-        float scale = fan_in ? (float)sqrt(6.0 / (double)fan_in) : 0.1f;
-        for (int64_t i = 0; i < seg[p].count; i++)
-            j->params[seg[p].offset + i] = (double)(uniform(100 + (uint64_t)p, i) * scale +
-                                                    (seg[p].role == LIPS_ROLE_NORM_WEIGHT));
-    }
-    for (int64_t i = 0; i < j->n * s->c * s->h * s->w; i++)
-        j->x[i] = uniform(1, i);
-    for (int64_t i = 0; i < j->n; i++)
-        j->label[i] = i % K;
-}
 
 static lips_measurement measure(const job *j, const char *backend, int64_t n, bool per_sample)
 {
@@ -92,7 +56,7 @@ static double check(void *user, int64_t *wrong)
     job *j = user;
     lips_measurement got = measure(j, "cpu", j->checked, true);
     lips_measurement want = measure(j, "ref", j->checked, true);
-    float *narrow = take(j->checked, sizeof *narrow);
+    float *narrow = bench_take(j->checked, sizeof *narrow);
     double worst = 0;
     for (int s = 0; s < want.n_samples; s++) {
         for (int64_t i = 0; i < j->checked; i++)
@@ -150,10 +114,11 @@ static void row(bench *b, const char *kind, int64_t w, int64_t n, int threads)
     char shape[64];
     snprintf(shape, sizeof shape, "w=%lld,n=%lld,threads=%d", (long long)w, (long long)n, threads);
     bench_ok(lips_net_create(&j.net, &spec));
-    j.params = take(lips_net_params(j.net), sizeof *j.params);
-    j.x = take(n * features, sizeof *j.x);
-    j.label = take(n, sizeof *j.label);
-    fill(&j);
+    j.params = bench_take(lips_net_params(j.net), sizeof *j.params);
+    j.x = bench_take(n * features, sizeof *j.x);
+    j.label = bench_take(n, sizeof *j.label);
+    bench_fill_params(j.net, j.params);
+    bench_fill_samples(j.net, n, j.x, j.label);
     bench_case c = {.op = "jacobian",
                     .variant = kind,
                     .dtype = "f32",

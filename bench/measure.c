@@ -2,10 +2,11 @@
  * The measuring pass on convnet (3 x 32 x 32) and mlp (28 x 28, one hidden layer), K = 10, by what
  * is asked of it:
  *
- *   gradient        one ordinary gradient of the n samples (forward, loss, gradient), as in
- * training gradient_norms  each sample's parameter gradient norm, per layer and in all measure_B
- * the exact Jacobian norms (section B) measure_BCH     sections B and C and the exact Hessian
- * trace, but for weight_norms    the layers' norms of section C, once per network whatever n is
+ *   gradient         one ordinary gradient of the n samples (forward, loss, gradient), as in training
+ *   gradient_norms   each sample's parameter gradient norm, per layer and in all
+ *   measure_B        the exact Jacobian norms (section B)
+ *   measure_BCH      sections B and C and the exact Hessian trace, but for
+ *   weight_norms     the layers' norms of section C, once per network whatever n is
  *
  * Operations are those of forward and cotangents, the Grams' not counted: 3 F - F_1 a gradient, 2 F
  * - F_1 its norms, (1 + K) F the others, with F_1 the first layer's part of F; of weight_norms
@@ -14,6 +15,7 @@
  * At the end bench/peer/measure.py prints the ratios, and the same norms' time in PyTorch.
  */
 #include "common.h"
+#include "network.h"
 
 #include "measure/measure.h"
 
@@ -44,41 +46,6 @@ typedef struct job {
     void *p, *grads;
     int64_t chunk;
 } job;
-
-static void *take(int64_t n, size_t size)
-{
-    void *p = calloc((size_t)n, size);
-    if (!p)
-        bench_ok(lips_fail(LIPS_ERR_MEMORY, "bench: out of memory"));
-    return p;
-}
-
-/* splitmix64 of seed * 2^40 + i, in [-1,1) with 24 bits, as in bench/jacobian.c. */
-static float uniform(uint64_t seed, int64_t i)
-{
-    uint64_t z = ((seed << 40) + (uint64_t)i) * UINT64_C(0x9E3779B97F4A7C15);
-    z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94D049BB133111EB);
-    z ^= z >> 31;
-    return (float)((double)(z >> 40) * 0x1p-23 - 1.0);
-}
-
-static void fill(job *j)
-{
-    const lips_model_spec *s = lips_net_spec(j->net);
-    const lips_segment *seg;
-    int count = lips_net_segments(j->net, &seg);
-    for (int p = 0; p < count; p++) {
-        int64_t fan_in = seg[p].ndim > 1 ? seg[p].count / seg[p].shape[0] : 0;
-        float scale = fan_in ? (float)sqrt(6.0 / (double)fan_in) : 0.1f;
-        for (int64_t i = 0; i < seg[p].count; i++)
-            j->params[seg[p].offset + i] = (double)(uniform(100 + (uint64_t)p, i) * scale);
-    }
-    for (int64_t i = 0; i < SAMPLES * s->c * s->h * s->w; i++)
-        j->x[i] = uniform(1, i);
-    for (int64_t i = 0; i < SAMPLES; i++)
-        j->label[i] = i % K;
-}
 
 static lips_measure_args measure_args(const job *j, const char *backend, int64_t n, bool per_sample)
 {
@@ -112,7 +79,7 @@ static double check_samples(void *user, int64_t *wrong)
     const job *j = user;
     lips_measurement got = measure(j, "cpu", j->checked, true);
     lips_measurement want = measure(j, "ref", j->checked, true);
-    float *narrow = take(j->checked, sizeof *narrow);
+    float *narrow = bench_take(j->checked, sizeof *narrow);
     double worst = 0;
     for (int s = 0; s < want.n_samples; s++) {
         for (int64_t i = 0; i < j->checked; i++)
@@ -177,7 +144,7 @@ static void call_gradient(void *user)
 static double *first_gradient(const job *j, const char *backend)
 {
     int64_t p = lips_net_params(j->net);
-    double *out = take(p, sizeof *out);
+    double *out = bench_take(p, sizeof *out);
     job side = *j;
     lips_backend *be;
     bench_ok(lips_backend_find(backend)->open(&be, 0));
@@ -194,7 +161,7 @@ static double check_gradient(void *user, int64_t *wrong)
     const job *j = user;
     int64_t p = lips_net_params(j->net);
     double *want = first_gradient(j, "ref"), *got = first_gradient(j, "cpu");
-    float *narrow = take(p, sizeof *narrow);
+    float *narrow = bench_take(p, sizeof *narrow);
     for (int64_t i = 0; i < p; i++)
         narrow[i] = (float)got[i];
     double error = bench_error(narrow, want, p, 1e-4, wrong);
@@ -230,10 +197,11 @@ static void rows(bench *b, const char *kind, int64_t w)
     job j = {.checked = conv && w > 16 ? 1 : 4, .metrics = all_passes};
     bench_ok(lips_net_create(&j.net, &spec));
     double flops = lips_net_forward_flops(j.net), first = first_flops(j.net);
-    j.params = take(lips_net_params(j.net), sizeof *j.params);
-    j.x = take(SAMPLES * channels * side * side, sizeof *j.x);
-    j.label = take(SAMPLES, sizeof *j.label);
-    fill(&j);
+    j.params = bench_take(lips_net_params(j.net), sizeof *j.params);
+    j.x = bench_take(SAMPLES * channels * side * side, sizeof *j.x);
+    j.label = bench_take(SAMPLES, sizeof *j.label);
+    bench_fill_params(j.net, j.params);
+    bench_fill_samples(j.net, SAMPLES, j.x, j.label);
     open_gradient(&j, bench_backend(b));
     char shape[64];
     snprintf(shape, sizeof shape, "w=%lld,n=%d", (long long)w, SAMPLES);
