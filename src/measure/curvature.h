@@ -35,5 +35,7 @@ lips_status lips_curvature_gradient(lips_curvature *c, double *out, int64_t firs
  * spread over the sign vectors. *draws: those. NaN as above. */
 lips_status lips_curvature_remainder(lips_curvature *c, double *value, double *std_err,
                                      int64_t *draws);
+/* Sign vectors that each of so many blocks draws for it. */
+int lips_curvature_probes(int64_t blocks);
 
 #endif

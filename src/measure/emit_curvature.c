@@ -137,6 +137,14 @@ double lips_measure_curvature_passes(const lips_metrics *m)
     return HESSIAN_PASSES * products + GGN_PASSES * ggn;
 }
 
+double lips_measure_remainder_passes(const lips_metrics *m, const lips_net *net, int64_t n)
+{
+    if (!lips_net_curved(net) || !(asks(m, "hessian.trace") || asks(m, "bound.landscape")))
+        return 0;
+    const int64_t block = lips_survey_block(net);
+    return (double)(HESSIAN_PASSES * lips_curvature_probes((n + block - 1) / block));
+}
+
 /* Of the eigenvalues' engine and vectors. */
 static lips_status eigen_bytes(const lips_survey *p, size_t *bytes)
 {

@@ -79,5 +79,7 @@ lips_status lips_measure_plan_bytes(const lips_measure_args *a, size_t *bytes);
 /* Work of the eigenvalues among m per sample of the curvature's subset, in forward passes, as a
  * rule. */
 double lips_measure_curvature_passes(const lips_metrics *m);
+/* The same for the trace's sign vectors, per sample of n; 0 for a piecewise linear network. */
+double lips_measure_remainder_passes(const lips_metrics *m, const lips_net *net, int64_t n);
 
 #endif

@@ -109,12 +109,17 @@ static void combine(double *value, double *std_err, const double *v, int64_t par
     *std_err = sqrt(variance) / n;
 }
 
+int lips_curvature_probes(int64_t blocks)
+{
+    const int64_t wanted = (DRAWS_MIN + blocks - 1) / blocks;
+    return (int)(wanted < PROBES_MIN ? PROBES_MIN : wanted);
+}
+
 lips_status lips_curvature_remainder(lips_curvature *c, double *value, double *std_err,
                                      int64_t *draws)
 {
     const int64_t blocks = (c->samples + c->block - 1) / c->block, parts = c->s->layers + 1;
-    const int64_t wanted = (DRAWS_MIN + blocks - 1) / blocks;
-    const int probes = (int)(wanted < PROBES_MIN ? PROBES_MIN : wanted);
+    const int probes = lips_curvature_probes(blocks);
     double *out = calloc((size_t)(blocks * probes * parts), sizeof *out);
     if (!out)
         return lips_fail(LIPS_ERR_MEMORY, "curvature: out of memory for a trace");

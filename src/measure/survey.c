@@ -17,8 +17,9 @@ enum {
  * blocks. */
 static const double BLOCK_BYTES = 256e6;
 
-static int64_t choose_block(const lips_net *net, int64_t k)
+int64_t lips_survey_block(const lips_net *net)
 {
+    const int64_t k = lips_net_spec(net)->classes;
     bool conv = false;
     double widest = 1;
     for (int l = 1; l <= lips_net_layers(net); l++) {
@@ -153,7 +154,7 @@ lips_status lips_survey_create(lips_survey **out, const lips_measure_args *a)
     p->n = a->inputs.n;
     p->k = lips_net_spec(p->net)->classes;
     p->layers = lips_net_layers(p->net);
-    p->sum_block = choose_block(p->net, p->k);
+    p->sum_block = lips_survey_block(p->net);
     p->block = a->batch ? a->batch : p->sum_block;
     p->wanted = with_chain(a->metrics.bits);
     LIPS_TRY_GOTO(st, check_inputs(p), out);

@@ -51,6 +51,8 @@ lips_status lips_survey_create(lips_survey **out, const lips_measure_args *a);
 void lips_survey_free(lips_survey *p);
 /* Allocates the series' vectors, factorises the first layer if that is to be used. */
 lips_status lips_survey_alloc(lips_survey *p);
+/* sum_block of a network. */
+int64_t lips_survey_block(const lips_net *net);
 /* Bytes that lips_survey_alloc will take. */
 size_t lips_survey_bytes(const lips_survey *p);
 

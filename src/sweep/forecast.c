@@ -217,7 +217,7 @@ static int64_t at_most(int64_t wanted, int64_t n)
     return wanted > 0 && wanted < n ? wanted : n;
 }
 
-static lips_status plan_measuring(planner *w, int64_t n_train, measuring *m)
+static lips_status plan_measuring(planner *w, const lips_net *net, int64_t n_train, measuring *m)
 {
     const lips_config *c = &w->cfg;
     unsigned probes;
@@ -233,7 +233,10 @@ static lips_status plan_measuring(planner *w, int64_t n_train, measuring *m)
     m->curvature = (double)(m->epochs * at_most(c->curvature_n, m->n)) *
                        lips_measure_curvature_passes(&metrics) +
                    (double)(m->trace_epochs * at_most(c->curvature_n, m->trace_n)) *
-                       lips_measure_curvature_passes(&trace);
+                       lips_measure_curvature_passes(&trace) +
+                   (double)(m->epochs * m->n) * lips_measure_remainder_passes(&metrics, net, m->n) +
+                   (double)(m->trace_epochs * m->trace_n) *
+                       lips_measure_remainder_passes(&trace, net, m->trace_n);
     return LIPS_OK;
 }
 
@@ -294,7 +297,7 @@ static lips_status fill_class(planner *w, const lips_net *net, const lips_datase
     LIPS_TRY(lips_trainer_plan_bytes(c, net, d, w->be, &training));
     int64_t n_eval = count_epochs(w, 0, &c->eval_epochs);
     int64_t n_save = count_epochs(w, 1, &c->save_epochs);
-    LIPS_TRY(plan_measuring(w, d->train.n, &m));
+    LIPS_TRY(plan_measuring(w, net, d->train.n, &m));
     LIPS_TRY(measure_bytes(w, net, d, &m, &for_measuring));
     k->flops = lips_net_forward_flops(net);
     k->params = lips_net_params(net);

@@ -69,6 +69,30 @@ static void curvature_passes(void **state)
     }
 }
 
+/* The sign vectors of a trace: of curved networks that are asked for one, fewer per sample the more
+ * samples there are. */
+static void remainder_passes(void **state)
+{
+    (void)state;
+    lips_net *vit = NULL, *mlp = NULL;
+    lips_metrics trace, none;
+    const lips_model_spec curved = {
+        .kind = "vit", .width = 4, .depth = 1, .c = 1, .h = 8, .w = 8, .classes = 3};
+    const lips_model_spec linear = {
+        .kind = "mlp", .width = 4, .depth = 1, .c = 1, .h = 8, .w = 8, .classes = 3};
+    assert_int_equal(lips_net_create(&vit, &curved), LIPS_OK);
+    assert_int_equal(lips_net_create(&mlp, &linear), LIPS_OK);
+    assert_int_equal(lips_metrics_parse(&trace, "hessian.trace"), LIPS_OK);
+    assert_int_equal(lips_metrics_parse(&none, "B,ggn.trace,hessian.top"), LIPS_OK);
+    assert_true(lips_measure_remainder_passes(&trace, mlp, 100) == 0);
+    assert_true(lips_measure_remainder_passes(&none, vit, 100) == 0);
+    double few = lips_measure_remainder_passes(&trace, vit, 16);
+    double many = lips_measure_remainder_passes(&trace, vit, 10000);
+    assert_true(many > 0 && few > many);
+    lips_net_free(mlp);
+    lips_net_free(vit);
+}
+
 /* exp(-50) = 1.9e-22 is far below the rounding of 1: all of these must keep their digits. */
 static void softmax_near_interpolation(void **state)
 {
@@ -133,6 +157,7 @@ int main(void)
         cmocka_unit_test(parses),
         cmocka_unit_test(refuses),
         cmocka_unit_test(curvature_passes),
+        cmocka_unit_test(remainder_passes),
         cmocka_unit_test(softmax_near_interpolation),
         cmocka_unit_test(extreme_logits),
         cmocka_unit_test(logit_hessian),
