@@ -146,11 +146,13 @@ endef
 $(foreach i,$(ISAS),$(eval $(call ISA_RULE,$(i))))
 
 ifeq ($(CUDA),1)
+ifeq ($(FLAGS),plain)
 # ptxas reports registers and spills of each kernel to a file beside the object; anything else it says is shown.
 $(BUILD)/kernels/%.o: kernels/%.cu $(BUILD)/archs
 	@mkdir -p $(@D)
 	@echo "NVCC $<"
 	$(Q)$(CUDA_HOME)/bin/nvcc $(NVCC_FLAGS) -MMD -MP -c $< -o $@ 2>$(@:.o=.ptxas) || { cat $(@:.o=.ptxas) >&2; rm -f $@; exit 1; }
+endif
 $(BUILD)/late_list.h: $(OBJ)
 	$(Q)nm -u $(filter $(BUILD)/src/backend/cuda/%,$^) | awk '$$2 ~ /^(cublas|cudnn)[A-Z]/ {print $$2}' | sort -u | \
 	  awk '{print "ENTRY(" NR - 1 ", " $$1 ")"}' >$@.new && { cmp -s $@.new $@ || cp $@.new $@; }
@@ -237,8 +239,9 @@ endif
 test-quick: all $(TEST_BIN) ## the tests without looking for packages
 	$(Q)BUILD=$(BUILD) SIM=$(SIM) SIM_AGAIN="$(SIM_AGAIN:$(SIM)/tests/%=%)" tests/run $(TESTS)
 
+# Without the emulated device, whose tests take minutes in that build: FLAGS=asan CUDA=1 test-quick TESTS=tests/cusim has it.
 asan: ## the tests under the address and undefined-behaviour sanitizers
-	$(Q)$(MAKE) --no-print-directory FLAGS=asan test-quick
+	$(Q)$(MAKE) --no-print-directory FLAGS=asan CUDA=0 test-quick
 
 fuzz-bins:
 	$(Q)$(MAKE) --no-print-directory FLAGS=fuzz CC=clang fuzzers
