@@ -338,6 +338,10 @@ typedef struct lips_ops {
     /* Prints what measurement has chosen so far on this machine, one line each, indented by
      * `indent`. NULL: nothing to choose. */
     void (*list_choices)(FILE *f, int indent);
+    /* Measured choices are kept in that file too, and taken from it before they are measured or
+     * looked up elsewhere: who names the same file gets the same bits. After open, before the first op; a file
+     * that cannot be written is a warning. NULL: nothing to choose. */
+    lips_status (*keep_choices)(lips_backend *, const char *path);
     lips_status (*open)(lips_backend **out, int device); /* device: index of a GPU, else ignored */
     void (*close)(lips_backend *);
 

@@ -127,6 +127,8 @@ static lips_status start(cell *c)
     LIPS_TRY(lips_path(c->state_path, sizeof c->state_path, "%s/state.safetensors", c->dir));
     LIPS_TRY(lips_net_create(&c->net, &spec));
     LIPS_TRY(lips_device_open(&c->be, c->cfg));
+    if (c->progress->choices && c->be->ops->keep_choices)
+        LIPS_TRY(c->be->ops->keep_choices(c->be, c->progress->choices));
     c->at = (lips_place){.ops = c->be->ops, .device = (int)c->cfg->device};
     LIPS_TRY(lips_backend_label(&c->at.label, c->at.ops, c->at.device));
     c->at.precision = lips_precision_label(c->at.ops, c->cfg->precision, c->cfg->precision);

@@ -5,6 +5,8 @@
  *   OUT/datasets.json              content hash of each data set used: a changed one is refused
  *   OUT/lock                       held while a process works here
  *   OUT/progress.json              for `status`, while a process works here
+ *   OUT/cuda-choices.tsv           which kernels were measured to be the fastest, so that a sweep
+ *                                  that goes on takes the same
  *   OUT/cells/NAME/config.yaml     the cell's settings
  *   OUT/cells/NAME/metrics.jsonl   the truth: append-only, no times, no host: byte-identical after
  *                                  any resume
@@ -53,6 +55,7 @@ typedef struct lips_cell_progress {
     bool stop;          /* set from outside (atomic): checkpoint and return LIPS_ERR_INTERRUPTED */
     bool output_failed; /* the error is the output folder's, not the cell's: no `failed` written */
     size_t plan;        /* bytes planned for the cell, for its message; 0: unknown */
+    const char *choices; /* file of the backend's measured choices (keep_choices); NULL: none */
 } lips_cell_progress;
 
 /* One cell, start (or resume) to end. dir exists. An error of the cell's own is recorded in

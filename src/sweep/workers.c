@@ -26,6 +26,7 @@ typedef struct worker {
     pthread_t thread;
     lips_config cfg; /* of its cell */
     lips_cell_progress progress;
+    char choices[LIPS_PATH_MAX]; /* file that progress names */
     const lips_work_cell *at; /* NULL: idle. Guarded by the pool's lock, as are the rest */
     char name[LIPS_CELL_NAME_MAX];
     int64_t epochs;
@@ -167,6 +168,9 @@ static lips_status run_cell(worker *w, int64_t cell, bool *fatal)
     }
     if (st != LIPS_OK)
         return st;
+    LIPS_TRY(lips_path(w->choices, sizeof w->choices, "%s/cuda-choices.tsv",
+                       e->base.out));
+    w->progress.choices = w->choices;
     w->progress.output_failed = false;
     w->progress.plan = lips_forecast_class(w->pool->args->plan, cell)->bytes;
     st = lips_cell_run(&w->cfg, data, dir, &w->progress);

@@ -231,6 +231,74 @@ static void test_sum_is_kept(void **state)
     close_device(h);
 }
 
+static lips_cuda *open_keeping(const char *path)
+{
+    lips_cuda *h = open_device(true);
+    ok(h->base.ops->keep_choices(&h->base, path));
+    return h;
+}
+
+static void write_text(const char *path, const char *from, const char *to, const char *tail)
+{
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    fprintf(file, "%.*s%s", (int)(to - from), from, tail);
+    fclose(file);
+}
+
+/* The named file has what was measured, and its word comes before the cache's. */
+static void test_kept_file(void **state)
+{
+    fake f = {0};
+    char kept[512], cache[512], text[4096];
+    snprintf(kept, sizeof kept, "%s/kept.tsv", (char *)*state);
+    snprintf(cache, sizeof cache, "%s/lipsweep/cuda-choices.tsv", (char *)*state);
+    lips_cuda *h = open_keeping(kept);
+    assert_int_equal(choose(h, &f, 1, LIPS_LIBRARY_AUTO), LIPS_CUDA_NARROW);
+    close_device(h);
+    assert_int_equal(f.total, 12);
+    assert_int_equal(remove(cache), 0);
+    h = open_keeping(kept);
+    assert_int_equal(choose(h, &f, 1, LIPS_LIBRARY_AUTO), LIPS_CUDA_NARROW);
+    assert_int_equal(f.total, 12); /* from the kept file alone */
+    close_device(h);
+    assert_string_equal(read_cache(*state), "");
+
+    FILE *file = fopen(kept, "r");
+    assert_non_null(file);
+    text[fread(text, 1, sizeof text - 1, file)] = '\0';
+    fclose(file);
+    const char *way = strstr(text, "\tnarrow\t");
+    assert_non_null(way);
+    write_text(cache, text, way, "\tlibrary\tx\n");
+    h = open_keeping(kept);
+    assert_int_equal(choose(h, &f, 1, LIPS_LIBRARY_AUTO), LIPS_CUDA_NARROW);
+    close_device(h);
+
+    /* What comes from the cache is kept as well. */
+    assert_int_equal(remove(kept), 0);
+    h = open_keeping(kept);
+    assert_int_equal(choose(h, &f, 1, LIPS_LIBRARY_AUTO), LIPS_CUDA_LIBRARY);
+    close_device(h);
+    write_text(cache, text, way, "\ttile\tx\n");
+    h = open_keeping(kept);
+    assert_int_equal(choose(h, &f, 1, LIPS_LIBRARY_AUTO), LIPS_CUDA_LIBRARY);
+    assert_int_equal(h->base.ops->keep_choices(&h->base, kept), LIPS_ERR_USAGE);
+    assert_int_equal(f.total, 12);
+    close_device(h);
+}
+
+/* A file that cannot be written is no error. */
+static void test_kept_file_unwritable(void **state)
+{
+    (void)state;
+    fake f = {0};
+    lips_cuda *h = open_keeping("/proc/nowhere/kept.tsv");
+    assert_int_equal(choose(h, &f, 1, LIPS_LIBRARY_AUTO), LIPS_CUDA_NARROW);
+    assert_int_equal(choose(h, &f, 2, LIPS_LIBRARY_AUTO), LIPS_CUDA_NARROW);
+    close_device(h);
+}
+
 static void test_refusals(void **state)
 {
     (void)state;
@@ -255,6 +323,7 @@ int main(void)
         WITH_CACHE(test_requests),        WITH_CACHE(test_measured_once),
         WITH_CACHE(test_file_rules),      WITH_CACHE(test_without_a_cache),
         WITH_CACHE(test_library_says_no), WITH_CACHE(test_sum_is_kept),     WITH_CACHE(test_refusals),
+        WITH_CACHE(test_kept_file),       WITH_CACHE(test_kept_file_unwritable),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,7 +1,7 @@
 #include "backend/cuda/choose.h"
 #include "backend/cuda/ops.h"
 
-#include "base/file.h"
+#include "base/log.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -24,6 +24,7 @@ typedef struct choice {
     char product[TEXT_MAX];
     lips_cuda_way way;
     const char *op; /* the pointer; NULL: not looked up yet */
+    bool kept;      /* it stands in the file of keep_choices */
     lips_precision precision;
     int64_t size[LIPS_CUDA_SIZES];
 } choice;
@@ -31,6 +32,8 @@ typedef struct choice {
 struct lips_cuda_choices {
     choice *list;
     int n, cap;
+    char *file; /* of keep_choices; NULL: none */
+    bool loaded, warned;
 };
 
 void lips_cuda_choices_free(struct lips_cuda_choices *choices)
@@ -38,6 +41,7 @@ void lips_cuda_choices_free(struct lips_cuda_choices *choices)
     if (!choices)
         return;
     free(choices->list);
+    free(choices->file);
     free(choices);
 }
 
@@ -71,12 +75,19 @@ static choice *find(const lips_cuda *h, const char *product)
     return NULL;
 }
 
-/* The first choice for a product stays. */
-static lips_status keep(lips_cuda *h, const char *product, lips_cuda_way way)
+static lips_status need_choices(lips_cuda *h)
 {
+    if (!h->choices && !(h->choices = calloc(1, sizeof *h->choices)))
+        return lips_fail(LIPS_ERR_MEMORY, "cuda: out of memory (%zu bytes asked)",
+                         sizeof *h->choices);
+    return LIPS_OK;
+}
+
+/* The first choice for a product stays. */
+static lips_status keep(lips_cuda *h, const char *product, lips_cuda_way way, bool kept)
+{
+    LIPS_TRY(need_choices(h));
     struct lips_cuda_choices *c = h->choices;
-    if (!c && !(c = h->choices = calloc(1, sizeof *c)))
-        return lips_fail(LIPS_ERR_MEMORY, "cuda: out of memory (%zu bytes asked)", sizeof *c);
     if (find(h, product) || c->n == CHOICES_MAX)
         return LIPS_OK;
     if (c->n == c->cap) {
@@ -88,7 +99,7 @@ static lips_status keep(lips_cuda *h, const char *product, lips_cuda_way way)
         c->list = list;
         c->cap = cap;
     }
-    c->list[c->n] = (choice){.way = way};
+    c->list[c->n] = (choice){.way = way, .kept = kept};
     snprintf(c->list[c->n++].product, TEXT_MAX, "%s", product);
     return LIPS_OK;
 }
@@ -112,11 +123,11 @@ static bool cache_path(char *path, size_t size, bool create)
     return snprintf(path, size, "%s/cuda-choices.tsv", folder) < (int)size;
 }
 
-/* Takes over the lines of the file; one that is torn or not understood is passed over. */
-static lips_status load(lips_cuda *h)
+/* Takes over the lines of a file; one that is torn or not understood is passed over. */
+static lips_status load_file(lips_cuda *h, const char *path, bool kept)
 {
-    char path[1100], line[TEXT_MAX + 128];
-    FILE *f = cache_path(path, sizeof path, false) ? fopen(path, "r") : NULL;
+    char line[TEXT_MAX + 128];
+    FILE *f = fopen(path, "re");
     lips_status st = LIPS_OK;
     while (f && st == LIPS_OK && fgets(line, sizeof line, f)) {
         char *tab = strchr(line, '\t');
@@ -126,7 +137,7 @@ static lips_status load(lips_cuda *h)
         for (int way = 0; way < LIPS_CUDA_WAYS && st == LIPS_OK; way++) {
             const size_t n = strlen(way_names[way]);
             if (strncmp(tab + 1, way_names[way], n) == 0 && tab[1 + n] == '\t')
-                st = keep(h, line, (lips_cuda_way)way);
+                st = keep(h, line, (lips_cuda_way)way, kept);
         }
     }
     if (f)
@@ -134,22 +145,47 @@ static lips_status load(lips_cuda *h)
     return st;
 }
 
-/* One write() at the end of the file, so that lines of several processes do not mix. */
-static void append(const char *product, lips_cuda_way way, const float *ms)
+/* The kept file's word comes before the cache's. */
+static lips_status load(lips_cuda *h)
 {
-    char path[1100], line[TEXT_MAX + 128];
-    if (!cache_path(path, sizeof path, true))
-        return;
+    char path[1100];
+    LIPS_TRY(need_choices(h));
+    h->choices->loaded = true;
+    if (h->choices->file)
+        LIPS_TRY(load_file(h, h->choices->file, true));
+    return cache_path(path, sizeof path, false) ? load_file(h, path, false) : LIPS_OK;
+}
+
+/* One write() at the end of the file, so that lines of several processes do not mix. */
+static bool append_to(const char *path, const char *product, lips_cuda_way way, const char *times)
+{
+    char line[TEXT_MAX + 128];
+    const int n = snprintf(line, sizeof line, "%s\t%s\t%s\n", product, way_names[way], times);
     const int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
-    if (fd < 0)
+    const bool ok = fd >= 0 && n > 0 && n < (int)sizeof line && write(fd, line, (size_t)n) == n;
+    if (fd >= 0)
+        (void)close(fd);
+    return ok;
+}
+
+/* A cache that cannot be written costs a measurement next time, no more. */
+static void append_to_cache(const char *product, lips_cuda_way way, const char *times)
+{
+    char path[1100];
+    if (cache_path(path, sizeof path, true))
+        (void)append_to(path, product, way, times);
+}
+
+/* Into the kept file, if there is one: without it a resumed run might choose anew. */
+static void append_to_kept(lips_cuda *h, const char *product, lips_cuda_way way, const char *times)
+{
+    struct lips_cuda_choices *c = h->choices;
+    if (!c->file || append_to(c->file, product, way, times) || c->warned)
         return;
-    const int n = snprintf(line, sizeof line, "%s\t%s\ttile %.4f ms, narrow %.4f, library %.4f\n",
-                           product, way_names[way], (double)ms[LIPS_CUDA_TILE],
-                           (double)ms[LIPS_CUDA_NARROW], (double)ms[LIPS_CUDA_LIBRARY]);
-    /* A cache that cannot be written costs a measurement next time, no more. */
-    if (n > 0 && n < (int)sizeof line && write(fd, line, (size_t)n) != n)
-        errno = 0;
-    (void)close(fd);
+    c->warned = true;
+    lips_warn("cannot write %s: %s; a run that is resumed may choose other kernels, whose results "
+              "differ by rounding",
+              c->file, strerror(errno));
 }
 
 typedef struct clock_pair {
@@ -231,14 +267,19 @@ static void end_trial(trial *t, const lips_cuda_product *p)
 static lips_status measure(lips_cuda *h, const lips_cuda_product *p, const char *product)
 {
     trial t = {0};
+    char times[96];
     float ms[LIPS_CUDA_WAYS] = {0};
     lips_cuda_way way = p->rule;
     lips_status st;
     LIPS_TRY_GOTO(st, begin_trial(&t, p), out);
     LIPS_TRY_GOTO(st, time_all(h, p, &t.clock, &way, ms), out);
-    append(product, way, ms);
-    LIPS_TRY_GOTO(st, load(h), out); /* another process may have been first */
-    st = keep(h, product, way);
+    snprintf(times, sizeof times, "tile %.4f ms, narrow %.4f, library %.4f",
+             (double)ms[LIPS_CUDA_TILE], (double)ms[LIPS_CUDA_NARROW],
+             (double)ms[LIPS_CUDA_LIBRARY]);
+    append_to_cache(product, way, times);
+    append_to_kept(h, product, way, times);
+    LIPS_TRY_GOTO(st, load(h), out); /* another process or worker may have been first */
+    st = keep(h, product, way, true);
 out:
     end_trial(&t, p);
     return st;
@@ -258,7 +299,7 @@ static lips_status look_up(lips_cuda *h, const lips_cuda_product *p, const choic
     LIPS_TRY_CUDA(cudaStreamIsCapturing(h->stream, &capture));
     if (capture != cudaStreamCaptureStatusNone)
         return LIPS_OK;
-    if (!h->choices)
+    if (!h->choices || !h->choices->loaded)
         LIPS_TRY(load(h));
     describe(h, p, product, sizeof product);
     if (!find(h, product))
@@ -266,10 +307,27 @@ static lips_status look_up(lips_cuda *h, const lips_cuda_product *p, const choic
     choice *c = find(h, product);
     if (!c)
         return LIPS_OK;
+    if (!c->kept)
+        append_to_kept(h, product, c->way, "from the cache");
+    c->kept = true;
     c->op = p->op;
     c->precision = p->precision;
     memcpy(c->size, p->size, sizeof c->size);
     *out = c;
+    return LIPS_OK;
+}
+
+lips_status cuda_op_keep_choices(lips_backend *be, const char *path)
+{
+    lips_cuda *h = (lips_cuda *)be;
+    if (h->choices && h->choices->loaded)
+        return lips_fail(LIPS_ERR_USAGE, "cuda: choices were made before their file was named");
+    LIPS_TRY(need_choices(h));
+    char *file = strdup(path);
+    if (!file)
+        return lips_fail(LIPS_ERR_MEMORY, "cuda: out of memory (%zu bytes asked)", strlen(path));
+    free(h->choices->file);
+    h->choices->file = file;
     return LIPS_OK;
 }
 

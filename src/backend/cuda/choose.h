@@ -3,7 +3,8 @@
  * of the shape, or by measurement on the device, once per shape.
  *
  * What was measured is kept in the handle and in a file of the user's cache, where the first line
- * for a shape stays: later runs, resumed ones among them, choose the same and give the same bits.
+ * for a shape stays: later runs choose the same and give the same bits. A sweep keeps them in its
+ * folder as well (keep_choices): its word comes first, so that a sweep goes on as it began.
  * Nothing is measured on an emulated device, nor while a graph is captured: there the rule decides.
  */
 #ifndef LIPS_BACKEND_CUDA_CHOOSE_H

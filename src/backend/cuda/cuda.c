@@ -8,6 +8,7 @@ const lips_ops lips_cuda_ops = {
     .real_bytes = sizeof(float),
     .probe = cuda_op_probe,
     .list_choices = cuda_op_list_choices,
+    .keep_choices = cuda_op_keep_choices,
     .open = cuda_op_open,
     .close = cuda_op_close,
     .set_precision = cuda_op_set_precision,

@@ -11,7 +11,9 @@
 lips_status cuda_op_probe(lips_device *out, int device);
 lips_status cuda_op_open(lips_backend **out, int device);
 void cuda_op_close(lips_backend *be);
-void cuda_op_list_choices(FILE *f, int indent); /* choose.c */
+/* choose.c */
+void cuda_op_list_choices(FILE *f, int indent);
+lips_status cuda_op_keep_choices(lips_backend *be, const char *path);
 lips_status cuda_op_set_precision(lips_backend *be, lips_precision forward,
                                   lips_precision backward);
 lips_status cuda_op_set_libraries(lips_backend *be, lips_library conv, lips_library linear);
