@@ -398,11 +398,22 @@ static void wait_milliseconds(long ms)
     nanosleep(&t, NULL);
 }
 
+/* Milliseconds of a run that nobody disturbs. */
+static double whole_run(void)
+{
+    struct timespec from, to;
+    clock_gettime(CLOCK_MONOTONIC, &from);
+    assert_int_equal(end(begin("whole", "jobs=2", (flags){0})), LIPS_OK);
+    clock_gettime(CLOCK_MONOTONIC, &to);
+    return (double)(to.tv_sec - from.tv_sec) * 1e3 + (double)(to.tv_nsec - from.tv_nsec) / 1e6;
+}
+
 /* Killed again and again at moments spread over the run, then left to finish. */
 static void test_kill_and_resume(void **state)
 {
     (void)state;
     make_reference();
+    const double whole = whole_run();
     int killed = 0;
     for (int trial = 0; trial < 4; trial++) {
         char out[32];
@@ -410,7 +421,7 @@ static void test_kill_and_resume(void **state)
         snprintf(out, sizeof out, "kill%d", trial);
         for (int i = 0; i < 25 && st != LIPS_OK; i++) {
             pid_t pid = begin(out, "jobs=2", (flags){0}); /* checkpoints after each epoch */
-            wait_milliseconds(20 + (trial * 13 + i * 37) % 180);
+            wait_milliseconds((long)(whole * (0.1 + 0.01 * ((trial * 13 + i * 37) % 80))));
             kill(pid, SIGKILL);
             st = end(pid);
             killed += st == -SIGKILL;
