@@ -9,6 +9,7 @@
  *                    CU_LAUNCH((gemm<64, 64, 16>), grid, block, 0, stream, a, b, c);
  *   CU_SHARED(type, name, [dims])   static shared memory: CU_SHARED(float, tile, [18][19]);
  *   CU_DYN_SHARED(type, name)       dynamic shared memory as `type *name`, 16-byte aligned
+ *   CU_INDEX_MAX     32-bit indices reach values up to here: 2^31, less in some tests
  *   LIPS_TRY_LAUNCH(stream)         (kernels/check.h) after the launches of a wrapper
  *
  * What a kernel promises: no implicit warp-synchronous code, exact masks on every _sync, barriers
@@ -22,6 +23,7 @@
 
 #include <cuda_runtime.h>
 
+#define CU_INDEX_MAX (INT64_C(1) << 31)
 #define CU_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                  \
     kernel<<<(grid), (block), (shared_bytes), (stream)>>>(__VA_ARGS__)
 #define CU_SHARED(type, name, dims) __shared__ type name dims

@@ -32,10 +32,12 @@ __device__ inline double density(double x)
     return 0.39894228040143267794 * exp(-0.5 * x * x); /* 1/sqrt(2 pi) */
 }
 
-__device__ inline float gelu_of(float x)
-{
-    return (float)((double)x * normcdf((double)x));
-}
+struct gelu {
+    static __device__ float value(float x)
+    {
+        return (float)((double)x * normcdf((double)x));
+    }
+};
 
 __device__ inline double slope_of(float x)
 {
@@ -45,21 +47,6 @@ __device__ inline double slope_of(float x)
 __device__ inline double bend_of(float x)
 {
     return (2 - (double)x * (double)x) * density((double)x);
-}
-
-template <int V> __global__ void gelu_values(float *y, const float *x, int64_t n)
-{
-    for (int64_t i = first_item<int64_t>() * V; i < n; i += item_step<int64_t>() * V) {
-        if (i + V <= n) {
-            pack<V> p = load<V>(x + i);
-            for (int j = 0; j < V; j++)
-                p.v[j] = gelu_of(p.v[j]);
-            store<V>(y + i, p);
-        } else {
-            for (int64_t k = i; k < n; k++)
-                y[k] = gelu_of(x[k]);
-        }
-    }
 }
 
 /* places and inner are counted in packs. */
@@ -106,11 +93,7 @@ void launch_slope(float *y, const float *x, const float *in, int64_t outer, int6
 
 extern "C" lips_status lips_cuda_gelu(float *y, const float *x, int64_t n, cudaStream_t stream)
 {
-    if (aligned(y) && aligned(x))
-        CU_LAUNCH((gelu_values<4>), dim3(blocks_for((n + 3) / 4)), dim3(THREADS), 0, stream, y, x,
-                  n);
-    else
-        CU_LAUNCH((gelu_values<1>), dim3(blocks_for(n)), dim3(THREADS), 0, stream, y, x, n);
+    launch_map<gelu>(y, x, n, stream);
     LIPS_TRY_LAUNCH(stream);
     return LIPS_OK;
 }
@@ -119,17 +102,10 @@ extern "C" lips_status lips_cuda_gelu_slope(float *y, const float *x, const floa
                                             int64_t outer, int64_t t, int64_t inner,
                                             cudaStream_t stream)
 {
-    if (outer < 1 || t < 1 || inner < 1)
-        return lips_fail(LIPS_ERR_USAGE, "gelu_slope: %lld x %lld x %lld values", (long long)outer,
-                         (long long)t, (long long)inner);
-    if (t == 1) { /* no place is shared: one long row */
-        inner *= outer;
-        outer = 1;
-    }
-    if (fits_32(outer * t * inner))
-        launch_slope<uint32_t>(y, x, in, outer, t, inner, stream);
-    else
-        launch_slope<int64_t>(y, x, in, outer, t, inner, stream);
+    LIPS_TRY(
+        launch_places("gelu_slope", outer, t, inner, [=](auto index, int64_t rows, int64_t row) {
+            launch_slope<decltype(index)>(y, x, in, rows, t, row, stream);
+        }));
     LIPS_TRY_LAUNCH(stream);
     return LIPS_OK;
 }

@@ -25,7 +25,6 @@
 
 #ifndef __CUDACC__
 #include <string.h>
-#include <vector>
 
 namespace mma_emulated
 {
@@ -120,39 +119,6 @@ inline void load_matrices(unsigned mask, const void *const *in, void *const *out
                 cusim::report("ldmatrix: row address %p is not 16-byte aligned", (const void *)row);
             ((float *)out[lane])[i] = row[lane % 4];
         }
-}
-
-/* One copy that was asked for, or the end of a group. */
-struct PendingCopy {
-    void *to;
-    const void *from;
-    unsigned bytes, filled; /* bytes read from `from`; the rest of `filled` becomes zero */
-    bool commit;
-};
-
-inline std::vector<PendingCopy> &pending()
-{
-    static std::vector<PendingCopy> of_thread[1024];
-    return of_thread[threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z)];
-}
-
-/* Carries out all but the last `keep` groups of the calling thread. */
-inline void complete(int keep)
-{
-    std::vector<PendingCopy> &list = pending();
-    int groups = 0;
-    for (const PendingCopy &p : list)
-        groups += p.commit;
-    size_t i = 0;
-    for (; i < list.size() && groups > keep; i++) {
-        if (list[i].commit) {
-            groups--;
-            continue;
-        }
-        memcpy(list[i].to, list[i].from, list[i].bytes);
-        memset((char *)list[i].to + list[i].bytes, 0, list[i].filled - list[i].bytes);
-    }
-    list.erase(list.begin(), list.begin() + (long)i);
 }
 } // namespace mma_emulated
 #endif
@@ -267,7 +233,7 @@ __device__ __forceinline__ void mma_copy_async(float *to, const float *from, boo
         asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(at), "l"(from), "r"(n)
                      : "memory");
 #else
-    mma_emulated::pending().push_back({to, from, valid ? BYTES : 0u, BYTES, false});
+    cusim::copy_async(to, from, valid ? BYTES : 0u, BYTES);
 #endif
 }
 
@@ -277,7 +243,7 @@ __device__ __forceinline__ void mma_copy_commit()
 #ifdef __CUDACC__
     asm volatile("cp.async.commit_group;" ::: "memory");
 #else
-    mma_emulated::pending().push_back({nullptr, nullptr, 0, 0, true});
+    cusim::copy_commit();
 #endif
 }
 
@@ -288,7 +254,7 @@ template <int KEEP> __device__ __forceinline__ void mma_copy_wait()
 #ifdef __CUDACC__
     asm volatile("cp.async.wait_group %0;" ::"n"(KEEP) : "memory");
 #else
-    mma_emulated::complete(KEEP);
+    cusim::copy_wait(KEEP);
 #endif
 }
 

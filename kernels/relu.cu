@@ -27,26 +27,13 @@ using namespace lips_flat;
 namespace
 {
 
-/* NaN is not below 0 and stays. */
-__device__ inline float relu_of(float x)
-{
-    return x < 0.0f ? 0.0f : x;
-}
-
-template <int V> __global__ void relu_values(float *y, const float *x, int64_t n)
-{
-    for (int64_t i = first_item<int64_t>() * V; i < n; i += item_step<int64_t>() * V) {
-        if (i + V <= n) {
-            pack<V> p = load<V>(x + i);
-            for (int j = 0; j < V; j++)
-                p.v[j] = relu_of(p.v[j]);
-            store<V>(y + i, p);
-        } else {
-            for (int64_t k = i; k < n; k++)
-                y[k] = relu_of(x[k]);
-        }
+struct relu {
+    /* NaN is not below 0 and stays. */
+    static __device__ float value(float x)
+    {
+        return x < 0.0f ? 0.0f : x;
     }
-}
+};
 
 /* inner is counted in packs. */
 template <class I>
@@ -91,11 +78,7 @@ void launch_mask(float *y, const float *x, const float *mask, int64_t outer, int
 
 extern "C" lips_status lips_cuda_relu(float *y, const float *x, int64_t n, cudaStream_t stream)
 {
-    if (aligned(y) && aligned(x))
-        CU_LAUNCH((relu_values<4>), dim3(blocks_for((n + 3) / 4)), dim3(THREADS), 0, stream, y, x,
-                  n);
-    else
-        CU_LAUNCH((relu_values<1>), dim3(blocks_for(n)), dim3(THREADS), 0, stream, y, x, n);
+    launch_map<relu>(y, x, n, stream);
     LIPS_TRY_LAUNCH(stream);
     return LIPS_OK;
 }
@@ -104,17 +87,10 @@ extern "C" lips_status lips_cuda_relu_mask(float *y, const float *x, const float
                                            int64_t outer, int64_t t, int64_t inner,
                                            cudaStream_t stream)
 {
-    if (outer < 1 || t < 1 || inner < 1)
-        return lips_fail(LIPS_ERR_USAGE, "relu_mask: %lld x %lld x %lld values", (long long)outer,
-                         (long long)t, (long long)inner);
-    if (t == 1) { /* no place is shared: one long row */
-        inner *= outer;
-        outer = 1;
-    }
-    if (fits_32(outer * t * inner))
-        launch_mask<uint32_t>(y, x, mask, outer, t, inner, stream);
-    else
-        launch_mask<int64_t>(y, x, mask, outer, t, inner, stream);
+    LIPS_TRY(
+        launch_places("relu_mask", outer, t, inner, [=](auto index, int64_t rows, int64_t row) {
+            launch_mask<decltype(index)>(y, x, mask, rows, t, row, stream);
+        }));
     LIPS_TRY_LAUNCH(stream);
     return LIPS_OK;
 }

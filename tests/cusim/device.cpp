@@ -8,6 +8,8 @@
 #include <string>
 #include <unistd.h>
 
+extern "C" const char __executable_start; /* the linker's: where the program's addresses begin */
+
 namespace cusim
 {
 namespace
@@ -18,6 +20,7 @@ const int SHARED_DEFAULT_MAX = (int)SHARED_STATIC_MAX;
 struct State {
     std::map<std::string, long> calls;
     std::map<const void *, int> dynamic_limit; /* cudaFuncSetAttribute */
+    std::map<const void *, long> kernels;      /* launches that ran to their end */
     cudaError_t sticky = cudaSuccess;
     bool announced = false;
     uint64_t digest = 0xcbf29ce484222325u; /* FNV-1a */
@@ -46,6 +49,9 @@ void write_summary()
         return;
     for (auto &i : state.calls)
         fprintf(f, "%s %ld\n", i.first.c_str(), i.second);
+    for (auto &i : state.kernels)
+        fprintf(f, "kernel:%zx %ld\n", (size_t)((const char *)i.first - &__executable_start),
+                i.second);
     fprintf(f, "digest %016llx\ndevice_bytes %zu\npinned_bytes %zu\n",
             (unsigned long long)state.digest, memory_used(), memory_pinned());
     fclose(f);
@@ -87,6 +93,12 @@ bool valid_shape(const Launch &l)
 }
 
 } // namespace
+
+int64_t index_max()
+{
+    static const char *text = getenv("CUSIM_INDEX_MAX");
+    return text ? atoll(text) : INT64_C(1) << 31;
+}
 
 std::recursive_mutex &big_lock()
 {
@@ -162,6 +174,7 @@ void launch(cudaStream_t stream, const Launch &what)
         }
         run_kernel(what);
         memory_check(what.name);
+        state.kernels[what.function]++;
         return true;
     };
     push(stream, {run, "kernel", what.function});

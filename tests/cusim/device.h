@@ -50,12 +50,15 @@ struct Site {
     int line;
 };
 
+struct Copies;
+
 /* What the built-in variables of the running thread say. */
 struct Now {
     uint3 thread, block;
     dim3 block_dim, grid_dim;
     int lane;
     unsigned char *dynamic_shared;
+    Copies *copies; /* copies.h */
 };
 extern Now now;
 
@@ -88,6 +91,9 @@ struct Launch {
     std::function<void()> body;
 };
 void launch(cudaStream_t stream, const Launch &what);
+
+/* CUSIM_INDEX_MAX: from how many values on indices have 64 bits, to see those kernels run. */
+int64_t index_max();
 
 template <class T> void check_argument(const T &value, const char *kernel, int argument)
 {
@@ -214,6 +220,7 @@ template <class T, class F> T read_modify_write(T *p, F f)
 #define gridDim (cusim::now.grid_dim)
 constexpr int warpSize = 32;
 
+#define CU_INDEX_MAX (cusim::index_max())
 #define CU_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                  \
     cusim::launch_kernel((grid), (block), (shared_bytes), (stream), #kernel, kernel, __VA_ARGS__)
 #define CU_SHARED(type, name, dims)                                                                \
@@ -278,6 +285,7 @@ inline void __threadfence_block()
     cusim::report("__trap()");
 }
 
+#include "copies.h"
 #include "device_math.h"
 
 #endif

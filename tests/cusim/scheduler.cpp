@@ -48,6 +48,7 @@ struct Thread {
     State state;
     Fiber *fiber;
     Fiber *own[2]; /* TSan: used by even and by odd blocks, so that neighbours are not ordered */
+    Copies *copies[2]; /* under way; TSan: again of even and odd blocks, else the first */
     uint3 index;
     int linear, lane, warp;
     const Site *site; /* where it waits */
@@ -120,6 +121,7 @@ void make_current(Thread *t)
     sim.current = t;
     now.thread = t->index;
     now.lane = t->lane;
+    now.copies = t->copies[RACE_DETECTOR ? sim.parity : 0];
 }
 
 void wait()
@@ -157,13 +159,22 @@ Thread *successor(const Thread *t)
     return next;
 }
 
+void check_copies(const Copies *c)
+{
+    for (int i = 0; i < c->n; i++)
+        if (!c->list[i].commit)
+            report("the thread ends with asynchronous copies under way");
+}
+
 void fiber_main()
 {
     fiber_entered();
     for (;;) {
         Thread *t = sim.current;
         __tsan_acquire(&blocks_start);
+        now.copies->n = 0;
         sim.launch->body();
+        check_copies(now.copies);
         __tsan_release(&blocks_end);
         t->state = State::ENDED;
         sim.warps[(size_t)t->warp].ended |= 1u << t->lane;
@@ -284,7 +295,6 @@ void run_block()
         if (RACE_DETECTOR)
             t->fiber = t->own[sim.parity];
     }
-    sim.parity ^= 1;
     while (sim.ended < sim.n) {
         bool progress = false;
         for (size_t a = 0; a < (size_t)sim.n;) {
@@ -303,6 +313,7 @@ void run_block()
         else if (!progress && sim.ended < sim.n)
             report_stuck();
     }
+    sim.parity ^= 1;
     shared_end_block();
 }
 
@@ -327,9 +338,12 @@ void prepare_threads(dim3 block)
         t->warp = i >> 5;
         t->index = {(unsigned)i % block.x, (unsigned)i / block.x % block.y,
                     (unsigned)i / (block.x * block.y)};
-        for (int k = 0; RACE_DETECTOR && k < 2; k++)
-            if (!t->own[k])
+        for (int k = 0; k < (RACE_DETECTOR ? 2 : 1); k++) {
+            if (!t->copies[k])
+                t->copies[k] = new Copies;
+            if (RACE_DETECTOR && !t->own[k])
                 t->own[k] = fiber_create(fiber_main);
+        }
     }
 }
 

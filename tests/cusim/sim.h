@@ -11,9 +11,10 @@
  *   CUSIM_FAIL     function:n[,function:n...]: the n-th call of that function fails
  *   CUSIM_STICKY   function:n[,...]: the same, with an error that every later call returns; for
  *                  cudaLaunchKernel the kernel fails when it runs, as an illegal address does
- *   CUSIM_SUMMARY  a file: at exit, one line "function calls" for each function called, and
- *                  "digest" of all that was copied to the host, "device_bytes" and "pinned_bytes"
- *                  never freed
+ *   CUSIM_INDEX_MAX  from how many values on kernels take 64-bit indices (default 2^31)
+ *   CUSIM_SUMMARY  a file: at exit, one line "function calls" for each function called,
+ *                  "kernel:address times" for each kernel that ran, "digest" of all that was copied
+ *                  to the host, "device_bytes" and "pinned_bytes" never freed
  */
 #ifndef LIPS_TESTS_CUSIM_SIM_H
 #define LIPS_TESTS_CUSIM_SIM_H
