@@ -304,7 +304,8 @@ static lips_status fill_class(planner *w, const lips_net *net, const lips_datase
     k->n_train = d->train.n;
     k->n_test = d->test.n;
     /* The trainer stays while its network is measured; weights are copied out in f64 for it. */
-    k->bytes = training + for_measuring + 3 * (size_t)k->params * sizeof(double);
+    k->bytes = training + for_measuring + 3 * (size_t)k->params * sizeof(double) +
+               lips_resident_bytes(d, w->be);
     int64_t records = 9 * n_eval + 40 * (1 + m.probes) * m.epochs + 20 * m.trace_epochs;
     k->disk = n_save * k->params * 4 + RECORD_BYTES * records;
     k->state = 2 * (2 + adam) * k->params * real;

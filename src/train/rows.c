@@ -1,6 +1,7 @@
-/* The data set in the backend's memory, where the backend gathers batches itself. */
-#include "backend/rows.h"
+/* train/rows.c - data sets in a backend's memory, where the backend gathers batches itself. */
+#include "train/resident.h"
 
+#include "backend/rows.h"
 #include "train/trainer_internal.h"
 
 #include <stdlib.h>
@@ -28,7 +29,7 @@ static lips_rows describe(const lips_dataset *d, const lips_backend *be, int i, 
     return r;
 }
 
-size_t lips_trainer_rows_bytes(const lips_dataset *d, const lips_backend *be)
+size_t lips_resident_bytes(const lips_dataset *d, const lips_backend *be)
 {
     float table[CHANNELS_MAX * 256];
     size_t bytes = 0;
@@ -41,30 +42,57 @@ size_t lips_trainer_rows_bytes(const lips_dataset *d, const lips_backend *be)
     return bytes;
 }
 
-lips_status lips_trainer_load_rows(lips_trainer *tr)
+static lips_status load(lips_resident *r, const lips_dataset *d)
 {
-    const lips_ops *ops = tr->be->ops;
+    const lips_ops *ops = r->be->ops;
     float table[CHANNELS_MAX * 256];
-    if (tr->data->c <= CHANNELS_MAX)
-        lips_pixel_table(tr->data, table);
+    if (d->c <= CHANNELS_MAX)
+        lips_pixel_table(d, table);
     for (int i = 0; i < LIPS_SPLITS; i++) {
-        const lips_split *s = split_of(tr->data, i);
-        lips_rows *r = &tr->rows[i];
-        *r = describe(tr->data, tr->be, i, table, false);
-        if (r->n == 0)
+        const lips_split *s = split_of(d, i);
+        lips_rows *rows = &r->rows[i];
+        *rows = describe(d, r->be, i, table, false);
+        if (rows->n == 0)
             continue;
-        LIPS_TRY(ops->alloc(tr->be, &r->memory, lips_rows_bytes(r)));
+        LIPS_TRY(ops->alloc(r->be, &rows->memory, lips_rows_bytes(rows)));
         LIPS_TRY(ops->rows_load(
-            tr->be, r,
+            r->be, rows,
             &(lips_rows_source){.x = s->x, .table = table, .source = s->source_index}));
     }
+    /* Other handles read it, each in an order of its own. */
+    return ops->sync(r->be);
+}
+
+lips_status lips_resident_create(lips_resident **out, const lips_dataset *d, lips_backend *be)
+{
+    lips_resident *r = calloc(1, sizeof *r);
+    *out = NULL;
+    if (!r)
+        return lips_fail(LIPS_ERR_MEMORY, "out of memory for a data set on the device");
+    r->be = be;
+    lips_status st = load(r, d);
+    if (st != LIPS_OK) {
+        lips_resident_free(r);
+        return st;
+    }
+    *out = r;
     return LIPS_OK;
+}
+
+void lips_resident_free(lips_resident *r)
+{
+    if (!r)
+        return;
+    for (int i = 0; i < LIPS_SPLITS; i++)
+        if (r->rows[i].memory)
+            r->be->ops->release(r->be, r->rows[i].memory);
+    free(r);
 }
 
 const lips_rows *lips_trainer_rows(const lips_trainer *tr, const lips_split *split)
 {
     for (int i = 0; i < LIPS_SPLITS; i++)
-        if (split == split_of(tr->data, i) && tr->rows[i].memory)
-            return &tr->rows[i];
+        if (split == split_of(tr->data, i) && tr->resident->rows[i].memory)
+            return &tr->resident->rows[i];
     return NULL;
 }

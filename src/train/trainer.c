@@ -106,7 +106,10 @@ static lips_status alloc_device(lips_trainer *tr)
     LIPS_TRY(lips_exec_create(&tr->eval_exec, tr->net, tr->be, &es));
     lips_exec_set_params(tr->exec, tr->params, tr->buffers);
     lips_exec_set_params(tr->eval_exec, tr->params, tr->buffers);
-    return lips_trainer_load_rows(tr);
+    if (!tr->resident)
+        LIPS_TRY(lips_resident_create(&tr->own_resident, tr->data, tr->be));
+    tr->resident = tr->own_resident ? tr->own_resident : tr->resident;
+    return LIPS_OK;
 }
 
 static lips_status init_weights(lips_trainer *tr)
@@ -128,6 +131,13 @@ out:
 lips_status lips_trainer_create(lips_trainer **out, const lips_config *cfg, const lips_net *net,
                                 const lips_dataset *data, lips_backend *be)
 {
+    return lips_trainer_create_on(out, cfg, net, data, be, NULL);
+}
+
+lips_status lips_trainer_create_on(lips_trainer **out, const lips_config *cfg, const lips_net *net,
+                                   const lips_dataset *data, lips_backend *be,
+                                   const lips_resident *resident)
+{
     *out = NULL;
     LIPS_TRY(check_args(cfg, net, data));
     lips_trainer *tr = NULL;
@@ -136,6 +146,7 @@ lips_status lips_trainer_create(lips_trainer **out, const lips_config *cfg, cons
     tr->net = net;
     tr->data = data;
     tr->be = be;
+    tr->resident = resident;
     tr->n_params = lips_net_params(net);
     tr->n_buffers = lips_net_buffers(net);
     tr->order_epoch = -1;
@@ -163,9 +174,7 @@ void lips_trainer_free(lips_trainer *tr)
     for (size_t i = 0; i < sizeof device / sizeof *device; i++)
         if (device[i])
             tr->be->ops->release(tr->be, device[i]);
-    for (int i = 0; i < LIPS_SPLITS; i++)
-        if (tr->rows[i].memory)
-            tr->be->ops->release(tr->be, tr->rows[i].memory);
+    lips_resident_free(tr->own_resident);
     free(tr->targets);
     free(tr->labels);
     free(tr->augmented);
@@ -187,8 +196,7 @@ lips_status lips_trainer_plan_bytes(const lips_config *cfg, const lips_net *net,
     *bytes = train + eval + vectors * (size_t)lips_net_params(net) * real +
              2 * (size_t)lips_net_buffers(net) * real + (size_t)data->train.n * sizeof(int64_t) +
              most * (sizeof(double) + sizeof(int64_t)) +
-             (cfg->augment ? (size_t)cfg->batch * row : 0) + lips_trainer_rows_bytes(data, be) +
-             sizeof(lips_trainer);
+             (cfg->augment ? (size_t)cfg->batch * row : 0) + sizeof(lips_trainer);
     return LIPS_OK;
 }
 

@@ -8,6 +8,7 @@
 #include "config/config.h"
 #include "data/data.h"
 #include "nn/net.h"
+#include "train/resident.h"
 
 typedef struct lips_trainer lips_trainer;
 
@@ -15,8 +16,14 @@ typedef struct lips_trainer lips_trainer;
  * cfg->seed. LIPS_ERR_USAGE: batch larger than the training set, network and data do not fit. */
 lips_status lips_trainer_create(lips_trainer **out, const lips_config *cfg, const lips_net *net,
                                 const lips_dataset *data, lips_backend *be);
+/* The same with data in the device's memory already, made from equal data on the same device. NULL:
+ * the trainer makes its own. */
+lips_status lips_trainer_create_on(lips_trainer **out, const lips_config *cfg, const lips_net *net,
+                                   const lips_dataset *data, lips_backend *be,
+                                   const lips_resident *resident);
 void lips_trainer_free(lips_trainer *tr);
-/* Bytes it will allocate, for --dry-run (parameters, gradients, optimiser, activations). */
+/* Bytes it will allocate, for --dry-run (parameters, gradients, optimiser, activations), beside a
+ * resident set. */
 lips_status lips_trainer_plan_bytes(const lips_config *cfg, const lips_net *net,
                                     const lips_dataset *data, lips_backend *be, size_t *bytes);
 

@@ -6,6 +6,11 @@
 
 enum { LIPS_SPLITS = 3 }; /* train, val, test */
 
+struct lips_resident {
+    lips_backend *be;
+    lips_rows rows[LIPS_SPLITS]; /* where the backend gathers; else no memory */
+};
+
 struct lips_trainer {
     /* Configuration, the caller's except for the copy. */
     lips_config cfg;
@@ -19,7 +24,8 @@ struct lips_trainer {
     void *params, *grads, *m, *v; /* (P) real */
     void *buffers, *buffers_old;  /* running statistics, and before this step; or NULL */
 
-    lips_rows rows[LIPS_SPLITS]; /* the data set, where the backend gathers; else no memory */
+    const lips_resident *resident; /* the data set: shared, or */
+    lips_resident *own_resident;   /* its own; NULL: shared */
 
     /* Shared memory of the backend. */
     double *losses; /* (largest batch) */
@@ -42,10 +48,7 @@ struct lips_trainer {
 /* Samples per evaluation pass: fixed by the network alone, so that no other setting moves a bit. */
 int64_t lips_eval_batch(const lips_net *net);
 
-/* rows.c: the splits in the backend's memory, their bytes, and the rows of one of them; NULL: upload
- * them. */
-lips_status lips_trainer_load_rows(lips_trainer *tr);
-size_t lips_trainer_rows_bytes(const lips_dataset *d, const lips_backend *be);
+/* rows.c: the rows of a split in the backend's memory; NULL: upload them. */
 const lips_rows *lips_trainer_rows(const lips_trainer *tr, const lips_split *split);
 
 #endif
