@@ -96,10 +96,13 @@ BENCH_BIN := $(BENCH_SRC:bench/%.c=$(BUILD)/bench/%)
 SIM_TEST_BIN := $(patsubst tests/%.cpp,$(SIM)/tests/%,$(wildcard tests/cusim/test_*.cpp))
 SIM_PROGRAMS := ops/test_backends ops/test_exact ops/test_refuse nn/test_derivatives nn/test_exec nn/test_second nn/test_chunk
 SIM_BIN := $(SIM)/lipsweep
+# What make test-gpu runs, linked with NVIDIA's libraries; GPU=emulated rehearses it.
+GPU_PROGRAMS := $(sort $(SIM_PROGRAMS) train/test_rows $(patsubst tests/%.c,%,$(wildcard tests/*/test_*_cuda.c)))
+GPU_BUILD := $(if $(filter emulated,$(GPU)),$(SIM),$(BUILD))
 SIM_AGAIN := $(if $(filter build/cusim,$(SIM)),$(patsubst tests/%.c,$(SIM)/tests/%,$(sort $(SIM_PROGRAMS:%=tests/%.c) $(wildcard tests/*/test_*_cuda.c))))
 FUZZ_BIN := $(patsubst tests/fuzz/fuzz_%.c,build/fuzz/fuzzers/%,$(wildcard tests/fuzz/fuzz_*.c))
 
-.PHONY: all run test test-quick cusim ptxas race bench asan fuzz fuzz-bins fuzzers config deps deps-test clean help install-links
+.PHONY: all run test test-quick test-gpu cusim ptxas race bench asan fuzz fuzz-bins fuzzers config deps deps-test clean help install-links
 .SECONDARY:
 
 all: $(BIN) $(LIB) ## build build/lipsweep and build/liblipsweep.a
@@ -238,6 +241,16 @@ test-quick: $(SIM_BIN) $(SIM_TEST_BIN) $(SIM_AGAIN) $(if $(filter plain,$(FLAGS)
 endif
 test-quick: all $(TEST_BIN) ## the tests without looking for packages
 	$(Q)BUILD=$(BUILD) SIM=$(SIM) SIM_AGAIN="$(SIM_AGAIN:$(SIM)/tests/%=%)" tests/run $(TESTS)
+
+ifeq ($(CUDA)$(FLAGS),1plain)
+test-gpu: ## the cuda backend's tests on this machine's GPU, and compute-sanitizer (GPU=emulated: a rehearsal)
+	$(Q)$(if $(filter emulated,$(GPU)),,tests/run-gpu --driver)
+	$(Q)$(MAKE) --no-print-directory deps-test $(GPU_PROGRAMS:%=$(GPU_BUILD)/tests/%) $(GPU_BUILD)/tests/oracle/driver $(GPU_BUILD)/lipsweep
+	$(Q)BUILD=$(GPU_BUILD) PROGRAMS="$(GPU_PROGRAMS)" CUDA_HOME=$(CUDA_HOME) tests/run-gpu $(TESTS)
+else
+test-gpu:
+	@echo "error: make test-gpu: needs the plain build with the CUDA toolkit (nvcc, cuBLAS, cuDNN)" >&2; exit 1
+endif
 
 # Without the emulated device, whose tests take minutes in that build: FLAGS=asan CUDA=1 test-quick TESTS=tests/cusim has it.
 asan: ## the tests under the address and undefined-behaviour sanitizers

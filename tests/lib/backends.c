@@ -38,3 +38,8 @@ bool backend_is_emulated(const lips_ops *ops)
     lips_device d;
     return ops->probe(&d, 0) == LIPS_OK && d.emulated;
 }
+
+bool backend_is_slow(const lips_ops *ops)
+{
+    return backend_is_emulated(ops) || getenv("LIPS_TEST_FEW");
+}

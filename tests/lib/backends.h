@@ -11,7 +11,10 @@
 /* The i-th of them; NULL past the last. */
 const lips_ops *tested_backend(int i);
 
-/* Does it run on an emulated device? Then it is slow, and tests do less. */
 bool backend_is_emulated(const lips_ops *ops);
+
+/* Is it so slow that tests should do less? An emulated device, or LIPS_TEST_FEW is set: something
+ * watches every access. */
+bool backend_is_slow(const lips_ops *ops);
 
 #endif

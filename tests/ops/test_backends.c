@@ -93,7 +93,7 @@ static void run_table(const lips_ops *ops, const opcase_table *table, bool integ
         }
         /* ref is what the others are compared with: of itself it shows fences and equal bits. */
         int step = only != -2 ? 1 : ops == lips_backend_find("ref") ? 5 : integers ? 3 : 1;
-        if (only == -2 && backend_is_emulated(ops))
+        if (only == -2 && backend_is_slow(ops))
             step *= row->cases > 10 ? 4 : 1; /* minutes else; tests of kernels have their edges */
         for (int i = 0; i < row->cases && bad < 5 && (row->integers || !integers); i += step)
             if (only == -2 || only == i)

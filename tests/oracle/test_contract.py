@@ -9,13 +9,13 @@ import tempfile
 
 import numpy as np
 
-from torchlib import LIPSWEEP, check, close, finish, fresh, name_of, read, save, torch_or_skip, write
+from torchlib import BACKENDS, LIPSWEEP, check, close, finish, fresh, name_of, read, save, tolerances, torch_or_skip, write
 
 torch = torch_or_skip()
 grad_of = torch.autograd.grad
-NORM = {"ref": 1e-10, "cpu": 1e-5}
-TRACE = {"ref": 1e-10, "cpu": 1e-5}
-EIGEN = {"ref": 1e-6, "cpu": 1e-4}  # of the largest
+NORM = tolerances(1e-10, 1e-5)
+TRACE = tolerances(1e-10, 1e-5)
+EIGEN = tolerances(1e-6, 1e-4)  # of the largest
 SPECTRAL = 1e-5  # beside the stated residual
 HESSIAN_PARAMS = 800  # larger networks have no explicit Hessian here
 RESIDUAL_PARAMS = 2821  # but the smallest residual network
@@ -369,7 +369,7 @@ def run_case(tmp, spec, kind, labels, n, seed):
         for key in [k for k in truth.scalar if k[0].startswith("distance")]:
             del truth.scalar[key]
             truth.why[key] = "initial weights"
-    for backend in ("ref", "cpu"):
+    for backend in BACKENDS:
         what = f"{name_of(spec)} K={spec['classes']} N={n} {kind} {labels} on {backend}"
         p = subprocess.run([LIPSWEEP, "measure", weights, "--model", spec["model"], "--width", str(spec["width"]),
                             "--depth", str(spec["depth"]), "--classes", str(spec["classes"]), "--input",
@@ -434,7 +434,7 @@ def run_probes(tmp, spec, n):
         truth.outputs()
         truth.through_layers()
         save(model, weights)
-        for backend in ("ref", "cpu"):
+        for backend in BACKENDS:
             p = subprocess.run([LIPSWEEP, "measure", weights, "--inputs", inputs, "--probe", probe, "--n", str(n), "--json",
                                 "--backend", backend, "--per-sample", values], capture_output=True, text=True)
             what = f"{name_of(spec)} on {probe} on {backend}"

@@ -8,12 +8,12 @@ import tempfile
 
 import numpy as np
 
-from torchlib import LIPSWEEP, SPECS, check, close, finish, fresh, name_of, save, torch_or_skip, write
+from torchlib import BACKENDS, LIPSWEEP, SPECS, check, close, finish, fresh, name_of, save, tolerances, torch_or_skip, write
 
 torch = torch_or_skip()
 N, PARAMS_MAX = 12, 1200
-EIGEN = {"ref": 1e-7, "cpu": 1e-4}  # of the largest eigenvalue
-TRACE = {"ref": 1e-10, "cpu": 1e-5}
+EIGEN = tolerances(1e-7, 1e-4)  # of the largest eigenvalue
+TRACE = tolerances(1e-10, 1e-5)
 SPECTRAL = 1e-5  # the stated residual of layer.weight_op
 
 
@@ -128,7 +128,7 @@ def run_case(tmp, spec, kind, seed):
     norms, factor = bounds(model, spec)
     sides = landscape(model, xt, yt, kind, norms[0], trace["hessian.trace", None, None])
     top = abs(eigen["hessian.lambda_max", None, None])
-    for backend in ("ref", "cpu"):
+    for backend in BACKENDS:
         what = f"{name_of(spec)} {kind} on {backend}"
         p = subprocess.run([LIPSWEEP, "measure", weights, "--model", spec["model"], "--width", str(spec["width"]),
                             "--depth", str(spec["depth"]), "--classes", str(spec["classes"]), "--input",

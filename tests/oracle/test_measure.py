@@ -7,11 +7,11 @@ import tempfile
 
 import numpy as np
 
-from torchlib import LIPSWEEP, SPECS, check, close, finish, fresh, name_of, read, save, torch_or_skip, write
+from torchlib import BACKENDS, LIPSWEEP, SPECS, check, close, finish, fresh, name_of, read, save, tolerances, torch_or_skip, write
 
 torch = torch_or_skip()
 N = 21
-TOL = {"ref": 1e-10, "cpu": 1e-5}
+TOL = tolerances(1e-10, 1e-5)
 
 
 def jacobian(f, x):
@@ -57,7 +57,7 @@ def run_case(tmp, spec, kind, targets, seed):
     with torch.no_grad():
         loss = per_sample_loss(model(xt), yt, kind).numpy()
         wrong = None if targets else (model(xt).argmax(1) != yt).double().mean()
-    for backend in ("ref", "cpu"):
+    for backend in BACKENDS:
         what = f"{name_of(spec)} {kind} {'targets' if targets else 'labels'} on {backend}"
         p = subprocess.run([LIPSWEEP, "measure", weights, "--model", spec["model"], "--width", str(spec["width"]),
                             "--depth", str(spec["depth"]), "--classes", str(spec["classes"]), "--input",

@@ -10,12 +10,12 @@ import tempfile
 
 import numpy as np
 
-from torchlib import LIPSWEEP, check, close, finish, model_of, name_of, read, torch_or_skip
+from torchlib import BACKENDS, LIPSWEEP, check, close, finish, model_of, name_of, read, tolerances, torch_or_skip
 
 torch = torch_or_skip()
 N, N_TEST, BATCH, EPOCHS, SIDE, CLASSES = 50, 20, 16, 4, 8, 5
 # Weights are stored as floats. cpu: float32 arithmetic, its rounding carried through 16 steps.
-TOL = {"ref": 1e-7, "cpu": 1e-5}
+TOL = tolerances(1e-7, 1e-5)
 ORDER, SUBSET = 2, 6  # streams of base/random.h
 
 
@@ -145,6 +145,6 @@ with tempfile.TemporaryDirectory() as tmp_folder:
             # The last batch has two samples: in the last stage two values per channel, whose normalisation is a sign.
             # Float64 follows it, float32 soon goes another way (its single steps: test_network.py).
             two_values = one["model"] == "resnet18" and one["batch_norm"]
-            for where in ("ref",) if two_values else ("ref", "cpu"):
+            for where in [b for b in BACKENDS if b == "ref" or not two_values]:
                 run_case(tmp_folder, tmp_folder, X, Y, one, chosen, where, 77 + number)
 finish()

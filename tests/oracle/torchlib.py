@@ -12,6 +12,9 @@ BUILD = os.path.abspath(os.environ.get("BUILD", "build/plain"))
 LIPSWEEP = os.path.abspath(os.environ.get("LIPSWEEP", os.path.join(BUILD, "lipsweep")))
 for key in [k for k in os.environ if k.startswith("LIPSWEEP_")]:
     del os.environ[key]
+os.environ["LIPSWEEP_EMULATED"] = "true"  # an emulated device will do
+# What runs: float64 and float32 on the CPU, or the backend that LIPS_TEST_BACKEND names (make test-gpu).
+BACKENDS = tuple(filter(None, [os.environ.get("LIPS_TEST_BACKEND")])) or ("ref", "cpu")
 TYPES = {"float32": "F32", "float64": "F64", "int64": "I64"}
 DTYPES = {v: k for k, v in TYPES.items()}
 counts = {"passed": 0, "failed": 0}
@@ -27,6 +30,11 @@ def torch_or_skip():
         sys.exit(0)
     torch.set_num_threads(1)
     return torch
+
+
+def tolerances(ref, float32):
+    """By backend."""
+    return {"ref": ref, "cpu": float32, "cuda": float32}
 
 
 def finish():
