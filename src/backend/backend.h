@@ -331,6 +331,9 @@ typedef struct lips_ops {
     /* Samples of a network on images that are best run at a time, because a pass then stays in
      * cache; 0: the whole batch. */
     int64_t image_chunk;
+    /* Device memory that a pass of measuring may take, about: as many samples are run at a time as
+     * fit, so that narrow networks keep the device busy. 0: as many as suit a processor's caches. */
+    size_t pass_bytes;
 
     /* Is there such a device, and can this backend use it? LIPS_ERR_UNSUPPORTED with one line
      * where not: none at all, too old, its driver too old; LIPS_ERR_USAGE: no such index. */

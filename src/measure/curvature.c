@@ -23,16 +23,16 @@ static int64_t params_of(const lips_curvature *c)
 
 /* ---- memory ---- */
 
-static lips_exec_spec exec_spec(const lips_survey *s)
+static lips_exec_spec exec_spec(int64_t block)
 {
-    return (lips_exec_spec){.cap = s->sum_block, .t = 1};
+    return (lips_exec_spec){.cap = block, .t = 1};
 }
 
 static lips_status take_seat(worker *w, seat *t)
 {
     const lips_survey *s = w->c->s;
-    lips_exec_spec spec = exec_spec(s);
-    int64_t n = s->sum_block * s->k;
+    lips_exec_spec spec = exec_spec(w->c->block);
+    int64_t n = w->c->block * s->k;
     LIPS_TRY(lips_exec_create(&t->exec, s->net, w->be, &spec));
     lips_exec_set_params(t->exec, w->params, w->buffers);
     LIPS_TRY(lips_second_create(&t->second, t->exec));
@@ -97,11 +97,16 @@ static void close_worker(worker *w, int64_t kept)
     w->be->ops->close(w->be);
 }
 
-/* Bytes of one seat; blocks of the subset; workers. */
-static lips_status seat_bytes(const lips_survey *s, size_t *bytes)
+/* Block size, blocks and workers of the first `samples`; bytes of one seat. */
+static int64_t block_of(const lips_survey *s, int64_t samples)
+{
+    return lips_survey_sum_block(s->net, s->args->ops, samples);
+}
+
+static lips_status seat_bytes(const lips_survey *s, int64_t block, size_t *bytes)
 {
     const lips_ops *ops = s->args->ops;
-    lips_exec_spec spec = exec_spec(s);
+    lips_exec_spec spec = exec_spec(block);
     lips_backend *be = NULL;
     lips_exec *exec = NULL;
     lips_status st = LIPS_OK;
@@ -110,7 +115,7 @@ static lips_status seat_bytes(const lips_survey *s, size_t *bytes)
     LIPS_TRY_GOTO(st, lips_exec_plan_bytes(s->net, be, &spec, &first), out);
     LIPS_TRY_GOTO(st, lips_exec_create(&exec, s->net, be, &spec), out);
     LIPS_TRY_GOTO(st, lips_second_plan_bytes(exec, &second), out);
-    *bytes = first + second + (size_t)(4 * s->sum_block * s->k) * sizeof(double);
+    *bytes = first + second + (size_t)(4 * block * s->k) * sizeof(double);
 out:
     lips_exec_free(exec);
     ops->close(be);
@@ -119,7 +124,8 @@ out:
 
 static int64_t blocks_of(const lips_survey *s, int64_t samples)
 {
-    return (samples + s->sum_block - 1) / s->sum_block;
+    const int64_t block = block_of(s, samples);
+    return (samples + block - 1) / block;
 }
 
 static int workers_of(const lips_survey *s, int64_t samples)
@@ -139,7 +145,7 @@ lips_status lips_curvature_plan_bytes(const lips_survey *s, int64_t samples, siz
 {
     size_t one = 0, real = s->args->ops->real_bytes;
     size_t workers = (size_t)workers_of(s, samples), p = (size_t)lips_net_params(s->net);
-    LIPS_TRY(seat_bytes(s, &one));
+    LIPS_TRY(seat_bytes(s, block_of(s, samples), &one));
     *bytes = workers * (one + p * (3 * real + sizeof(double)));
     if (keeps(s, samples, one, keep))
         *bytes += one * (size_t)blocks_of(s, samples);
@@ -163,13 +169,13 @@ lips_status lips_curvature_create(lips_curvature **out, const lips_survey *s, in
         return lips_fail(LIPS_ERR_MEMORY, "curvature: out of memory");
     c->s = s;
     c->samples = samples;
-    c->block = s->sum_block;
+    c->block = block_of(s, samples);
     c->has_lock = pthread_mutex_init(&c->lock, NULL) == 0;
     c->has_cond = pthread_cond_init(&c->moved, NULL) == 0;
     c->workers = calloc((size_t)workers_of(s, samples), sizeof *c->workers);
     if (!c->has_lock || !c->has_cond || !c->workers)
         LIPS_TRY_GOTO(st, lips_fail(LIPS_ERR_MEMORY, "curvature: cannot create workers"), out);
-    LIPS_TRY_GOTO(st, seat_bytes(s, &one), out);
+    LIPS_TRY_GOTO(st, seat_bytes(s, c->block, &one), out);
     int n = workers_of(s, samples);
     for (int i = 0; i < n; i++) {
         worker *w = &c->workers[i];

@@ -18,7 +18,11 @@ enum {
 };
 
 /* For the activations and cotangents of the subset, beside the products' own memory. */
-static const size_t KEEP = (size_t)1 << 30;
+static size_t keep_of(const lips_survey *p)
+{
+    const size_t pass = p->args->ops->pass_bytes;
+    return pass ? 2 * pass : (size_t)1 << 30;
+}
 
 /* Wanted |Hv - lv| / |l|; and what rounding of a product may leave, relative to |H|. */
 static const double TOLERANCE = 1e-4, NOISE_F64 = 1e-12, NOISE_F32 = 1e-6;
@@ -97,7 +101,8 @@ static int64_t subset(const lips_survey *p)
 static lips_status engine(lips_emit *e)
 {
     return e->curvature ? LIPS_OK
-                        : lips_curvature_create(&e->curvature, e->survey, subset(e->survey), KEEP);
+                        : lips_curvature_create(&e->curvature, e->survey, subset(e->survey),
+                                                keep_of(e->survey));
 }
 
 static lips_status apply_hessian(void *user, double *out, const double *v)
@@ -137,11 +142,12 @@ double lips_measure_curvature_passes(const lips_metrics *m)
     return HESSIAN_PASSES * products + GGN_PASSES * ggn;
 }
 
-double lips_measure_remainder_passes(const lips_metrics *m, const lips_net *net, int64_t n)
+double lips_measure_remainder_passes(const lips_metrics *m, const lips_net *net,
+                                     const lips_ops *ops, int64_t n)
 {
     if (!lips_net_curved(net) || !(asks(m, "hessian.trace") || asks(m, "bound.landscape")))
         return 0;
-    const int64_t block = lips_survey_block(net);
+    const int64_t block = lips_survey_sum_block(net, ops, n);
     return (double)(HESSIAN_PASSES * lips_curvature_probes((n + block - 1) / block));
 }
 
@@ -154,7 +160,7 @@ static lips_status eigen_bytes(const lips_survey *p, size_t *bytes)
     *bytes = 0;
     if (!hessian && !wants(p, "ggn.lambda_max"))
         return LIPS_OK;
-    LIPS_TRY(lips_curvature_plan_bytes(p, subset(p), KEEP, bytes));
+    LIPS_TRY(lips_curvature_plan_bytes(p, subset(p), keep_of(p), bytes));
     /* The Hessian's vectors stay while the Gauss-Newton matrix's are sought. */
     *bytes += (size_t)lips_lanczos_bytes(n, hessian ? hessian_pairs(p) + 1 : 1);
     return LIPS_OK;

@@ -12,7 +12,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { THREADS_MAX = 1024 };
+enum {
+    THREADS_MAX = 1024,
+    IN_FLIGHT = 2 /* blocks on a device, so that it goes on while the host sums the other's */
+};
 
 /* What the threads of one measurement share. Which thread takes which block has no influence on the
  * results. */
@@ -82,15 +85,22 @@ static void *work(void *user)
     return NULL;
 }
 
+/* Each with a block of its own. */
+static int threads_of(const lips_survey *p)
+{
+    const int64_t blocks = (p->n + p->block - 1) / p->block;
+    const int least = p->args->ops->pass_bytes ? IN_FLIGHT : 1;
+    int64_t threads = p->args->threads > least ? p->args->threads : least;
+    threads = threads < blocks ? threads : blocks;
+    return (int)(threads < THREADS_MAX ? threads : THREADS_MAX);
+}
+
 /* The calling thread is one of the workers. */
 static lips_status run_threads(const lips_survey *p)
 {
     lips_job job = {.survey = p};
     pthread_t ids[THREADS_MAX];
-    int64_t blocks = (p->n + p->block - 1) / p->block;
-    int wanted = p->args->threads < THREADS_MAX ? p->args->threads : THREADS_MAX, started = 0;
-    if (blocks < wanted)
-        wanted = (int)blocks;
+    int wanted = threads_of(p), started = 0;
     if (pthread_mutex_init(&job.lock, NULL) != 0)
         return lips_fail(LIPS_ERR_RUNTIME, "measure: cannot create a lock");
     if (p->args->progress)
@@ -140,13 +150,11 @@ lips_status lips_measure_plan_bytes(const lips_measure_args *a, size_t *bytes)
     lips_survey *p = NULL;
     size_t block = 0, curvature = 0;
     LIPS_TRY(lips_survey_create(&p, a));
-    int64_t blocks = (p->n + p->block - 1) / p->block;
-    int64_t threads = a->threads < blocks ? a->threads : blocks;
     lips_status st = p->needs ? lips_block_plan_bytes(p, &block) : LIPS_OK;
     if (st == LIPS_OK)
         st = lips_emit_plan_bytes(p, &curvature);
     /* one after the other: blocks, spectral norms, curvature */
-    size_t most = block * (size_t)threads, weights = lips_emit_weight_bytes(p);
+    size_t most = block * (size_t)threads_of(p), weights = lips_emit_weight_bytes(p);
     most = weights > most ? weights : most;
     most = curvature > most ? curvature : most;
     /* kept twice when the caller wants the per-sample values */

@@ -47,7 +47,7 @@ typedef struct lips_measure_args {
     int device;
     lips_arithmetic arithmetic; /* of the blocks' passes; eigenvalues of curvature are f32's */
     int threads;   /* >= 1 */
-    int64_t batch; /* samples per block; 0: chosen from the network alone */
+    int64_t batch; /* samples per block; 0: chosen from network and backend alone */
     lips_network_view network;
     lips_inputs inputs;
     lips_metrics metrics;
@@ -80,6 +80,7 @@ lips_status lips_measure_plan_bytes(const lips_measure_args *a, size_t *bytes);
  * rule. */
 double lips_measure_curvature_passes(const lips_metrics *m);
 /* The same for the trace's sign vectors, per sample of n; 0 for a piecewise linear network. */
-double lips_measure_remainder_passes(const lips_metrics *m, const lips_net *net, int64_t n);
+double lips_measure_remainder_passes(const lips_metrics *m, const lips_net *net,
+                                     const lips_ops *ops, int64_t n);
 
 #endif

@@ -10,14 +10,19 @@ enum {
     /* Samples per block, from the network alone: one vector register of samples for convolutions, a
      * matrix product wide enough for full speed for linear layers. */
     BLOCK_CONV = 16,
-    BLOCK_LINEAR = 128
+    BLOCK_LINEAR = 128,
+    /* At most as many on a device: its launches of a block cost less than its narrowest network then. */
+    BLOCK_DEVICE = 512,
+    /* What products with a Hessian keep beside a pass' values: cotangents, tangents, and theirs. */
+    SUM_VALUES = 5
 };
 
 /* Cotangents of one value of one block are kept below this, so that many classes mean smaller
  * blocks. */
 static const double BLOCK_BYTES = 256e6;
 
-int64_t lips_survey_block(const lips_net *net)
+/* Suits a processor's caches. */
+static int64_t block_of(const lips_net *net)
 {
     const int64_t k = lips_net_spec(net)->classes;
     bool conv = false;
@@ -34,6 +39,30 @@ int64_t lips_survey_block(const lips_net *net)
     while (block > BLOCK_CONV && (double)(block * k) * widest * 4 > BLOCK_BYTES)
         block /= 2;
     return block;
+}
+
+/* As many as fit, and no more memory than n samples take. */
+static int64_t device_block(const lips_net *net, int64_t t, size_t real_bytes, size_t bytes,
+                            int64_t n)
+{
+    const int64_t whole = (n + BLOCK_CONV - 1) / BLOCK_CONV * BLOCK_CONV;
+    const int64_t fits = lips_net_fits(net, t, real_bytes, bytes, BLOCK_DEVICE);
+    return whole < fits ? whole : fits;
+}
+
+int64_t lips_survey_block(const lips_net *net, const lips_ops *ops, int64_t n)
+{
+    const int64_t k = lips_net_spec(net)->classes;
+    return ops->pass_bytes ? device_block(net, k, ops->real_bytes, ops->pass_bytes, n)
+                           : block_of(net);
+}
+
+/* Half of it, since several blocks are kept. */
+int64_t lips_survey_sum_block(const lips_net *net, const lips_ops *ops, int64_t n)
+{
+    return ops->pass_bytes
+               ? device_block(net, 1, SUM_VALUES * ops->real_bytes, ops->pass_bytes / 2, n)
+               : block_of(net);
 }
 
 int64_t lips_survey_row(const lips_survey *p, int64_t i)
@@ -154,8 +183,7 @@ lips_status lips_survey_create(lips_survey **out, const lips_measure_args *a)
     p->n = a->inputs.n;
     p->k = lips_net_spec(p->net)->classes;
     p->layers = lips_net_layers(p->net);
-    p->sum_block = lips_survey_block(p->net);
-    p->block = a->batch ? a->batch : p->sum_block;
+    p->block = a->batch ? a->batch : lips_survey_block(p->net, a->ops, p->n);
     p->wanted = with_chain(a->metrics.bits);
     LIPS_TRY_GOTO(st, check_inputs(p), out);
     for (int row = 0; row < lips_quantities_count; row++)

@@ -31,8 +31,6 @@ struct lips_survey {
     const lips_measure_args *args;
     const lips_net *net;
     int64_t n, k, block; /* samples, classes, samples per block */
-    int64_t sum_block; /* samples per block where blocks are summed in reals: of the network alone,
-                        * so that no choice of block shows in a result */
     int layers;
     uint64_t wanted, planned; /* rows whose records are asked for; rows whose series exist */
     unsigned needs;           /* LIPS_NEED_* of all series that can be given */
@@ -51,8 +49,10 @@ lips_status lips_survey_create(lips_survey **out, const lips_measure_args *a);
 void lips_survey_free(lips_survey *p);
 /* Allocates the series' vectors, factorises the first layer if that is to be used. */
 lips_status lips_survey_alloc(lips_survey *p);
-/* sum_block of a network. */
-int64_t lips_survey_block(const lips_net *net);
+/* Samples per block of n, and where blocks are summed in reals: of network and backend alone, so
+ * that neither a choice of block nor the machine shows in a result. */
+int64_t lips_survey_block(const lips_net *net, const lips_ops *ops, int64_t n);
+int64_t lips_survey_sum_block(const lips_net *net, const lips_ops *ops, int64_t n);
 /* Bytes that lips_survey_alloc will take. */
 size_t lips_survey_bytes(const lips_survey *p);
 

@@ -198,6 +198,30 @@ int64_t lips_net_chunk(const lips_net *net, const lips_backend *be, int64_t batc
     return chunk && chunk < batch && net->spatial && !net->normalises ? chunk : batch;
 }
 
+/* Reals per sample: every value, and the t cotangents of what the widest node reads and writes. */
+static double pass_reals(const lips_net *net, int64_t t)
+{
+    double values = 0, widest = 0;
+    for (int v = 0; v < net->n_values; v++)
+        values += (double)lips_value_features(&net->values[v]);
+    for (int n = 0; n < net->n_nodes; n++) {
+        const lips_node *node = &net->nodes[n];
+        double around = (double)lips_value_features(&net->values[node->out]);
+        for (int i = 0; i < node->n_in; i++)
+            around += (double)lips_value_features(&net->values[node->in[i]]);
+        widest = around > widest ? around : widest;
+    }
+    return values + (double)t * widest;
+}
+
+int64_t lips_net_fits(const lips_net *net, int64_t t, size_t real_bytes, size_t bytes, int64_t most)
+{
+    enum { STEP = 16 }; /* whole tiles of the products */
+    double fits = (double)bytes / (double)real_bytes / pass_reals(net, t);
+    int64_t n = fits < (double)most ? (int64_t)fits : most;
+    return n >= STEP ? n / STEP * STEP : n > 1 ? n : 1;
+}
+
 lips_status lips_exec_create(lips_exec **out, const lips_net *net, lips_backend *be,
                              const lips_exec_spec *spec)
 {

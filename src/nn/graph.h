@@ -170,6 +170,11 @@ typedef struct lips_arch {
 
 extern const lips_arch lips_arch_mlp, lips_arch_convnet, lips_arch_resnet18, lips_arch_vit;
 
+static inline int64_t lips_value_features(const lips_value *v)
+{
+    return v->c * v->h * v->w;
+}
+
 /* (C,H,W) read as (C*H*W,1,1). */
 static inline lips_tensor lips_tensor_flat(lips_tensor t)
 {

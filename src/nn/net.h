@@ -109,6 +109,10 @@ typedef struct lips_exec_spec {
  * the sums, and with them every bit, do not. */
 int64_t lips_net_chunk(const lips_net *net, const lips_backend *be, int64_t batch);
 
+/* As many samples as a pass of t stacked values may run at a time in about so many bytes, at most
+ * `most`, at least 1. By the network and the size of a real alone. */
+int64_t lips_net_fits(const lips_net *net, int64_t t, size_t real_bytes, size_t bytes, int64_t most);
+
 /* Plans and allocates. be stays the caller's and must outlive the exec. LIPS_ERR_UNSUPPORTED if the
  * backend does not offer an operation that the network needs. */
 lips_status lips_exec_create(lips_exec **out, const lips_net *net, lips_backend *be,

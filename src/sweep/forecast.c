@@ -234,9 +234,9 @@ static lips_status plan_measuring(planner *w, const lips_net *net, int64_t n_tra
                        lips_measure_curvature_passes(&metrics) +
                    (double)(m->trace_epochs * at_most(c->curvature_n, m->trace_n)) *
                        lips_measure_curvature_passes(&trace) +
-                   (double)(m->epochs * m->n) * lips_measure_remainder_passes(&metrics, net, m->n) +
+                   (double)(m->epochs * m->n) * lips_measure_remainder_passes(&metrics, net, w->be->ops, m->n) +
                    (double)(m->trace_epochs * m->trace_n) *
-                       lips_measure_remainder_passes(&trace, net, m->trace_n);
+                       lips_measure_remainder_passes(&trace, net, w->be->ops, m->trace_n);
     return LIPS_OK;
 }
 

@@ -3,10 +3,17 @@
 #include <math.h>
 
 /* Enough rows for full matrix products; fewer for images, whose activations must fit the cache. */
-enum { EVAL_BATCH_FLAT = 256, EVAL_BATCH_SPATIAL = 64 };
+enum {
+    EVAL_BATCH_FLAT = 256,
+    EVAL_BATCH_SPATIAL = 64,
+    EVAL_BATCH_DEVICE = 1024 /* at most: a narrow network's launches then cost less than its work */
+};
 
-int64_t lips_eval_batch(const lips_net *net)
+int64_t lips_eval_batch(const lips_net *net, const lips_backend *be)
 {
+    const lips_ops *ops = be->ops;
+    if (ops->pass_bytes)
+        return lips_net_fits(net, 0, ops->real_bytes, ops->pass_bytes / 4, EVAL_BATCH_DEVICE);
     return lips_net_layer(net, 1)->conv ? EVAL_BATCH_SPATIAL : EVAL_BATCH_FLAT;
 }
 
@@ -41,7 +48,7 @@ lips_status lips_trainer_evaluate(lips_trainer *tr, const lips_split *split, lip
                                   lips_eval *clean, double *memorized)
 {
     const lips_dataset *d = tr->data;
-    int64_t row = d->c * d->h * d->w, cap = lips_eval_batch(tr->net), corrupted = 0, learnt = 0;
+    int64_t row = d->c * d->h * d->w, cap = lips_eval_batch(tr->net, tr->be), corrupted = 0, learnt = 0;
     const lips_rows *rows = lips_trainer_rows(tr, split);
     *noisy = (lips_eval){0};
     if (clean)

@@ -20,9 +20,9 @@ static lips_exec_spec train_spec(const lips_config *cfg, const lips_net *net,
         .cap = lips_net_chunk(net, be, cfg->batch), .t = 1, .training = true};
 }
 
-static lips_exec_spec eval_spec(const lips_net *net)
+static lips_exec_spec eval_spec(const lips_net *net, const lips_backend *be)
 {
-    return (lips_exec_spec){.cap = lips_eval_batch(net), .t = 0, .training = false};
+    return (lips_exec_spec){.cap = lips_eval_batch(net, be), .t = 0, .training = false};
 }
 
 static int64_t larger(int64_t a, int64_t b)
@@ -78,7 +78,7 @@ static lips_status alloc_host(lips_trainer *tr)
 /* Memory that ops write and the host reads. */
 static lips_status alloc_shared(lips_trainer *tr)
 {
-    size_t most = (size_t)larger(tr->cfg.batch, lips_eval_batch(tr->net));
+    size_t most = (size_t)larger(tr->cfg.batch, lips_eval_batch(tr->net, tr->be));
     void *losses = NULL, *pred = NULL;
     lips_status st = tr->be->ops->alloc_shared(tr->be, &losses, most * sizeof *tr->losses);
     tr->losses = losses;
@@ -101,7 +101,7 @@ static lips_status alloc_device(lips_trainer *tr)
         LIPS_TRY(ops->alloc(tr->be, &tr->buffers, (size_t)tr->n_buffers * ops->real_bytes));
         LIPS_TRY(ops->alloc(tr->be, &tr->buffers_old, (size_t)tr->n_buffers * ops->real_bytes));
     }
-    lips_exec_spec ts = train_spec(&tr->cfg, tr->net, tr->be), es = eval_spec(tr->net);
+    lips_exec_spec ts = train_spec(&tr->cfg, tr->net, tr->be), es = eval_spec(tr->net, tr->be);
     LIPS_TRY(lips_exec_create(&tr->exec, tr->net, tr->be, &ts));
     LIPS_TRY(lips_exec_create(&tr->eval_exec, tr->net, tr->be, &es));
     lips_exec_set_params(tr->exec, tr->params, tr->buffers);
@@ -186,7 +186,7 @@ lips_status lips_trainer_plan_bytes(const lips_config *cfg, const lips_net *net,
                                     const lips_dataset *data, lips_backend *be, size_t *bytes)
 {
     LIPS_TRY(check_args(cfg, net, data));
-    lips_exec_spec ts = train_spec(cfg, net, be), es = eval_spec(net);
+    lips_exec_spec ts = train_spec(cfg, net, be), es = eval_spec(net, be);
     size_t train = 0, eval = 0, real = be->ops->real_bytes;
     LIPS_TRY(lips_exec_plan_bytes(net, be, &ts, &train));
     LIPS_TRY(lips_exec_plan_bytes(net, be, &es, &eval));

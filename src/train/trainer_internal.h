@@ -45,8 +45,9 @@ struct lips_trainer {
     int64_t order_epoch; /* whose order `order` holds; -1: none */
 };
 
-/* Samples per evaluation pass: fixed by the network alone, so that no other setting moves a bit. */
-int64_t lips_eval_batch(const lips_net *net);
+/* Samples per evaluation pass: fixed by network and backend alone, so that no other setting moves a
+ * bit. */
+int64_t lips_eval_batch(const lips_net *net, const lips_backend *be);
 
 /* rows.c: the rows of a split in the backend's memory; NULL: upload them. */
 const lips_rows *lips_trainer_rows(const lips_trainer *tr, const lips_split *split);

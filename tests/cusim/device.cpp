@@ -24,6 +24,7 @@ struct State {
     cudaError_t sticky = cudaSuccess;
     bool announced = false;
     uint64_t digest = 0xcbf29ce484222325u; /* FNV-1a */
+    size_t to_device = 0, to_host = 0;     /* bytes copied */
 };
 State &state = *new State;
 
@@ -54,6 +55,7 @@ void write_summary()
                 i.second);
     fprintf(f, "digest %016llx\ndevice_bytes %zu\npinned_bytes %zu\n",
             (unsigned long long)state.digest, memory_used(), memory_pinned());
+    fprintf(f, "to_device_bytes %zu\nto_host_bytes %zu\n", state.to_device, state.to_host);
     fclose(f);
 }
 
@@ -134,6 +136,11 @@ void digest(const void *p, size_t bytes)
 {
     for (size_t i = 0; i < bytes; i++)
         state.digest = (state.digest ^ ((const unsigned char *)p)[i]) * 0x100000001b3u;
+}
+
+void count_copy(bool to_device, size_t bytes)
+{
+    (to_device ? state.to_device : state.to_host) += bytes;
 }
 
 cudaError_t sticky_error()

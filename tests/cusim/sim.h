@@ -14,7 +14,8 @@
  *   CUSIM_INDEX_MAX  from how many values on kernels take 64-bit indices (default 2^31)
  *   CUSIM_SUMMARY  a file: at exit, one line "function calls" for each function called,
  *                  "kernel:address times" for each kernel that ran, "digest" of all that was copied
- *                  to the host, "device_bytes" and "pinned_bytes" never freed
+ *                  to the host, "device_bytes" and "pinned_bytes" never freed, "to_device_bytes" and
+ *                  "to_host_bytes" copied between the two
  */
 #ifndef LIPS_TESTS_CUSIM_SIM_H
 #define LIPS_TESTS_CUSIM_SIM_H
@@ -91,6 +92,8 @@ bool chosen_to_stick(const char *function);
 cudaError_t finish(cudaError_t e);
 /* Takes note of bytes that went to the host: equal in every order of threads. */
 void digest(const void *p, size_t bytes);
+/* Bytes that a copy moved over the bus, for the summary. */
+void count_copy(bool to_device, size_t bytes);
 cudaError_t sticky_error();
 void set_sticky(cudaError_t e);
 

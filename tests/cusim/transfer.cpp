@@ -33,15 +33,22 @@ bool kinds_agree(const Copy &c, cudaMemcpyKind kind)
 
 void push_copy(const Copy &c, cudaStream_t stream)
 {
+    const bool to_device = memory_kind(c.to, c.bytes) == Memory::DEVICE;
+    const bool over_bus = to_device != (memory_kind(c.from, c.bytes) == Memory::DEVICE);
     bool staged = memory_kind(c.from, c.bytes) == Memory::HOST && !capturing(stream);
     if (staged) {
         std::string copy((const char *)c.from, c.bytes);
-        push(stream, "memcpy", [c, copy]() { memcpy(c.to, copy.data(), c.bytes); });
+        push(stream, "memcpy", [=]() {
+            memcpy(c.to, copy.data(), c.bytes);
+            if (over_bus)
+                count_copy(to_device, c.bytes);
+        });
     } else {
-        bool out = memory_kind(c.to, c.bytes) != Memory::DEVICE;
-        push(stream, "memcpy", [c, out]() {
+        push(stream, "memcpy", [=]() {
             memcpy(c.to, c.from, c.bytes);
-            if (out)
+            if (over_bus)
+                count_copy(to_device, c.bytes);
+            if (!to_device)
                 digest(c.to, c.bytes);
         });
     }

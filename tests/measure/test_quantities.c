@@ -76,6 +76,7 @@ static void remainder_passes(void **state)
     (void)state;
     lips_net *vit = NULL, *mlp = NULL;
     lips_metrics trace, none;
+    const lips_ops *ops = lips_backend_find("cpu");
     const lips_model_spec curved = {
         .kind = "vit", .width = 4, .depth = 1, .c = 1, .h = 8, .w = 8, .classes = 3};
     const lips_model_spec linear = {
@@ -84,10 +85,10 @@ static void remainder_passes(void **state)
     assert_int_equal(lips_net_create(&mlp, &linear), LIPS_OK);
     assert_int_equal(lips_metrics_parse(&trace, "hessian.trace"), LIPS_OK);
     assert_int_equal(lips_metrics_parse(&none, "B,ggn.trace,hessian.top"), LIPS_OK);
-    assert_true(lips_measure_remainder_passes(&trace, mlp, 100) == 0);
-    assert_true(lips_measure_remainder_passes(&none, vit, 100) == 0);
-    double few = lips_measure_remainder_passes(&trace, vit, 16);
-    double many = lips_measure_remainder_passes(&trace, vit, 10000);
+    assert_true(lips_measure_remainder_passes(&trace, mlp, ops, 100) == 0);
+    assert_true(lips_measure_remainder_passes(&none, vit, ops, 100) == 0);
+    double few = lips_measure_remainder_passes(&trace, vit, ops, 16);
+    double many = lips_measure_remainder_passes(&trace, vit, ops, 10000);
     assert_true(many > 0 && few > many);
     lips_net_free(mlp);
     lips_net_free(vit);

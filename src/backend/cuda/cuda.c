@@ -6,6 +6,7 @@ extern const lips_ops lips_cuda_ops;
 const lips_ops lips_cuda_ops = {
     .name = "cuda",
     .real_bytes = sizeof(float),
+    .pass_bytes = (size_t)2 << 30,
     .probe = cuda_op_probe,
     .list_choices = cuda_op_list_choices,
     .keep_choices = cuda_op_keep_choices,
