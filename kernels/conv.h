@@ -46,6 +46,15 @@ lips_status lips_cuda_conv_pack(float *packed, const float *w, const lips_cuda_c
                                 bool vjp, cudaStream_t stream);
 /* On tensor cores; weight is packed, and 16-byte aligned. */
 lips_status lips_cuda_conv_apply(const lips_cuda_conv_apply_args *a, cudaStream_t stream);
+/* The same for kernel 3, stride 1, pad 1, source channels in multiples of 4 and a 16-byte aligned
+ * source, patch by patch; weight is packed by lips_cuda_conv_patch_pack, in its bytes. */
+bool lips_cuda_conv_patch_offers(const lips_cuda_conv *shape, bool vjp);
+/* The part of its multiply-adds that is asked for; the rest is padding of tiles. */
+double lips_cuda_conv_patch_share(const lips_cuda_conv *shape, bool vjp, lips_precision precision);
+size_t lips_cuda_conv_patch_bytes(const lips_cuda_conv *shape, bool vjp, lips_precision precision);
+lips_status lips_cuda_conv_patch_pack(void *packed, const float *w, const lips_cuda_conv *shape,
+                                      bool vjp, lips_precision precision, cudaStream_t stream);
+lips_status lips_cuda_conv_patch(const lips_cuda_conv_apply_args *a, cudaStream_t stream);
 /* By FFMA in f32 whatever the precision asked; weight is PyTorch's. */
 lips_status lips_cuda_conv_narrow(const lips_cuda_conv_apply_args *a, cudaStream_t stream);
 

@@ -25,6 +25,7 @@
  * History    v1 this file.
  */
 #include "conv_geometry.h"
+#include "conv_store.h"
 #include "gemm_tile.h"
 
 namespace
@@ -106,12 +107,12 @@ template <class T, int VEC> struct ConvLoader {
     }
 };
 
-/* Bias and relu, or the mask, and the store. */
+/* The rows of a tile, each found by its place. */
 struct ConvStore {
     const ConvParams &p;
     const Axis &ay, &ax;
     int m0, n0, rows;
-    bool pairs; /* two neighbouring columns are 8-byte aligned everywhere */
+    ConvEnd end;
     float *to;
     const float *mask;
 
@@ -126,32 +127,10 @@ struct ConvStore {
         mask = p.mask ? p.mask + pixel * p.n : nullptr;
     }
 
-    __device__ __forceinline__ float end(int n, float v) const
-    {
-        if (p.bias)
-            v += p.bias[n];
-        if (p.relu)
-            v = v < 0 ? 0 : v; /* keeps NaN */
-        if (mask && !(mask[n] > 0))
-            v = 0;
-        return v;
-    }
-
     __device__ __forceinline__ void operator()(int col, float v0, float v1)
     {
-        const int n = n0 + col;
-        if (!to || n >= p.n)
-            return;
-        v0 = end(n, v0);
-        if (n + 1 < p.n)
-            v1 = end(n + 1, v1);
-        if (pairs) {
-            *reinterpret_cast<float2 *>(to + n) = make_float2(v0, v1);
-            return;
-        }
-        to[n] = v0;
-        if (n + 1 < p.n)
-            to[n + 1] = v1;
+        if (to)
+            end.put(to, mask, n0 + col, v0, v1);
     }
 };
 
@@ -168,8 +147,8 @@ __global__ void __launch_bounds__(T::THREADS, T::BLOCKS) conv_apply(const ConvPa
     ConvLoader<T, VEC> load(p, ay, ax, m0, n0);
     tile_multiply<T, P, Order::ROWS, Order::ROWS>(acc, load,
                                                   (ay.taps * ax.taps * p.c + BK - 1) / BK);
-    const bool pairs = p.n % 2 == 0 && (uintptr_t)p.dst % 8 == 0;
-    ConvStore put = {p, ay, ax, m0, n0, conv_rows(p, ay, ax), pairs, nullptr, nullptr};
+    ConvStore put = {p, ay, ax, m0, n0, conv_rows(p, ay, ax),
+                     conv_end(p.bias, p.relu, p.n, p.dst), nullptr, nullptr};
     tile_store<T>(acc, put);
 }
 

@@ -114,10 +114,10 @@ inline void load_matrices(unsigned mask, const void *const *in, void *const *out
         cusim::report("ldmatrix by a part of a warp: mask %08x", mask);
     for (int lane = 0; lane < 32; lane++)
         for (int i = 0; i < 4; i++) {
-            const float *row = *(const float *const *)in[i * 8 + lane / 4];
+            const uint32_t *row = *(const uint32_t *const *)in[i * 8 + lane / 4];
             if ((uintptr_t)row % 16)
                 cusim::report("ldmatrix: row address %p is not 16-byte aligned", (const void *)row);
-            ((float *)out[lane])[i] = row[lane % 4];
+            ((uint32_t *)out[lane])[i] = row[lane % 4];
         }
 }
 } // namespace mma_emulated
@@ -172,7 +172,7 @@ __device__ __forceinline__ void mma_m16n8k8_tf32(float (&d)[4], const uint32_t (
                                                  uint32_t b1)
 {
 #ifdef __CUDACC__
-    asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
                  "{%0,%1,%2,%3},{%4,%5,%6,%7},{%8,%9},{%0,%1,%2,%3};"
                  : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
@@ -187,7 +187,7 @@ __device__ __forceinline__ void mma_m16n8k16_bf16(float (&d)[4], const uint32_t 
                                                   uint32_t b0, uint32_t b1)
 {
 #ifdef __CUDACC__
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
                  "{%0,%1,%2,%3},{%4,%5,%6,%7},{%8,%9},{%0,%1,%2,%3};"
                  : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
@@ -202,20 +202,26 @@ __device__ __forceinline__ void mma_m16n8k16_bf16(float (&d)[4], const uint32_t 
  * matrix l / 8 and receives word l % 4 of row l / 4 of each. With floats as words a 16 x 8 corner
  * of a row-major tile arrives as a tf32 fragment of A, a 16 x 8 corner of columns as two of B.
  */
-__device__ __forceinline__ void mma_ldmatrix_x4(float (&r)[4], const float *row)
+__device__ __forceinline__ void mma_ldmatrix_x4(uint32_t (&r)[4], const void *row)
 {
 #ifdef __CUDACC__
-    uint32_t v[4];
     const uint32_t at = (uint32_t)__cvta_generic_to_shared(row);
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
-                 : "=r"(v[0]), "=r"(v[1]), "=r"(v[2]), "=r"(v[3])
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
                  : "r"(at)
                  : "memory");
-    for (int i = 0; i < 4; i++)
-        r[i] = __uint_as_float(v[i]);
 #else
     cusim::warp_collective(0xffffffffu, CUSIM_SITE, &row, r, mma_emulated::load_matrices);
 #endif
+}
+
+/* The same as floats. */
+__device__ __forceinline__ void mma_ldmatrix_x4(float (&r)[4], const float *row)
+{
+    uint32_t v[4];
+    mma_ldmatrix_x4(v, (const void *)row);
+    for (int i = 0; i < 4; i++)
+        r[i] = mma_from_tf32(v[i]);
 }
 
 /* Asks for a copy of BYTES (4 or 16, both sides aligned to it) from global to shared memory, or for

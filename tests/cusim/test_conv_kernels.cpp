@@ -23,7 +23,8 @@ namespace
 typedef std::vector<float> Floats;
 typedef std::vector<double> Doubles;
 
-enum Kernel { TILE, NARROW };
+enum Kernel { TILE, PATCH, NARROW };
+const char *const KERNELS[] = {"tile", "patch", "narrow"};
 
 /* Products of operands that both round to s bits differ by up to 2^(1-s) from exact ones; the
  * expected values are taken of the rounded operands, so that what is left are the sums in f32 (cut
@@ -74,7 +75,7 @@ struct Case {
         char text[256];
         snprintf(
             text, sizeof text, "%s precision %d b=%d t=%d (%d,%d,%d)->%d r=%d stride=%d pad=%d%s",
-            kernel == TILE ? "tile" : "narrow", precision, (int)s.b, (int)s.t, (int)s.c, (int)s.h,
+            KERNELS[kernel], precision, (int)s.b, (int)s.t, (int)s.c, (int)s.h,
             (int)s.w, (int)s.o, (int)s.r, (int)s.stride, (int)s.pad, integers ? " integers" : "");
         return text;
     }
@@ -119,12 +120,14 @@ void judge(const Case &c, const char *what, const Floats &got, const Doubles &wa
 
 lips_precision effective(const Case &c)
 {
-    return c.kernel == TILE ? c.precision : LIPS_PRECISION_F32;
+    return c.kernel == NARROW ? LIPS_PRECISION_F32 : c.precision;
 }
 
 Floats run_apply(const Case &c, lips_cuda_conv_apply_args a, const Floats &w, size_t n)
 {
-    Device<float> packed(weight_size(c.s)), weight(w), dst(n);
+    Device<float> packed(
+        std::max(weight_size(c.s), lips_cuda_conv_patch_bytes(&c.s, a.vjp, c.precision) / 4));
+    Device<float> weight(w), dst(n);
     a.shape = c.s;
     a.precision = c.precision;
     a.dst = dst.p;
@@ -133,6 +136,11 @@ Floats run_apply(const Case &c, lips_cuda_conv_apply_args a, const Floats &w, si
         assert_int_equal(lips_cuda_conv_pack(packed.p, weight.p, &c.s, a.vjp, 0), LIPS_OK);
         a.weight = packed.p;
         assert_int_equal(lips_cuda_conv_apply(&a, 0), LIPS_OK);
+    } else if (c.kernel == PATCH) {
+        assert_int_equal(
+            lips_cuda_conv_patch_pack(packed.p, weight.p, &c.s, a.vjp, c.precision, 0), LIPS_OK);
+        a.weight = packed.p;
+        assert_int_equal(lips_cuda_conv_patch(&a, 0), LIPS_OK);
     } else
         assert_int_equal(lips_cuda_conv_narrow(&a, 0), LIPS_OK);
     return dst.read();
@@ -235,7 +243,8 @@ void case_grad(const Case &c)
     judge(c, "grad in one part", run_grad(c, x, y, 1), want);
 }
 
-/* b, t, h, w, c, o, r, stride, pad; channels and rows around the tiles of 32, 64 and 128. */
+/* b, t, h, w, c, o, r, stride, pad; channels and rows around the tiles of 32, 64 and 128. Those of
+ * 3 x 3 and stride 1 have patches of one and of several stacked values, and ragged ones. */
 const int SHAPES[][9] = {
     {1, 1, 1, 1, 1, 1, 1, 1, 0},     {2, 1, 5, 4, 3, 7, 3, 1, 1},
     {3, 3, 6, 7, 4, 8, 3, 1, 1},     {1, 10, 5, 5, 8, 4, 3, 1, 1},
@@ -248,7 +257,8 @@ const int SHAPES[][9] = {
     {2, 1, 8, 8, 3, 12, 4, 4, 0},    {3, 2, 2, 2, 2, 2, 2, 2, 1},
     {2, 2, 7, 7, 3, 3, 3, 3, 1},     {33, 1, 1, 1, 127, 129, 1, 1, 0},
     {129, 1, 1, 1, 64, 10, 1, 1, 0}, {1, 1, 17, 40, 4, 8, 3, 1, 1},
-    {1, 1, 18, 33, 24, 12, 3, 1, 1},
+    {1, 1, 18, 33, 24, 12, 3, 1, 1}, {3, 5, 4, 4, 36, 20, 3, 1, 1},
+    {1, 3, 16, 16, 8, 68, 3, 1, 1},
 };
 
 Case make(const int *v, lips_precision precision, Kernel kernel, bool integers)
@@ -271,17 +281,24 @@ Case make(const int *v, lips_precision precision, Kernel kernel, bool integers)
     return c;
 }
 
-template <class F> void every_case(F f, bool stacked)
+enum Pass { FORWARD, VJP, GRAD };
+
+template <class F> void every_case(F f, Pass pass)
 {
     for (const int *shape : SHAPES) {
         int v[9];
         memcpy(v, shape, sizeof v);
-        if (!stacked)
+        if (pass == GRAD)
             v[1] = 1;
-        for (int precision = 0; precision < 3; precision++)
-            f(make(v, (lips_precision)precision, TILE, false));
-        f(make(v, LIPS_PRECISION_F32, TILE, true));
-        f(make(v, LIPS_PRECISION_BF16, TILE, true));
+        const lips_cuda_conv s = make(v, LIPS_PRECISION_F32, PATCH, true).s;
+        for (const Kernel kernel : {TILE, PATCH}) {
+            if (kernel == PATCH && (pass == GRAD || !lips_cuda_conv_patch_offers(&s, pass == VJP)))
+                continue;
+            for (int precision = 0; precision < 3; precision++)
+                f(make(v, (lips_precision)precision, kernel, false));
+            f(make(v, LIPS_PRECISION_F32, kernel, true));
+            f(make(v, LIPS_PRECISION_BF16, kernel, true));
+        }
         f(make(v, LIPS_PRECISION_F32, NARROW, false));
         f(make(v, LIPS_PRECISION_F32, NARROW, true));
     }
@@ -289,17 +306,17 @@ template <class F> void every_case(F f, bool stacked)
 
 void test_forward(void **)
 {
-    every_case(case_forward, true);
+    every_case(case_forward, FORWARD);
 }
 
 void test_vjp(void **)
 {
-    every_case(case_vjp, true);
+    every_case(case_vjp, VJP);
 }
 
 void test_grad(void **)
 {
-    every_case(case_grad, false);
+    every_case(case_grad, GRAD);
 }
 
 Floats run_linear_vjp(const int (&v)[4], lips_precision precision, const Floats &y, const Floats &w,
@@ -372,8 +389,9 @@ void test_ends(void **)
 void test_not_finite(void **)
 {
     const int v[9] = {1, 1, 4, 4, 16, 40, 3, 1, 1};
-    for (int k = 0; k < 4; k++) {
-        const Case c = make(v, (lips_precision)(k % 3), k < 3 ? TILE : NARROW, false);
+    for (int k = 0; k < 7; k++) {
+        const Kernel kernel = k < 3 ? TILE : k < 6 ? PATCH : NARROW;
+        const Case c = make(v, (lips_precision)(k % 3), kernel, false);
         Floats x = random_floats(in_size(c.s), false);
         const Floats w = random_floats(weight_size(c.s), false);
         x[5] = NAN;
@@ -404,16 +422,19 @@ int print_bits()
         }
     };
     for (const int *v : {SHAPES[3], SHAPES[5], SHAPES[10], SHAPES[21]})
-        for (int k = 0; k < 4; k++) {
-            Case c = make(v, (lips_precision)(k % 3), k < 3 ? TILE : NARROW, false);
+        for (int k = 0; k < 7; k++) {
+            Case c = make(v, (lips_precision)(k % 3), k < 3 ? TILE : k < 6 ? PATCH : NARROW, false);
+            if (c.kernel == PATCH && !lips_cuda_conv_patch_offers(&c.s, false))
+                continue;
             Device<float> x(random_floats(in_size(c.s) * (size_t)c.s.t, false));
             const Floats w = random_floats(weight_size(c.s), false);
             lips_cuda_conv_apply_args a = {};
             a.src = x.p;
             add(run_apply(c, a, w, out_size(c.s) * (size_t)c.s.t));
             c.s.t = 1;
-            add(run_grad(c, random_floats(in_size(c.s), false), random_floats(out_size(c.s), false),
-                         7));
+            if (c.kernel != PATCH)
+                add(run_grad(c, random_floats(in_size(c.s), false),
+                             random_floats(out_size(c.s), false),     7));
         }
     printf("%016llx\n", (unsigned long long)hash);
     return 0;
@@ -450,7 +471,13 @@ void test_refusals(void **)
     a.shape = c.s;
     a.precision = (lips_precision)3;
     assert_int_equal(lips_cuda_conv_apply(&a, 0), LIPS_ERR_USAGE);
+    assert_int_equal(lips_cuda_conv_patch(&a, 0), LIPS_ERR_USAGE);
     a.precision = LIPS_PRECISION_F32;
+    a.src = (const float *)4;
+    assert_int_equal(lips_cuda_conv_patch(&a, 0), LIPS_ERR_USAGE);
+    a.src = nullptr;
+    a.shape.c = 3;
+    assert_int_equal(lips_cuda_conv_patch(&a, 0), LIPS_ERR_USAGE);
     a.shape.h = 20000;
     a.shape.oh = 20000;
     assert_int_equal(lips_cuda_conv_apply(&a, 0), LIPS_ERR_USAGE);

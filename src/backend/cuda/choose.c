@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static const char *const way_names[] = {"tile", "narrow", "library"};
+static const char *const way_names[] = {"tile", "patch", "narrow", "library"};
 static const char *const precision_names[] = {"f32", "tf32", "bf16"};
 
 enum { TEXT_MAX = 512, CHOICES_MAX = 4096 };
@@ -273,9 +273,9 @@ static lips_status measure(lips_cuda *h, const lips_cuda_product *p, const char 
     lips_status st;
     LIPS_TRY_GOTO(st, begin_trial(&t, p), out);
     LIPS_TRY_GOTO(st, time_all(h, p, &t.clock, &way, ms), out);
-    snprintf(times, sizeof times, "tile %.4f ms, narrow %.4f, library %.4f",
-             (double)ms[LIPS_CUDA_TILE], (double)ms[LIPS_CUDA_NARROW],
-             (double)ms[LIPS_CUDA_LIBRARY]);
+    snprintf(times, sizeof times, "tile %.4f ms, patch %.4f, narrow %.4f, library %.4f",
+             (double)ms[LIPS_CUDA_TILE], (double)ms[LIPS_CUDA_PATCH],
+             (double)ms[LIPS_CUDA_NARROW], (double)ms[LIPS_CUDA_LIBRARY]);
     append_to_cache(product, way, times);
     append_to_kept(h, product, way, times);
     LIPS_TRY_GOTO(st, load(h), out); /* another process or worker may have been first */

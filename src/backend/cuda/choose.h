@@ -14,6 +14,7 @@
 
 typedef enum lips_cuda_way {
     LIPS_CUDA_TILE,    /* own, tensor cores */
+    LIPS_CUDA_PATCH,   /* the same for 3 x 3 kernels: a patch of the image at a time */
     LIPS_CUDA_NARROW,  /* own, FFMA, few channels */
     LIPS_CUDA_LIBRARY, /* cuBLAS or cuDNN */
     LIPS_CUDA_WAYS

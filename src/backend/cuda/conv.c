@@ -1,6 +1,7 @@
 /*
- * cuda/conv.c - convolutions: own tiles on tensor cores, own FFMA kernels for few channels, or
- * cuDNN. The workspace holds the re-ordered weights, or the partial sums of the gradient.
+ * cuda/conv.c - convolutions: own tiles or patches on tensor cores, own FFMA kernels for few
+ * channels, or cuDNN. The workspace holds the re-ordered weights, or the partial sums of the
+ * gradient.
  */
 #include "backend/cuda/choose.h"
 #include "backend/cuda/conv_dnn.h"
@@ -13,6 +14,8 @@
 enum { NARROW = 8, MOST_NARROW = 16 };
 /* Bytes of partial sums of a gradient. */
 enum { MOST_PARTS = 32 << 20 };
+/* Patches beat tiles from here on: predicted rates in kernels/conv_patch.cu. */
+static const double PATCH_SHARE = 0.6;
 
 static lips_cuda_conv shape_of(const lips_conv_args *a)
 {
@@ -46,6 +49,22 @@ static int64_t parts_of(const lips_cuda_conv *s, lips_cuda_way way)
                                    : lips_cuda_conv_grad_parts(s, most_parts(s));
 }
 
+/* Bytes of a pass's weights as the patches take them, in the precision that needs most. */
+static size_t patch_bytes(const lips_cuda_conv *s, bool is_vjp)
+{
+    size_t most = 0;
+    for (int p = LIPS_PRECISION_F32; p <= LIPS_PRECISION_BF16; p++) {
+        const size_t bytes = lips_cuda_conv_patch_bytes(s, is_vjp, (lips_precision)p);
+        most = bytes > most ? bytes : most;
+    }
+    return lips_cuda_conv_patch_offers(s, is_vjp) ? most : 0;
+}
+
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
 /* Enough for every op and every way. The batch is the largest that will be run. */
 size_t cuda_op_conv_workspace(lips_backend *be, const lips_conv_args *a)
 {
@@ -55,7 +74,8 @@ size_t cuda_op_conv_workspace(lips_backend *be, const lips_conv_args *a)
     lips_cuda_conv s = shape_of(a);
     s.b = a->y.cap;
     const int64_t tile = parts_of(&s, LIPS_CUDA_TILE), narrow = parts_of(&s, LIPS_CUDA_NARROW);
-    const size_t bytes = weight_bytes(&s) * (size_t)(tile > narrow ? tile : narrow);
+    size_t bytes = weight_bytes(&s) * (size_t)(tile > narrow ? tile : narrow);
+    bytes = larger(bytes, larger(patch_bytes(&s, false), patch_bytes(&s, true)));
     return (bytes + 63) / 64 * 64;
 }
 
@@ -88,6 +108,19 @@ static lips_cuda_product offer(const char *op, const lips_conv_args *a, lips_pre
         .args = a};
 }
 
+/* Patches are offered for their shapes, and are the rule where little of them is padding. */
+static void offer_patches(lips_cuda_product *p, const lips_conv_args *a, bool is_vjp)
+{
+    const lips_cuda_conv s = shape_of(a);
+    const float *src = is_vjp ? a->y.data : a->x.data;
+    if (!lips_cuda_conv_patch_offers(&s, is_vjp) || (uintptr_t)src % 16)
+        return;
+    p->offered[LIPS_CUDA_PATCH] = true;
+    if (p->rule == LIPS_CUDA_TILE &&
+        lips_cuda_conv_patch_share(&s, is_vjp, p->precision) >= PATCH_SHARE)
+        p->rule = LIPS_CUDA_PATCH;
+}
+
 /* Forward and vjp by the own kernels. */
 static lips_status own_apply(lips_cuda *h, const lips_conv_args *a, bool is_vjp, lips_cuda_way way)
 {
@@ -102,6 +135,12 @@ static lips_status own_apply(lips_cuda *h, const lips_conv_args *a, bool is_vjp,
                                    .precision = is_vjp ? h->backward : h->forward};
     if (way == LIPS_CUDA_NARROW)
         return lips_cuda_conv_narrow(&k, h->stream);
+    if (way == LIPS_CUDA_PATCH) {
+        LIPS_TRY(
+            lips_cuda_conv_patch_pack(a->work, a->w, &k.shape, is_vjp, k.precision, h->stream));
+        k.weight = a->work;
+        return lips_cuda_conv_patch(&k, h->stream);
+    }
     LIPS_TRY(lips_cuda_conv_pack(a->work, a->w, &k.shape, is_vjp, h->stream));
     k.weight = a->work;
     return lips_cuda_conv_apply(&k, h->stream);
@@ -137,6 +176,7 @@ lips_status cuda_op_conv_forward(lips_backend *be, const lips_conv_args *a)
     lips_cuda *h;
     LIPS_TRY(begin(be, "conv_forward", LIPS_FORWARD, a, &h));
     lips_cuda_product p = offer("conv_forward", a, h->forward, a->y.c, a->x.c);
+    offer_patches(&p, a, false);
     p.run = forward;
     return lips_cuda_run(h, &p, h->conv);
 }
@@ -159,6 +199,7 @@ lips_status cuda_op_conv_vjp(lips_backend *be, const lips_conv_args *a)
     lips_cuda *h;
     LIPS_TRY(begin(be, "conv_vjp", LIPS_VJP, a, &h));
     lips_cuda_product p = offer("conv_vjp", a, h->backward, a->x.c, a->y.c);
+    offer_patches(&p, a, true);
     p.run = vjp;
     return lips_cuda_run(h, &p, h->conv);
 }
