@@ -90,7 +90,8 @@ TEST_SRC := $(filter-out %_cuda.c,$(TEST_SRC))
 endif
 TEST_BIN := $(TEST_SRC:tests/%.c=$(BUILD)/tests/%)
 TEST_LIB_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/lib/*.c))
-BENCH_SRC := $(filter-out bench/common.c bench/network.c,$(wildcard bench/*.c))
+BENCH_LIB := bench/common.c bench/network.c $(if $(filter 1,$(CUDA)),$(wildcard bench/gpu*.c))
+BENCH_SRC := $(filter-out $(BENCH_LIB) $(if $(filter 1,$(CUDA)),,bench/gpu% bench/cuda_%),$(wildcard bench/*.c))
 BENCH_BIN := $(BENCH_SRC:bench/%.c=$(BUILD)/bench/%)
 # The emulator's own tests, and what runs a second time, on the emulated device: the walks over backends, and tests of kernels.
 SIM_TEST_BIN := $(patsubst tests/%.cpp,$(SIM)/tests/%,$(wildcard tests/cusim/test_*.cpp))
@@ -176,6 +177,9 @@ $(SIM)/tests/cusim/%: $(SIM)/tests/cusim/%.o $(TEST_LIB_OBJ) $(SIM)/libcusim.a
 ifeq ($(FLAGS),plain)
 $(SIM)/lipsweep: $(BUILD)/src/cli/main.o $(SIM)/libcusim.a
 	$(Q)$(CC) $(ALL_CFLAGS) $^ $(LDLIBS) -o $@
+$(SIM)/bench/%: $(BUILD)/bench/%.o $(BENCH_LIB:%.c=$(BUILD)/%.o) $(SIM)/libcusim.a
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) $^ $(LDLIBS) -o $@
 $(SIM)/tests/%: $(BUILD)/tests/%.o $(TEST_LIB_OBJ) $(SIM)/libcusim.a
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) $^ -lcmocka $(LDLIBS) -o $@
@@ -226,7 +230,7 @@ $(BIN): $(BUILD)/src/cli/main.o $(LIB)
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_LIB_OBJ) $(LIB)
 	$(Q)$(CC) $(ALL_CFLAGS) $^ -lcmocka $(LINK_LIBS) -o $@
 
-$(BUILD)/bench/%: $(BUILD)/bench/%.o $(BUILD)/bench/common.o $(BUILD)/bench/network.o $(LIB)
+$(BUILD)/bench/%: $(BUILD)/bench/%.o $(BENCH_LIB:%.c=$(BUILD)/%.o) $(LIB)
 	$(Q)$(CC) $(ALL_CFLAGS) $^ $(LINK_LIBS) -o $@
 
 run: deps ## install what is missing, build, run the default sweep, print where its report is
