@@ -322,6 +322,7 @@ typedef struct lips_device {
     char name[128];           /* of the one asked for */
     char detail[256];         /* what a reader of a result may want to know, "" if nothing */
     size_t bytes, bytes_free; /* its own memory; 0: the host's */
+    int64_t threads;          /* that it holds at once; 0: unknown */
     bool emulated;            /* a stand-in for tests: its results are right, its speed is not */
 } lips_device;
 

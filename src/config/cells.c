@@ -41,7 +41,7 @@ uint64_t lips_config_hash(const lips_config *c)
 static void print_yaml_value(const lips_option *o, const lips_config *c, char *buf, size_t size)
 {
     bool text = o->type == LIPS_OPTION_TEXT || o->type == LIPS_OPTION_LIST ||
-                o->type == LIPS_OPTION_SCHEDULE;
+                o->type == LIPS_OPTION_SCHEDULE || o->type == LIPS_OPTION_DEVICES;
     if (!text) {
         lips_option_print(o, c, buf, size);
         return;

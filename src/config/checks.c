@@ -208,6 +208,41 @@ static bool broken_measure_precision(const lips_config *c, char *msg, size_t siz
     return broken_precision_of(c, c->measure_precision, msg, size);
 }
 
+/* What tells on GPUs alone; auto is judged later, as above. */
+static bool on_devices(const lips_config *c)
+{
+    return strcmp(c->backend, "cuda") == 0 || strcmp(c->backend, "auto") == 0;
+}
+
+static bool broken_cells_per_device(const lips_config *c, char *msg, size_t size)
+{
+    if (c->cells_per_device == 0 || on_devices(c))
+        return false;
+    snprintf(msg, size, "%lld needs backend: cuda, not %s; on the processor it is jobs",
+             (long long)c->cells_per_device, c->backend);
+    return true;
+}
+
+static bool broken_jobs(const lips_config *c, char *msg, size_t size)
+{
+    if (c->jobs == 0 || c->jobs >= c->cells_per_device || !on_devices(c))
+        return false;
+    snprintf(msg, size, "%lld is less than cells_per_device %lld: give one of the two",
+             (long long)c->jobs, (long long)c->cells_per_device);
+    return true;
+}
+
+static bool broken_jobs_devices(const lips_config *c, char *msg, size_t size)
+{
+    lips_device_list list;
+    if (c->jobs == 0 || !on_devices(c) || lips_devices_read(&list, c->device) != LIPS_OK ||
+        c->jobs >= list.n)
+        return false;
+    snprintf(msg, size, "%lld leaves some of the devices %.80s without a cell", (long long)c->jobs,
+             c->device);
+    return true;
+}
+
 static const rule rules[] = {
     {{"n_train", "n_val", "data"}, broken_samples},
     {{"n_val", "n_train", "data"}, broken_no_samples},
@@ -224,6 +259,9 @@ static const rule rules[] = {
     {{"batch_norm", "model"}, broken_batch_norm},
     {{"precision", "backend"}, broken_precision},
     {{"measure_precision", "backend"}, broken_measure_precision},
+    {{"cells_per_device", "backend"}, broken_cells_per_device},
+    {{"jobs", "cells_per_device", "backend"}, broken_jobs},
+    {{"jobs", "device", "backend"}, broken_jobs_devices},
     {{"depth", "model"}, broken_blocks},
     {{"width", "depth", "model", "data"}, broken_size},
 };

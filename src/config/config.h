@@ -15,7 +15,17 @@
 
 #include <stdio.h>
 
-enum { LIPS_TEXT_MAX = 512, LIPS_PATH_MAX = 4096, LIPS_SCHEDULE_MAX = 512, LIPS_AXES_MAX = 16 };
+enum { LIPS_DEVICE_TEXT = 512, LIPS_TEXT_MAX = 512, LIPS_PATH_MAX = 4096, LIPS_SCHEDULE_MAX = 512, LIPS_AXES_MAX = 16 };
+
+/* Numbers of devices, in the order given; all: n = 0. */
+enum { LIPS_DEVICES_MAX = 64, LIPS_DEVICE_LAST = 1023 };
+typedef struct lips_device_list {
+    int n, at[LIPS_DEVICES_MAX];
+} lips_device_list;
+
+/* "all", or numbers joined by commas. LIPS_ERR_USAGE, without the key: something else, a number
+ * twice, more than LIPS_DEVICES_MAX. */
+lips_status lips_devices_read(lips_device_list *out, const char *text);
 
 typedef enum lips_optimizer { LIPS_OPT_SGD, LIPS_OPT_ADAM } lips_optimizer;
 
@@ -78,7 +88,8 @@ typedef struct lips_config {
 
     /* how it runs: no influence on results except backend */
     char backend[16];
-    int64_t device;            /* of the backend */
+    char device[LIPS_DEVICE_TEXT]; /* of the backend: lips_devices_read */
+    int64_t cells_per_device;      /* 0: as many as memory and the processors allow */
     bool emulated;             /* a device that is emulated will do */
     lips_precision precision;  /* of products in training */
     lips_precision measure_precision; /* of the backward passes of measuring */
@@ -86,13 +97,14 @@ typedef struct lips_config {
     int64_t checkpoint_epochs; /* 0: by time only */
     double checkpoint_seconds; /* 0: by epochs only */
     int64_t jobs;              /* cells at once; 0: one per core */
+    double hang_seconds;       /* a wait for a device that is longer ends the process; 0: none does */
     char out[LIPS_PATH_MAX];
 } lips_config;
 
 enum { LIPS_CANONICAL_MAX = 8192, LIPS_YAML_MAX = 32768, LIPS_CELL_NAME_MAX = 256 };
 
 /* The canonical text: one "key: value" line per key that changes results (all but name, out,
- * data_dir, device, emulated, checkpoint_* and jobs), in table order, values printed so that they read back to the
+ * data_dir, device, cells_per_device, emulated, checkpoint_*, jobs and hang_seconds), in table order, values printed so that they read back to the
  * same bits. LIPS_CANONICAL_MAX bytes always suffice; LIPS_ERR_RUNTIME if size does not. */
 lips_status lips_config_canonical(const lips_config *c, char *buf, size_t size);
 /* All keys, as YAML that lips_experiment_load reads back to the same bits; LIPS_YAML_MAX bytes

@@ -53,7 +53,7 @@ void lips_loader_issue(lips_loader *l, lips_origin at, const char *key, const ch
 static bool sweepable(const lips_option *o)
 {
     return o->type != LIPS_OPTION_TEXT && o->type != LIPS_OPTION_LIST &&
-           o->type != LIPS_OPTION_SCHEDULE;
+           o->type != LIPS_OPTION_SCHEDULE && o->type != LIPS_OPTION_DEVICES;
 }
 
 static void set_base(lips_loader *l, int row, lips_origin at, const char *text)

@@ -33,6 +33,7 @@ _Static_assert(LIPS_OPT_SGD == 0 && LIPS_OPT_ADAM == 1, "optimizers follows lips
 #define TEXT LIPS_OPTION_TEXT
 #define LIST LIPS_OPTION_LIST
 #define SCHEDULE LIPS_OPTION_SCHEDULE
+#define DEVICES LIPS_OPTION_DEVICES
 
 /* Limits that are not in the nature of the key: a million units, epochs or jobs and a thousand
  * million samples are beyond any machine this runs on, and keep every product of two sizes inside
@@ -152,8 +153,11 @@ static const lips_option table[] = {
 
     {"backend", CHOICE, FIELD(backend), "cpu", 0, 0, HASHED, backends, NULL, "running",
      "cpu: float32, fast; cuda: float32 on a GPU; ref: float64 loops; auto: cuda if it is there"},
-    {"device", INT, FIELD(device), "0", 0, 1023, 0, NULL, NULL, "running",
-     "which GPU, counted from 0 (cuda)"},
+    {"device", DEVICES, FIELD(device), "all", 0, 0, 0, NULL, NULL, "running",
+     "GPUs that the cells are spread over: all that are visible, or some, counted from 0 (cuda)"},
+    {"cells_per_device", INT, FIELD(cells_per_device), "auto", 1, 4096, LIPS_OPTION_AUTO, NULL, NULL,
+     "running",
+     "cells at once on each GPU; auto: as its memory, its size and the cores allow (cuda)"},
     {"emulated", BOOL, FIELD(emulated), "false", 0, 0, 0, NULL, NULL, "running",
      "may run on an emulated GPU (make cusim), hundreds of times slower than the cpu backend"},
     {"precision", ENUM, FIELD(precision), "f32", 0, 0, HASHED, precisions, NULL, "running",
@@ -170,7 +174,9 @@ static const lips_option table[] = {
     {"checkpoint_seconds", REAL, FIELD(checkpoint_seconds), "10", 0, 1e6, 0, NULL, NULL, "running",
      "seconds between checkpoints; 0: by epochs only"},
     {"jobs", INT, FIELD(jobs), "0", 0, 65536, 0, NULL, NULL, "running",
-     "cells trained at once; 0: one per core"},
+     "cells trained at once, on all GPUs together; 0: one per core"},
+    {"hang_seconds", REAL, FIELD(hang_seconds), "600", 0, 1e6, 0, NULL, NULL, "running",
+     "a GPU that does not answer for so long has hung: the sweep stops; 0: wait for ever (cuda)"},
 };
 /* clang-format on */
 

@@ -11,6 +11,8 @@
 
 static const double EXACT_MAX = 9007199254740992.0; /* 2^53: whole doubles up to here are exact */
 
+#define DEVICES_EXPECTED "all, or numbers from 0 to %d joined by commas"
+
 const char *lips_quote(char buf[LIPS_QUOTE_MAX], const char *text)
 {
     enum { SHOWN = 48 };
@@ -52,7 +54,8 @@ void lips_option_expects(const lips_option *o, char *buf, size_t size)
     char lo[32], hi[32];
     switch (o->type) {
     case LIPS_OPTION_INT:
-        snprintf(buf, size, "a whole number from %.0f to %.0f", o->min, o->max);
+        snprintf(buf, size, "%sa whole number from %.0f to %.0f",
+                 o->flags & LIPS_OPTION_AUTO ? "auto or " : "", o->min, o->max);
         return;
     case LIPS_OPTION_UINT:
         snprintf(buf, size, "a whole number from 0 to %" PRIu64, UINT64_MAX);
@@ -78,6 +81,9 @@ void lips_option_expects(const lips_option *o, char *buf, size_t size)
         return;
     case LIPS_OPTION_SCHEDULE:
         snprintf(buf, size, "end, none, log, log:N, every:N or epochs joined by commas");
+        return;
+    case LIPS_OPTION_DEVICES:
+        snprintf(buf, size, DEVICES_EXPECTED, LIPS_DEVICE_LAST);
         return;
     }
 }
@@ -212,6 +218,45 @@ static lips_status set_words(const lips_option *o, char *dst, const char *text)
     return LIPS_OK;
 }
 
+lips_status lips_devices_read(lips_device_list *out, const char *text)
+{
+    *out = (lips_device_list){0};
+    if (strcmp(text, "all") == 0)
+        return LIPS_OK;
+    for (const char *p = text;; p++) {
+        char number[16], quoted[LIPS_QUOTE_MAX];
+        int64_t v;
+        const size_t n = strcspn(p, ",");
+        snprintf(number, sizeof number, "%.*s", n < sizeof number ? (int)n : 0, p);
+        if (!lips_read_int(number, &v) || v < 0 || v > LIPS_DEVICE_LAST)
+            return lips_fail(LIPS_ERR_USAGE, "must be " DEVICES_EXPECTED ", not %s", LIPS_DEVICE_LAST,
+                             lips_quote(quoted, text));
+        for (int i = 0; i < out->n; i++)
+            if (out->at[i] == v)
+                return lips_fail(LIPS_ERR_USAGE, "names device %" PRId64 " twice", v);
+        if (out->n == LIPS_DEVICES_MAX)
+            return lips_fail(LIPS_ERR_USAGE, "names more than %d devices", LIPS_DEVICES_MAX);
+        out->at[out->n++] = (int)v;
+        p += n;
+        if (*p == '\0')
+            return LIPS_OK;
+    }
+}
+
+/* Blanks are dropped, numbers printed plainly. */
+static lips_status set_devices(const lips_option *o, char *dst, const char *text)
+{
+    char words[LIPS_DEVICE_TEXT];
+    lips_device_list list;
+    if (!read_list(text, words, sizeof words))
+        return refuse(o, text);
+    LIPS_TRY(lips_devices_read(&list, words));
+    size_t used = (size_t)snprintf(dst, o->size, "%s", list.n ? "" : "all");
+    for (int i = 0; i < list.n; i++)
+        used += (size_t)snprintf(dst + used, o->size - used, "%s%d", i ? "," : "", list.at[i]);
+    return LIPS_OK;
+}
+
 static lips_status set_choice(const lips_option *o, lips_config *c, const char *text)
 {
     for (int i = 0; o->choices[i]; i++) {
@@ -234,6 +279,10 @@ lips_status lips_option_set(const lips_option *o, lips_config *c, const char *te
     double r;
     switch (o->type) {
     case LIPS_OPTION_INT:
+        if (o->flags & LIPS_OPTION_AUTO && strcmp(text, "auto") == 0) {
+            *(int64_t *)field(o, c) = 0;
+            return LIPS_OK;
+        }
         if (!lips_read_int(text, &i) || (double)i < o->min || (double)i > o->max)
             return refuse(o, text);
         *(int64_t *)field(o, c) = i;
@@ -252,6 +301,7 @@ lips_status lips_option_set(const lips_option *o, lips_config *c, const char *te
     case LIPS_OPTION_ENUM:
     case LIPS_OPTION_CHOICE: return set_choice(o, c, text);
     case LIPS_OPTION_TEXT: return set_text(o, field(o, c), text);
+    case LIPS_OPTION_DEVICES: return set_devices(o, field(o, c), text);
     case LIPS_OPTION_LIST:
     case LIPS_OPTION_SCHEDULE: return set_words(o, field(o, c), text);
     }
@@ -311,6 +361,10 @@ int lips_option_print(const lips_option *o, const lips_config *c, char *buf, siz
     switch (o->type) {
     case LIPS_OPTION_INT: {
         int64_t v = *(const int64_t *)f;
+        if (v == 0 && o->flags & LIPS_OPTION_AUTO) {
+            text = "auto";
+            break;
+        }
         number[0] = '-';
         n = v < 0 ? 1 + print_uint(-(uint64_t)v, number + 1) : print_uint((uint64_t)v, number);
         break;
@@ -327,6 +381,7 @@ int lips_option_print(const lips_option *o, const lips_config *c, char *buf, siz
     case LIPS_OPTION_CHOICE:
     case LIPS_OPTION_TEXT:
     case LIPS_OPTION_LIST:
+    case LIPS_OPTION_DEVICES:
     case LIPS_OPTION_SCHEDULE: text = f; break;
     }
     if (n < 0)

@@ -34,6 +34,7 @@ static const char *const piece_names[PIECES] = {"train", "evaluate", "measure", 
 
 typedef struct cell {
     /* Configuration. */
+    const lips_cell_args *args;
     const lips_config *cfg; /* with checkpoint_* */
     lips_config portable;   /* what the results depend on: goes into files */
     const lips_dataset *data;
@@ -44,6 +45,7 @@ typedef struct cell {
     /* Owned. */
     lips_net *net;
     lips_backend *be;
+    const lips_resident *resident; /* to be put back */
     lips_trainer *tr;
     int metrics_fd;
     lips_place at; /* of be */
@@ -83,7 +85,7 @@ static lips_status create_trainer(cell *c)
     c->recorded = -1;
     c->interpolation = -1;
     c->stopped = false;
-    return lips_trainer_create(&c->tr, &c->portable, c->net, c->data, c->be);
+    return lips_trainer_create_on(&c->tr, &c->portable, c->net, c->data, c->be, c->resident);
 }
 
 static lips_status parse_extra(cell *c, const char *extra)
@@ -126,12 +128,13 @@ static lips_status start(cell *c)
     LIPS_TRY(lips_path(c->metrics_path, sizeof c->metrics_path, "%s/metrics.jsonl", c->dir));
     LIPS_TRY(lips_path(c->state_path, sizeof c->state_path, "%s/state.safetensors", c->dir));
     LIPS_TRY(lips_net_create(&c->net, &spec));
-    LIPS_TRY(lips_device_open(&c->be, c->cfg));
-    if (c->progress->choices && c->be->ops->keep_choices)
-        LIPS_TRY(c->be->ops->keep_choices(c->be, c->progress->choices));
-    c->at = (lips_place){.ops = c->be->ops, .device = (int)c->cfg->device};
+    LIPS_TRY(lips_device_open(&c->be, c->cfg, c->args->device));
+    if (c->args->choices && c->be->ops->keep_choices)
+        LIPS_TRY(c->be->ops->keep_choices(c->be, c->args->choices));
+    c->at = (lips_place){.ops = c->be->ops, .device = c->args->device};
     LIPS_TRY(lips_backend_label(&c->at.label, c->at.ops, c->at.device));
     c->at.precision = lips_precision_label(c->at.ops, c->cfg->precision, c->cfg->precision);
+    LIPS_TRY(lips_residents_get(c->args->residents, c->data, c->at.ops, c->at.device, &c->resident));
     LIPS_TRY(create_trainer(c));
     lips_dir_remove_temps(c->dir);
     LIPS_TRY(output(c, lips_cell_write_config(c->dir, &c->portable)));
@@ -303,8 +306,8 @@ static void write_timing(const cell *c)
     FILE *f = fopen(path, "ae");
     if (!f)
         return;
-    fprintf(f, "{\"from_epoch\":%" PRId64 ",\"to_epoch\":%" PRId64, c->first_epoch,
-            lips_trainer_epoch(c->tr));
+    fprintf(f, "{\"device\":\"%s %d\",\"from_epoch\":%" PRId64 ",\"to_epoch\":%" PRId64, c->at.label, c->at.device,
+            c->first_epoch, lips_trainer_epoch(c->tr));
     for (int p = 0; p < PIECES; p++)
         fprintf(f, ",\"%s_seconds\":%.6f", piece_names[p], c->seconds[p]);
     fprintf(f, ",\"seconds\":%.6f}\n", lips_now() - c->started);
@@ -325,10 +328,14 @@ static lips_status finish(cell *c)
 static lips_status record_failure(cell *c, lips_status st)
 {
     char message[1024], plan[64] = "";
-    if (st == LIPS_ERR_MEMORY && c->progress->plan)
+    if (st == LIPS_ERR_MEMORY && c->args->plan)
         snprintf(plan, sizeof plan, "; planned for the cell: %.4g GiB",
-                 (double)c->progress->plan / 0x1p30);
+                 (double)c->args->plan / 0x1p30);
     snprintf(message, sizeof message, "%.900s%s", lips_error(), plan);
+    if (st == LIPS_ERR_MEMORY && __atomic_load_n(&c->progress->crowded, __ATOMIC_ACQUIRE)) {
+        c->progress->put_off = true;
+        return lips_fail(st, "%s", message);
+    }
     int64_t epoch = c->tr ? lips_trainer_epoch(c->tr) : 0;
     if (st == LIPS_ERR_DIVERGED) {
         epoch++; /* the one that runs */
@@ -338,17 +345,17 @@ static lips_status record_failure(cell *c, lips_status st)
     return lips_fail(st, "%s", message);
 }
 
-lips_status lips_cell_run(const lips_config *cfg, const lips_dataset *data, const char *dir,
-                          lips_cell_progress *progress)
+lips_status lips_cell_run(const lips_cell_args *a, lips_cell_progress *progress)
 {
     cell *c = calloc(1, sizeof *c);
     if (!c)
         return lips_fail(LIPS_ERR_MEMORY, "out of memory starting a cell");
-    c->cfg = cfg;
-    c->portable = *cfg;
+    c->args = a;
+    c->cfg = a->cfg;
+    c->portable = *a->cfg;
     lips_config_portable(&c->portable);
-    c->data = data;
-    c->dir = dir;
+    c->data = a->data;
+    c->dir = a->dir;
     c->progress = progress;
     c->metrics_fd = -1;
     c->started = c->checkpoint_time = c->progress_time = lips_now();
@@ -365,6 +372,7 @@ out:
     if (c->metrics_fd >= 0)
         close(c->metrics_fd);
     lips_trainer_free(c->tr);
+    lips_residents_put(c->args->residents, c->resident);
     if (c->be)
         c->be->ops->close(c->be);
     lips_net_free(c->net);

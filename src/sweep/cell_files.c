@@ -29,7 +29,9 @@ void lips_config_portable(lips_config *cfg)
 {
     cfg->out[0] = '\0';
     cfg->jobs = 0;
-    cfg->device = 0;
+    snprintf(cfg->device, sizeof cfg->device, "all");
+    cfg->cells_per_device = 0;
+    cfg->hang_seconds = 0;
     cfg->emulated = false;
     cfg->checkpoint_epochs = 0;
     cfg->checkpoint_seconds = 0;

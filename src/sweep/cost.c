@@ -80,7 +80,8 @@ out:
     return st;
 }
 
-lips_status lips_rate_measure(lips_rate *out, const lips_config *cfg, const lips_dataset *shape)
+lips_status lips_rate_measure(lips_rate *out, const lips_config *cfg, const lips_dataset *shape,
+                              int device)
 {
     lips_config *c = malloc(sizeof *c);
     lips_net *net = NULL;
@@ -101,7 +102,7 @@ lips_status lips_rate_measure(lips_rate *out, const lips_config *cfg, const lips
     c->batch = fits < 1 ? 1 : fits < (double)c->batch ? (int64_t)fits : c->batch;
     c->lr = c->warmup_lr = 1e-12;
     LIPS_TRY_GOTO(st, made_up_data(&d, shape, c->batch), out);
-    LIPS_TRY_GOTO(st, lips_device_open(&be, c), out);
+    LIPS_TRY_GOTO(st, lips_device_open(&be, c, device), out);
     LIPS_TRY_GOTO(st, time_trainer(out, c, net, d, be), out);
 out:
     if (be)

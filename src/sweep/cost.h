@@ -14,7 +14,8 @@ typedef struct lips_rate {
 } lips_rate;
 
 /* Times cfg's network on made-up data of shape's sizes for about 50 ms. */
-lips_status lips_rate_measure(lips_rate *out, const lips_config *cfg, const lips_dataset *shape);
+lips_status lips_rate_measure(lips_rate *out, const lips_config *cfg, const lips_dataset *shape,
+                              int device);
 
 /* The rate at `flops` from n >= 1 measured ones in rising order. */
 lips_rate lips_rate_at(const lips_rate *measured, int n, double flops);

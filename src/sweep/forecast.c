@@ -6,7 +6,6 @@
 #include "sweep/cost.h"
 #include "train/trainer.h"
 
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -38,6 +37,10 @@ static const char *const costless[] = {"init",
                                        "probe_seed",
                                        NULL};
 
+/* Tiles of the kernels for products are about that many outputs of a thread (kernels/gemm_tile.h). */
+enum { VALUES_PER_THREAD = 32 };
+static const double SHARE_MAX = 0.5;
+
 /* Cells of one architecture, backend and data source: their speed is a curve over size. */
 typedef struct group {
     char model[32], backend[16];
@@ -53,6 +56,7 @@ typedef struct planner {
     lips_datasets *sets;
     const lips_dataset *shape[SOURCES]; /* the largest set of each source that is used */
     lips_backend *be;
+    int64_t threads; /* that a device holds; 0: unknown */
     group groups[GROUPS_MAX];
     int n_groups;
     lips_config cfg; /* of the class in hand */
@@ -67,14 +71,6 @@ static bool is_costless(const char *name)
         if (strcmp(costless[i], name) == 0)
             return true;
     return false;
-}
-
-int64_t lips_sweep_jobs(const lips_config *cfg)
-{
-    cpu_set_t set;
-    if (cfg->jobs > 0)
-        return cfg->jobs;
-    return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
 }
 
 static void number_classes(lips_forecast *p)
@@ -195,6 +191,12 @@ static lips_status find_group(planner *w, int *out)
     return LIPS_OK;
 }
 
+/* Devices are taken to be alike: the first is the one that is asked and timed. */
+static int first_device(const planner *w)
+{
+    return w->plan->devices.at[0];
+}
+
 static lips_status open_backend(planner *w)
 {
     if (w->be && strcmp(w->be->ops->name, w->cfg.backend) == 0)
@@ -202,7 +204,7 @@ static lips_status open_backend(planner *w)
     if (w->be)
         w->be->ops->close(w->be);
     w->be = NULL;
-    return lips_device_open(&w->be, &w->cfg);
+    return lips_device_open(&w->be, &w->cfg, first_device(w));
 }
 
 /* How much is measured in a cell. */
@@ -245,7 +247,7 @@ static lips_status pass_bytes(const planner *w, const lips_net *net, const char 
                               size_t *bytes)
 {
     lips_measure_args a = {.ops = w->be->ops,
-                           .device = (int)w->cfg.device,
+                           .device = first_device(w),
                            .threads = 1,
                            .curvature_n = w->cfg.curvature_n};
     *bytes = 0;
@@ -287,6 +289,18 @@ static lips_dataset sizes_of(const planner *w)
     return d;
 }
 
+double lips_device_share(const lips_net *net, int64_t batch, int64_t threads)
+{
+    double widest = 0;
+    for (int l = 1; l <= lips_net_layers(net); l++) {
+        const lips_layer_info *i = lips_net_layer(net, l);
+        const double values = (double)batch * (double)(i->o * i->oh * i->ow);
+        widest = values > widest ? values : widest;
+    }
+    const double share = threads > 0 ? widest / (VALUES_PER_THREAD * (double)threads) : 0;
+    return share < SHARE_MAX ? share : SHARE_MAX;
+}
+
 static lips_status fill_class(planner *w, const lips_net *net, const lips_dataset *d,
                               lips_cell_class *k)
 {
@@ -304,8 +318,9 @@ static lips_status fill_class(planner *w, const lips_net *net, const lips_datase
     k->n_train = d->train.n;
     k->n_test = d->test.n;
     /* The trainer stays while its network is measured; weights are copied out in f64 for it. */
-    k->bytes = training + for_measuring + 3 * (size_t)k->params * sizeof(double) +
-               lips_resident_bytes(d, w->be);
+    k->bytes = training + for_measuring + 3 * (size_t)k->params * sizeof(double);
+    k->resident = lips_resident_bytes(d, w->be);
+    k->share = lips_device_share(net, c->batch, w->threads);
     int64_t records = 9 * n_eval + 40 * (1 + m.probes) * m.epochs + 20 * m.trace_epochs;
     k->disk = n_save * k->params * 4 + RECORD_BYTES * records;
     k->state = 2 * (2 + adam) * k->params * real;
@@ -360,11 +375,12 @@ static lips_status measure_group(planner *w, int number, sized *members)
 {
     group *g = &w->groups[number];
     int64_t n = 0;
-    const lips_config *base = &w->plan->e->base;
-    double memory = lips_memory_available(lips_backend_find(base->backend), (int)base->device);
-    for (int64_t i = 0; i < w->plan->n_classes; i++)
-        if (w->plan->classes[i].group == number && (double)w->plan->classes[i].bytes < memory)
-            members[n++] = (sized){w->plan->classes[i].flops, i};
+    double memory = lips_memory_available(w->plan->devices.ops, first_device(w));
+    for (int64_t i = 0; i < w->plan->n_classes; i++) {
+        const lips_cell_class *k = &w->plan->classes[i];
+        if (k->group == number && (double)k->bytes + (double)k->resident < memory)
+            members[n++] = (sized){k->flops, i};
+    }
     qsort(members, (size_t)n, sizeof *members, by_flops);
     for (int a = 0; a < ANCHORS_MAX && n > 0; a++) {
         const sized *m = &members[(n - 1) * a / (ANCHORS_MAX - 1)];
@@ -372,7 +388,7 @@ static lips_status measure_group(planner *w, int number, sized *members)
             continue;
         LIPS_TRY(lips_experiment_cell(w->plan->e, representative(w->plan, m->number), &w->cfg));
         lips_status st =
-            lips_rate_measure(&g->rate[g->n_rates], &w->cfg, w->shape[w->cfg.data]);
+            lips_rate_measure(&g->rate[g->n_rates], &w->cfg, w->shape[w->cfg.data], first_device(w));
         if (st == LIPS_ERR_MEMORY) /* planned too little: its cells will say so, one by one */
             continue;
         LIPS_TRY(st);
@@ -401,9 +417,11 @@ static lips_status plan_all(planner *w)
     return LIPS_OK;
 }
 
-lips_status lips_forecast_create(lips_forecast *out, const lips_experiment *e, lips_datasets *s)
+lips_status lips_forecast_create(lips_forecast *out, const lips_experiment *e,
+                                 const lips_devices *devices, lips_datasets *s)
 {
-    *out = (lips_forecast){.e = e, .jobs = lips_sweep_jobs(&e->base)};
+    *out = (lips_forecast){
+        .e = e, .devices = *devices, .jobs = lips_sweep_jobs(&e->base, devices)};
     number_classes(out);
     planner *w = calloc(1, sizeof *w);
     out->classes = calloc((size_t)out->n_classes + 1, sizeof *out->classes);
@@ -414,6 +432,9 @@ lips_status lips_forecast_create(lips_forecast *out, const lips_experiment *e, l
     }
     w->plan = out;
     w->sets = s;
+    lips_device d;
+    if (devices->own && devices->ops->probe(&d, first_device(w)) == LIPS_OK)
+        w->threads = d.threads;
     LIPS_TRY_GOTO(st, plan_all(w), out);
 out:
     if (w && w->be)

@@ -106,6 +106,7 @@ out:
 lips_status lips_sweep_run(const lips_sweep_args *a)
 {
     lips_forecast plan = {0};
+    lips_devices devices;
     lips_datasets *sets = NULL;
     int lock = -1;
     bool exists = false;
@@ -116,8 +117,9 @@ lips_status lips_sweep_run(const lips_sweep_args *a)
     if (!a->dry_run && lips_file_exists(a->experiment->base.out))
         LIPS_TRY_GOTO(st, lips_output_lock(a->experiment, &lock), out);
     LIPS_TRY_GOTO(st, lips_output_check(a->experiment, &exists), out);
+    LIPS_TRY_GOTO(st, lips_devices_find(&devices, a->experiment), out);
     LIPS_TRY_GOTO(st, lips_datasets_create(&sets), out);
-    LIPS_TRY_GOTO(st, lips_forecast_create(&plan, a->experiment, sets), out);
+    LIPS_TRY_GOTO(st, lips_forecast_create(&plan, a->experiment, &devices, sets), out);
     if (a->dry_run) {
         LIPS_TRY_GOTO(st, lips_sweep_dry_run(&plan, a->json), out);
         goto out;

@@ -12,7 +12,7 @@
  *                                  any resume
  *   OUT/cells/NAME/epoch-NNNN.safetensors   weights (save_epochs)
  *   OUT/cells/NAME/state.safetensors, state.prev.safetensors   bit-exact resume, until done
- *   OUT/cells/NAME/timing.jsonl    wall-clock of pieces: not part of the results
+ *   OUT/cells/NAME/timing.jsonl    wall-clock of pieces, and the device: not part of the results
  *   OUT/cells/NAME/failed          {"reason":"diverged","epoch":..,"message":..} instead of done;
  *                                  reason is diverged, oom, data, device or runtime
  *   OUT/cells/NAME/device-lost     the GPU faulted while the cell ran: it is run once more, alone
@@ -26,6 +26,7 @@
 #define LIPS_SWEEP_SWEEP_H
 
 #include "config/config.h"
+#include "sweep/residents.h"
 
 typedef struct lips_sweep_args {
     const lips_experiment *experiment;
@@ -53,14 +54,23 @@ lips_status lips_sweep_status(const char *out, bool json);
 typedef struct lips_cell_progress {
     int64_t epoch;      /* epochs done (atomic store by the cell) */
     bool stop;          /* set from outside (atomic): checkpoint and return LIPS_ERR_INTERRUPTED */
+    bool crowded;       /* set from outside (atomic): others use the device's memory, too */
     bool output_failed; /* the error is the output folder's, not the cell's: no `failed` written */
-    size_t plan;        /* bytes planned for the cell, for its message; 0: unknown */
-    const char *choices; /* file of the backend's measured choices (keep_choices); NULL: none */
+    bool put_off;       /* out of memory while crowded: no `failed` written, it is to run alone */
 } lips_cell_progress;
 
-/* One cell, start (or resume) to end. dir exists. An error of the cell's own is recorded in
- * dir/failed and returned. One cell uses one thread: the caller's. */
-lips_status lips_cell_run(const lips_config *cfg, const lips_dataset *data, const char *dir,
-                          lips_cell_progress *progress);
+typedef struct lips_cell_args {
+    const lips_config *cfg;
+    const lips_dataset *data;
+    const char *dir; /* exists */
+    int device;
+    lips_residents *residents; /* data sets on devices, shared with other cells */
+    size_t plan;               /* bytes planned for the cell, for its message; 0: unknown */
+    const char *choices; /* file of the backend's measured choices (keep_choices); NULL: none */
+} lips_cell_args;
+
+/* One cell, start (or resume) to end. An error of the cell's own is recorded in dir/failed and
+ * returned. One cell uses one thread: the caller's. */
+lips_status lips_cell_run(const lips_cell_args *a, lips_cell_progress *progress);
 
 #endif

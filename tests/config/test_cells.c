@@ -105,8 +105,8 @@ static void test_hash_follows_results_only(void **state)
         assert_true((lips_config_hash(&d) != hash) == hashed);
     }
     static const char *const apart[] = {
-        "name", "out", "data_dir", "device", "emulated", "checkpoint_epochs",
-        "checkpoint_seconds", "jobs"};
+        "name", "out", "data_dir", "device", "cells_per_device", "emulated", "checkpoint_epochs",
+        "checkpoint_seconds", "jobs", "hang_seconds"};
     int n_apart = 0;
     for (int i = 0; i < n; i++)
         n_apart += !(o[i].flags & LIPS_OPTION_HASHED);

@@ -21,7 +21,7 @@ struct State {
     std::map<std::string, long> calls;
     std::map<const void *, int> dynamic_limit; /* cudaFuncSetAttribute */
     std::map<const void *, long> kernels;      /* launches that ran to their end */
-    cudaError_t sticky = cudaSuccess;
+    cudaError_t sticky[DEVICES_MAX] = {};
     bool announced = false;
     uint64_t digest = 0xcbf29ce484222325u; /* FNV-1a */
     size_t to_device = 0, to_host = 0;     /* bytes copied */
@@ -56,6 +56,9 @@ void write_summary()
     fprintf(f, "digest %016llx\ndevice_bytes %zu\npinned_bytes %zu\n",
             (unsigned long long)state.digest, memory_used(), memory_pinned());
     fprintf(f, "to_device_bytes %zu\nto_host_bytes %zu\n", state.to_device, state.to_host);
+    for (int i = 0; i < DEVICES_MAX; i++)
+        if (memory_peak(i) > 0)
+            fprintf(f, "peak_bytes_%d %zu\n", i, memory_peak(i));
     fclose(f);
 }
 
@@ -65,7 +68,7 @@ int device_count()
     if (visible && !*visible)
         return 0;
     const char *text = getenv("CUSIM_DEVICES");
-    return text ? atoi(text) : 1;
+    return text ? std::min(atoi(text), DEVICES_MAX) : 1;
 }
 
 /* A number from the environment, for devices and drivers that programs must refuse. */
@@ -125,8 +128,8 @@ bool chosen_to_fail(const char *function)
 
 cudaError_t finish(cudaError_t e)
 {
-    if (state.sticky != cudaSuccess)
-        e = state.sticky;
+    if (sticky_error() != cudaSuccess)
+        e = sticky_error();
     if (e != cudaSuccess && e != cudaErrorNotReady)
         last_error = e;
     return e;
@@ -145,12 +148,24 @@ void count_copy(bool to_device, size_t bytes)
 
 cudaError_t sticky_error()
 {
-    return state.sticky;
+    return state.sticky[current_device];
 }
 
 void set_sticky(cudaError_t e)
 {
-    state.sticky = e;
+    for (int i = 0; i < DEVICES_MAX; i++)
+        if (i == current_device || getenv("CUSIM_STICKY_ALL"))
+            state.sticky[i] = e;
+}
+
+int device_now()
+{
+    return current_device;
+}
+
+void device_switch(int device)
+{
+    current_device = device;
 }
 
 void launch(cudaStream_t stream, const Launch &what)
@@ -161,6 +176,11 @@ void launch(cudaStream_t stream, const Launch &what)
         return;
     }
     bool faulty = chosen_to_stick("cudaLaunchKernel");
+    bool endless = listed("CUSIM_HANG", "cudaLaunchKernel", state.calls["cudaLaunchKernel"]);
+    if (!belongs_here(stream)) {
+        finish(cudaErrorInvalidResourceHandle);
+        return;
+    }
     auto limit = state.dynamic_limit.find(what.function);
     size_t dynamic_max = (size_t)(limit == state.dynamic_limit.end() ? SHARED_DEFAULT_MAX
                                                                      : limit->second);
@@ -172,9 +192,11 @@ void launch(cudaStream_t stream, const Launch &what)
         finish(cudaErrorInvalidValue);
         return;
     }
-    auto run = [what, faulty]() {
+    auto run = [what, faulty, endless]() {
         if (sticky_error() != cudaSuccess)
             return true;
+        while (endless)
+            pause();
         if (faulty) {
             set_sticky(cudaErrorIllegalAddress);
             return true;
@@ -205,7 +227,9 @@ cudaError_t cudaGetDeviceCount(int *n)
 
 cudaError_t cudaSetDevice(int device)
 {
-    CUSIM_ENTER(cudaErrorDevicesUnavailable);
+    std::lock_guard<std::recursive_mutex> lock(big_lock());
+    if (chosen_to_fail(__func__))
+        return finish(cudaErrorDevicesUnavailable);
     if (device_count() == 0)
         return finish(cudaErrorNoDevice);
     if (device < 0 || device >= device_count())

@@ -35,6 +35,7 @@ const size_t ZONE_MAX = 256;          /* bytes in front of an allocation that ar
 
 struct Allocation {
     size_t bytes; /* as asked */
+    int device;
     unsigned char *pages;
     size_t page_bytes;
 };
@@ -47,7 +48,7 @@ struct State {
     Allocations freed; /* for messages */
     std::map<const unsigned char *, size_t> pinned;     /* made by cudaMallocHost */
     std::map<const unsigned char *, size_t> registered; /* made by cudaHostRegister */
-    size_t used = 0;
+    size_t used[DEVICES_MAX] = {}, peak[DEVICES_MAX] = {};
     int open = 0;
     struct sigaction old_handler;
 };
@@ -142,7 +143,8 @@ void *device_alloc(size_t bytes)
     if (!state.range)
         reserve();
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    Allocation a = {bytes, state.range + state.next + page, round_up(bytes, page)};
+    const int device = device_now();
+    Allocation a = {bytes, device, state.range + state.next + page, round_up(bytes, page)};
     state.next += page + a.page_bytes + page;
     if (state.next > RANGE) {
         fprintf(stderr, "cusim: %zu bytes of device addresses used up\n", RANGE);
@@ -157,7 +159,8 @@ void *device_alloc(size_t bytes)
     if (state.open == 0)
         protect(a, PROT_NONE);
     state.device[p] = a;
-    state.used += round_up(bytes, ALIGN);
+    state.used[device] += round_up(bytes, ALIGN);
+    state.peak[device] = std::max(state.peak[device], state.used[device]);
     return p;
 }
 
@@ -172,7 +175,7 @@ bool device_free(void *p)
 #endif
     madvise(a->pages, a->page_bytes, MADV_DONTNEED);
     protect(*a, PROT_NONE);
-    state.used -= round_up(a->bytes, ALIGN);
+    state.used[a->device] -= round_up(a->bytes, ALIGN);
     state.freed.insert(*i);
     state.device.erase(i);
     return true;
@@ -239,7 +242,15 @@ void memory_check(const char *what)
 
 size_t memory_used()
 {
-    return state.used;
+    size_t bytes = 0;
+    for (size_t used : state.used)
+        bytes += used;
+    return bytes;
+}
+
+size_t memory_peak(int device)
+{
+    return state.peak[device];
 }
 
 size_t memory_pinned()
@@ -253,13 +264,31 @@ size_t memory_pinned()
 size_t memory_capacity()
 {
     const char *text = getenv("CUSIM_MEMORY");
+    for (int i = 0; text && i < device_now(); i++) {
+        const char *next = strchr(text, ',');
+        text = next ? next + 1 : text;
+    }
     return text ? (size_t)strtoull(text, nullptr, 10) : (size_t)4 << 30;
+}
+
+/* No device reaches into another's memory. */
+static void check_device(const void *p, const char *kernel, int argument)
+{
+    if (!in_range(p) || memory_kind(p, 0) != Memory::DEVICE)
+        return;
+    auto *a = before(state.device, (const unsigned char *)p);
+    if (a->second.device == device_now())
+        return;
+    fprintf(stderr, "cusim: kernel %s on device %d: argument %d is memory of device %d: %p\n",
+            kernel, device_now(), argument, a->second.device, p);
+    abort();
 }
 
 /* A pointer that a kernel may follow: nullptr, device memory, pinned host memory. */
 void check_pointer(const void *p, const char *kernel, int argument)
 {
     std::lock_guard<std::recursive_mutex> lock(big_lock());
+    check_device(p, kernel, argument);
     /* The end of an allocation is a fair pointer to nothing. */
     if (!p || memory_kind(p, 0) != Memory::HOST)
         return;
@@ -275,6 +304,7 @@ void check_struct(const void *value, size_t bytes, const char *kernel, int argum
     for (size_t at = 0; at + sizeof(void *) <= bytes; at += sizeof(void *)) {
         uintptr_t word;
         memcpy(&word, (const char *)value + at, sizeof word);
+        check_device((const void *)word, kernel, argument);
         /* Where programs, heaps and stacks are; not two sizes side by side, which under a
          * sanitizer lie in its shadow. Of device addresses, a bad one faults when it is used. */
         bool host_like = word >> 44 == 5 || word >> 44 == 7;
@@ -304,7 +334,8 @@ cudaError_t cudaMalloc(void **p, size_t bytes)
     *p = nullptr;
     if (capture_forbids())
         return finish(cudaErrorStreamCaptureUnsupported);
-    if (bytes > memory_capacity() || round_up(bytes, ALIGN) > memory_capacity() - memory_used())
+    const size_t used = state.used[device_now()];
+    if (bytes > memory_capacity() || round_up(bytes, ALIGN) > memory_capacity() - used)
         return finish(cudaErrorMemoryAllocation);
     if (bytes > 0)
         *p = device_alloc(bytes);
@@ -385,7 +416,7 @@ cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total)
 {
     CUSIM_ENTER(cudaErrorIllegalAddress);
     *total = memory_capacity();
-    *free_bytes = memory_capacity() - memory_used();
+    *free_bytes = memory_capacity() - state.used[device_now()];
     return finish(cudaSuccess);
 }
 

@@ -4,18 +4,22 @@
  *
  * Switches (environment), read once per process:
  *   CUSIM_ORDER    forward, reverse or random:SEED: order of blocks, warps and lanes
- *   CUSIM_MEMORY   bytes of device memory (default 4 GiB)
+ *   CUSIM_MEMORY   bytes of device memory (default 4 GiB); several, joined by commas: one device's
+ *                  each, the last of them for the rest
  *   CUSIM_DEVICES  number of devices (default 1)
  *   CUSIM_CAPABILITY  compute capability, 90 for 9.0 (the default)
  *   CUSIM_DRIVER   CUDA version of the driver, 12040 for 12.4; 0: none (default: the runtime's)
  *   CUSIM_FAIL     function:n[,function:n...]: the n-th call of that function fails
  *   CUSIM_STICKY   function:n[,...]: the same, with an error that every later call returns; for
- *                  cudaLaunchKernel the kernel fails when it runs, as an illegal address does
+ *                  cudaLaunchKernel the kernel fails when it runs, as an illegal address does. Later
+ *                  calls are those for the same device; with
+ *   CUSIM_STICKY_ALL  (any value) those for every device of the process
+ *   CUSIM_HANG     cudaLaunchKernel:n[,...]: the kernel never ends
  *   CUSIM_INDEX_MAX  from how many values on kernels take 64-bit indices (default 2^31)
  *   CUSIM_SUMMARY  a file: at exit, one line "function calls" for each function called,
  *                  "kernel:address times" for each kernel that ran, "digest" of all that was copied
- *                  to the host, "device_bytes" and "pinned_bytes" never freed, "to_device_bytes" and
- *                  "to_host_bytes" copied between the two
+ *                  to the host, "device_bytes" and "pinned_bytes" never freed, "peak_bytes_N" of
+ *                  device N, "to_device_bytes" and "to_host_bytes" copied between the two
  */
 #ifndef LIPS_TESTS_CUSIM_SIM_H
 #define LIPS_TESTS_CUSIM_SIM_H
@@ -58,9 +62,10 @@ void memory_open();
 void memory_close();
 /* Reports writes beside any device allocation, blaming what. */
 void memory_check(const char *what);
-size_t memory_used();
+size_t memory_used(); /* of all devices */
+size_t memory_peak(int device);
 size_t memory_pinned();
-size_t memory_capacity();
+size_t memory_capacity(); /* of the current device */
 
 /* ---- stream.cpp: deferred work ---- */
 
@@ -74,6 +79,8 @@ struct Work {
 /* Appends to the stream, or to the graph that it is being captured into. */
 void push(cudaStream_t stream, Work work);
 void push(cudaStream_t stream, const char *kind, std::function<void()> run);
+/* Whether the stream is one of the calling thread's device: kernels are launched on no other. */
+bool belongs_here(cudaStream_t stream);
 bool capturing(cudaStream_t stream);
 /* Any capture on the calling thread that forbids unsafe calls; such a call ends it as invalid. */
 bool capture_forbids();
@@ -81,6 +88,11 @@ void drain(cudaStream_t stream);
 void drain_all();
 
 /* ---- device.cpp: errors, failures on demand ---- */
+
+/* The calling thread's device; while work of a stream runs, the stream's. */
+constexpr int DEVICES_MAX = 64;
+int device_now();
+void device_switch(int device);
 
 /* Every entry holds it: host threads take turns. */
 std::recursive_mutex &big_lock();

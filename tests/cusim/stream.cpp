@@ -31,12 +31,15 @@ double seconds()
  * no more than was waited for. */
 bool poll(CUstream_st *s, const Record *until = nullptr)
 {
+    const int device = device_now();
     memory_open();
+    device_switch(s == &state.legacy ? device : s->device);
     while (!s->queue.empty() && !(until && until->done)) {
         if (!s->queue.front().run())
             break;
         s->queue.pop_front();
     }
+    device_switch(device);
     memory_close();
     return until ? until->done : s->queue.empty();
 }
@@ -56,6 +59,12 @@ CUstream_st *stream_of(cudaStream_t s)
 {
     bool null = !s || s == cudaStreamLegacy || s == cudaStreamPerThread;
     return null ? &state.legacy : s;
+}
+
+bool belongs_here(cudaStream_t stream)
+{
+    CUstream_st *s = stream_of(stream);
+    return s == &state.legacy || s->device == device_now();
 }
 
 const std::vector<CUstream_st *> &all_streams()
@@ -141,6 +150,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned flags)
     CUSIM_ENTER(cudaErrorMemoryAllocation);
     *s = new CUstream_st;
     (*s)->blocking = !(flags & cudaStreamNonBlocking);
+    (*s)->device = device_now();
     state.streams.push_back(*s);
     return finish(cudaSuccess);
 }

@@ -23,6 +23,7 @@ struct CUgraphExec_st {
 struct CUstream_st {
     std::deque<cusim::Work> queue;
     bool blocking = true;
+    int device = 0;
     bool asked = false;                            /* by cudaStreamQuery */
     CUgraph_st *graph = nullptr;                   /* being captured into */
     bool origin = false;                           /* the capture began here */
