@@ -98,19 +98,26 @@ lips_status lips_cell_write_failed(const char *dir, lips_status why, int64_t epo
     return write_note(dir, "failed", &j);
 }
 
-lips_status lips_cell_write_device_lost(const char *dir, int64_t epoch, const char *message)
+lips_status lips_cell_write_device_lost(const char *dir, int64_t epoch, lips_suspicion lost,
+                                        const char *message)
 {
     char buf[2 * NOTE_BYTES];
     lips_json j = lips_json_start(buf, sizeof buf);
     lips_json_open(&j, NULL, '{');
+    lips_json_string(&j, "reason", lost == LIPS_SUSPECT_DEVICE ? "device" : "process");
     lips_json_int(&j, "epoch", epoch);
     lips_json_string(&j, "message", message);
     return write_note(dir, "device-lost", &j);
 }
 
-bool lips_cell_device_lost(const char *dir)
+lips_suspicion lips_cell_device_lost(const char *dir)
 {
-    return has_file(dir, "device-lost");
+    lips_note note;
+    if (!has_file(dir, "device-lost"))
+        return LIPS_SUSPECT_NOT;
+    return lips_note_read(&note, dir, "device-lost") && strcmp(note.reason, "device") == 0
+               ? LIPS_SUSPECT_DEVICE
+               : LIPS_SUSPECT_PROCESS;
 }
 
 static const char *const resume_files[] = {"state.safetensors", "state.prev.safetensors",

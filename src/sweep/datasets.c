@@ -1,6 +1,7 @@
 #include "sweep/datasets.h"
 
 #include "base/file.h"
+#include "base/hash.h"
 
 #include <inttypes.h>
 #include <jansson.h>
@@ -79,6 +80,14 @@ static void key_of(char key[KEY_TEXT], const lips_data_spec *p)
              " sine=%.17g,%.17g,%.17g",
              (int)p->source, p->n_train, p->n_test, p->n_val, p->label_noise, p->data_seed,
              p->noise_seed, p->sine_noise, p->sine_min, p->sine_max);
+}
+
+uint64_t lips_datasets_name(const lips_config *cfg)
+{
+    const lips_data_spec spec = lips_config_data(cfg);
+    char key[KEY_TEXT];
+    key_of(key, &spec);
+    return lips_hash64(key, strlen(key));
 }
 
 static lips_status check_hash(lips_datasets *s, const char *key, const lips_dataset *d)

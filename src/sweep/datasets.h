@@ -19,6 +19,9 @@ lips_status lips_datasets_guard(lips_datasets *s, const char *path);
 lips_status lips_datasets_get(lips_datasets *s, const lips_config *cfg, const lips_dataset **out);
 void lips_datasets_put(lips_datasets *s, const lips_dataset *d);
 
+/* A number that stands for the set that cfg asks for. */
+uint64_t lips_datasets_name(const lips_config *cfg);
+
 size_t lips_dataset_bytes(const lips_dataset *d);
 
 #endif

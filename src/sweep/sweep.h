@@ -15,7 +15,8 @@
  *   OUT/cells/NAME/timing.jsonl    wall-clock of pieces, and the device: not part of the results
  *   OUT/cells/NAME/failed          {"reason":"diverged","epoch":..,"message":..} instead of done;
  *                                  reason is diverged, oom, data, device or runtime
- *   OUT/cells/NAME/device-lost     the GPU faulted while the cell ran: it is run once more, alone
+ *   OUT/cells/NAME/device-lost     the GPU faulted while the cell ran: it is run once more, alone on
+ *                                  a GPU
  *   OUT/cells/NAME/done            {"epoch":..,"stopped":..}, written last
  *
  * An existing OUT may be given more cells: for every key that changes results the values must
@@ -42,8 +43,9 @@ typedef struct lips_sweep_args {
 /* LIPS_OK, LIPS_ERR_PARTIAL (some cells failed), REQUEUE/INTERRUPTED after checkpointing, or the
  * error that stopped the sweep: settings, data and a folder that cannot be written stop all cells,
  * what goes wrong inside one cell is recorded there and the others go on. LIPS_ERR_DEVICE: a GPU
- * faulted. CUDA then wants a new process; the cells that ran are run once more there, one at a
- * time, and one that does it again is recorded as failed. */
+ * faulted. CUDA then wants a new process; cells on other GPUs keep a checkpoint, those that ran on
+ * it are run once more there, after all others and with nothing beside them, and one that does it
+ * again is recorded as failed. */
 lips_status lips_sweep_run(const lips_sweep_args *a);
 
 /* `lipsweep status OUT`: a table on stdout (or JSON): cells done, running, failed, waiting; epochs;

@@ -5,6 +5,7 @@
 #include "base/signals.h"
 #include "sweep/cell_files.h"
 #include "sweep/output.h"
+#include "sweep/places.h"
 #include "sweep/sweep.h"
 
 #include <errno.h>
@@ -15,8 +16,7 @@
 #include <string.h>
 #include <time.h>
 
-/* Share of the free memory that cells may plan for, and how often the watcher looks. */
-static const double MEMORY_SHARE = 0.9;
+/* How often the watcher looks. */
 enum { WATCH_MILLISECONDS = 250, NOTE_TEXT = 256, WORKER_STACK = 8 << 20 };
 
 typedef struct pool pool;
@@ -24,10 +24,12 @@ typedef struct pool pool;
 typedef struct worker {
     pool *pool;
     pthread_t thread;
+    int place;       /* of the pool's: its device */
     lips_config cfg; /* of its cell */
     lips_cell_progress progress;
-    char choices[LIPS_PATH_MAX]; /* file that progress names */
+    char choices[LIPS_PATH_MAX]; /* the file of the output folder */
     const lips_work_cell *at; /* NULL: idle. Guarded by the pool's lock, as are the rest */
+    lips_demand demand;       /* of the cell */
     char name[LIPS_CELL_NAME_MAX];
     int64_t epochs;
 } worker;
@@ -35,46 +37,27 @@ typedef struct worker {
 struct pool {
     /* Configuration. */
     const lips_workers_args *args;
-    double memory; /* bytes that cells may plan for */
 
     /* State, guarded by lock; changed is signalled when a cell ends. */
     pthread_mutex_t lock;
     pthread_cond_t changed;
     worker *workers;
-    int64_t n_workers, alive, next, running;
-    double running_bytes, seconds_done;
-    bool alone; /* a suspect runs: nothing else may */
+    lips_places places;
+    lips_residents *residents;
+    int64_t n_workers, alive;
+    int64_t next;                 /* of args->cells */
+    const lips_work_cell **again; /* (args->n) out of memory beside others: to be run alone */
+    int64_t n_again, next_again;
+    lips_config head_cfg; /* of the cell that is next, */
+    lips_demand head;     /* and what it asks for */
+    const lips_work_cell *head_cell;
+    double seconds_done;
+    bool solo; /* a suspect runs: nothing else may, on any device */
     lips_workers_result result;
     bool stop;
     lips_status fatal;
     char fatal_text[1024];
 };
-
-/* The next cell, once there is memory for it beside those that run; NULL: no more. */
-static const lips_work_cell *take(pool *p, worker *w)
-{
-    const lips_work_cell *cell = NULL;
-    pthread_mutex_lock(&p->lock);
-    while (!p->stop && p->next < p->args->n && lips_signals_pending() == LIPS_OK) {
-        const lips_work_cell *c = &p->args->cells[p->next];
-        double bytes = (double)lips_forecast_class(p->args->plan, c->cell)->bytes;
-        if (p->running > 0 &&
-            (p->alone || c->suspect || p->running_bytes + bytes > p->memory)) {
-            pthread_cond_wait(&p->changed, &p->lock);
-            continue;
-        }
-        p->next++;
-        p->running++;
-        p->running_bytes += bytes;
-        p->alone = c->suspect;
-        w->at = cell = c;
-        w->progress.epoch = 0;
-        w->name[0] = '\0';
-        break;
-    }
-    pthread_mutex_unlock(&p->lock);
-    return cell;
-}
 
 /* Everything stops: the first such error is the sweep's. Called with the lock held. */
 static void stop_all(pool *p, lips_status st)
@@ -88,17 +71,110 @@ static void stop_all(pool *p, lips_status st)
         __atomic_store_n(&p->workers[i].progress.stop, true, __ATOMIC_RELEASE);
 }
 
-/* The device is gone, for every cell of this process; which of those that ran did it, nobody knows
- * unless one ran alone. Called with the lock held. */
+/* Those that are to be run alone come last: they keep a device from all others. NULL: none is left
+ * now, though one that runs may yet be put off. */
+static const lips_work_cell *next_cell(const pool *p)
+{
+    if (p->next < p->args->n)
+        return &p->args->cells[p->next];
+    return p->next_again < p->n_again ? p->again[p->next_again] : NULL;
+}
+
+static lips_status look_at(pool *p, const lips_work_cell *c)
+{
+    if (p->head_cell == c)
+        return LIPS_OK;
+    LIPS_TRY(lips_experiment_cell(p->args->plan->e, c->cell, &p->head_cfg));
+    p->head = lips_demand_of(p->args->plan, c->cell, &p->head_cfg);
+    p->head.alone = p->next >= p->args->n || c->suspect;
+    p->head_cell = c;
+    return LIPS_OK;
+}
+
+/* Whether the cell may start now, and on this worker's device. */
+static bool may_start(const pool *p, const worker *w, const lips_work_cell *c)
+{
+    if (p->places.running > 0 && (p->solo || c->suspect == LIPS_SUSPECT_PROCESS))
+        return false;
+    return lips_places_choose(&p->places, &p->head) == w->place;
+}
+
+/* From now on want of memory may be the others' doing. */
+static void note_crowd(pool *p, int place)
+{
+    for (int64_t i = 0; i < p->n_workers && p->places.at[place].running > 1; i++)
+        if (p->workers[i].place == place)
+            __atomic_store_n(&p->workers[i].progress.crowded, true, __ATOMIC_RELEASE);
+}
+
+static void start_on(pool *p, worker *w, const lips_work_cell *c)
+{
+    if (p->next < p->args->n)
+        p->next++;
+    else
+        p->next_again++;
+    w->at = c;
+    w->demand = p->head;
+    w->progress = (lips_cell_progress){0};
+    w->name[0] = '\0';
+    lips_places_take(&p->places, w->place, &w->demand);
+    if (p->args->plan->devices.own)
+        note_crowd(p, w->place);
+    p->solo = c->suspect == LIPS_SUSPECT_PROCESS;
+    /* The cell behind it may be another device's. */
+    pthread_cond_broadcast(&p->changed);
+}
+
+/* The next cell, once it is this worker's turn and there is room for it beside those that run;
+ * NULL: no more. */
+static const lips_work_cell *take(pool *p, worker *w)
+{
+    const lips_work_cell *cell = NULL;
+    pthread_mutex_lock(&p->lock);
+    while (!p->stop && !cell && lips_signals_pending() == LIPS_OK) {
+        const lips_work_cell *c = next_cell(p);
+        if (!c && p->places.running == 0)
+            break;
+        if (c && look_at(p, c) != LIPS_OK)
+            stop_all(p, LIPS_ERR_RUNTIME);
+        else if (c && may_start(p, w, c))
+            start_on(p, w, cell = c);
+        else
+            pthread_cond_wait(&p->changed, &p->lock);
+    }
+    pthread_mutex_unlock(&p->lock);
+    return cell;
+}
+
+static int device_of(const worker *w)
+{
+    return w->pool->places.at[w->place].device;
+}
+
+/* Whether the fault left the other devices alone: CUDA speaks of the whole process. */
+static bool others_answer(const pool *p, const worker *w)
+{
+    const lips_ops *ops = p->args->plan->devices.ops;
+    bool all = true;
+    lips_device d;
+    for (int i = 0; i < p->places.n && all; i++)
+        all = i == w->place || ops->probe(&d, p->places.at[i].device) == LIPS_OK;
+    return all;
+}
+
+/* The device is gone, for every cell on it; which of those that ran did it, nobody knows unless one
+ * ran alone. Called with the lock held. */
 static void note_device_lost(pool *p, const worker *w)
 {
     char dir[LIPS_PATH_MAX], why[1024];
     int64_t epoch = __atomic_load_n(&w->progress.epoch, __ATOMIC_ACQUIRE);
     snprintf(why, sizeof why, "%s", lips_error());
+    const lips_suspicion lost = others_answer(p, w) ? LIPS_SUSPECT_DEVICE : LIPS_SUSPECT_PROCESS;
+    const bool alone = p->solo || (w->at->suspect && lost == LIPS_SUSPECT_DEVICE);
     lips_status st = lips_path(dir, sizeof dir, "%s/cells/%s", p->args->plan->e->base.out, w->name);
     if (st == LIPS_OK)
-        st = w->at->suspect ? lips_cell_write_failed(dir, LIPS_ERR_DEVICE, epoch, why)
-                            : lips_cell_write_device_lost(dir, epoch, why);
+        st = alone ? lips_cell_write_failed(dir, LIPS_ERR_DEVICE, epoch, why)
+                   : lips_cell_write_device_lost(dir, epoch, lost, why);
     if (st == LIPS_OK)
         p->result.restart = true;
     lips_fail(LIPS_ERR_DEVICE, "%s", why);
@@ -110,20 +186,23 @@ static void account(pool *p, worker *w, lips_status st, bool fatal)
     pthread_mutex_lock(&p->lock);
     if (st == LIPS_ERR_DEVICE)
         note_device_lost(p, w);
-    p->alone = false;
-    p->running--;
-    p->running_bytes -= (double)lips_forecast_class(p->args->plan, w->at->cell)->bytes;
+    p->solo = false;
+    lips_places_give(&p->places, w->place, &w->demand);
     if (st == LIPS_OK)
         p->result.done++;
     if (fatal || st == LIPS_ERR_DEVICE) {
         stop_all(p, st);
+    } else if (w->progress.put_off) {
+        lips_warn("%s; it is tried once more, alone on device %d", lips_error(), device_of(w));
+        p->again[p->n_again++] = w->at;
     } else if (st != LIPS_OK && st != LIPS_ERR_REQUEUE && st != LIPS_ERR_INTERRUPTED) {
         if (!p->result.first_failure[0])
             snprintf(p->result.first_failure, sizeof p->result.first_failure, "%s", lips_error());
         p->result.failed++;
         lips_warn("%s", lips_error());
     }
-    p->seconds_done += w->at->seconds;
+    if (!w->progress.put_off)
+        p->seconds_done += w->at->seconds;
     w->at = NULL;
     pthread_cond_broadcast(&p->changed);
     pthread_mutex_unlock(&p->lock);
@@ -131,13 +210,14 @@ static void account(pool *p, worker *w, lips_status st, bool fatal)
 
 /* Beyond what the machine has, allocation may well succeed and the kernel then kill the process
  * with all its cells: such a cell is not begun. */
-static lips_status check_memory(const pool *p, int64_t cell)
+static lips_status check_memory(const worker *w)
 {
-    double bytes = (double)lips_forecast_class(p->args->plan, cell)->bytes;
-    if (bytes <= p->memory)
+    const double bytes = lips_demand_bytes(&w->demand);
+    const double memory = w->pool->places.at[w->place].memory;
+    if (bytes <= memory)
         return LIPS_OK;
     return lips_fail(LIPS_ERR_MEMORY, "out of memory: needs about %.3g GiB, %.3g GiB are there",
-                     bytes / 0x1p30, p->memory / 0x1p30);
+                     bytes / 0x1p30, memory / 0x1p30);
 }
 
 /* *fatal: the error concerns all cells. */
@@ -156,7 +236,7 @@ static lips_status run_cell(worker *w, int64_t cell, bool *fatal)
     pthread_mutex_unlock(&w->pool->lock);
     if (lips_cell_state_read(dir) == LIPS_CELL_FAILED)
         LIPS_TRY(lips_cell_reset(dir));
-    lips_status st = check_memory(w->pool, cell);
+    lips_status st = check_memory(w);
     if (st == LIPS_OK)
         st = lips_datasets_get(w->pool->args->sets, &w->cfg, &data);
     if (st == LIPS_ERR_MEMORY) {
@@ -170,10 +250,14 @@ static lips_status run_cell(worker *w, int64_t cell, bool *fatal)
         return st;
     LIPS_TRY(lips_path(w->choices, sizeof w->choices, "%s/cuda-choices.tsv",
                        e->base.out));
-    w->progress.choices = w->choices;
-    w->progress.output_failed = false;
-    w->progress.plan = lips_forecast_class(w->pool->args->plan, cell)->bytes;
-    st = lips_cell_run(&w->cfg, data, dir, &w->progress);
+    st = lips_cell_run(&(lips_cell_args){.cfg = &w->cfg,
+                                         .data = data,
+                                         .dir = dir,
+                                         .device = device_of(w),
+                                         .residents = w->pool->residents,
+                                         .plan = (size_t)lips_demand_bytes(&w->demand),
+                                         .choices = w->choices},
+                       &w->progress);
     *fatal = w->progress.output_failed || st == LIPS_ERR_USAGE;
     lips_datasets_put(w->pool->args->sets, data);
     return st;
@@ -211,13 +295,16 @@ static double describe(pool *p, char note[NOTE_TEXT])
         if (!w->at || !w->name[0])
             continue;
         int64_t epoch = __atomic_load_n(&w->progress.epoch, __ATOMIC_ACQUIRE);
+        char on[16] = "";
+        if (p->places.n > 1)
+            snprintf(on, sizeof on, " @%d", device_of(w));
         if (w->epochs > 0)
             done += w->at->seconds * (double)epoch / (double)w->epochs;
         /* The hash tells the reader of a moving line nothing. */
         size_t shown = strlen(w->name) > 9 ? strlen(w->name) - 9 : strlen(w->name);
         if (used < NOTE_TEXT - 64)
-            used += (size_t)snprintf(note + used, NOTE_TEXT - used, "  %.*s %" PRId64 "/%" PRId64,
-                                     shown < 36 ? (int)shown : 36, w->name, epoch, w->epochs);
+            used += (size_t)snprintf(note + used, NOTE_TEXT - used, "  %.*s%s %" PRId64 "/%" PRId64,
+                                     shown < 36 ? (int)shown : 36, w->name, on, epoch, w->epochs);
     }
     return done;
 }
@@ -260,6 +347,16 @@ static void watch(pool *p)
     lips_progress_finish(line, note);
 }
 
+/* Worker i of a place comes before worker i+1 of any: if threads run out, no device is without. */
+static void assign_places(pool *p)
+{
+    int64_t k = 0;
+    for (int64_t i = 0; k < p->n_workers; i++)
+        for (int at = 0; at < p->places.n && k < p->n_workers; at++)
+            if (i < p->places.at[at].slots)
+                p->workers[k++].place = at;
+}
+
 static lips_status start_workers(pool *p)
 {
     pthread_attr_t attr;
@@ -274,6 +371,10 @@ static lips_status start_workers(pool *p)
         p->alive += !error;
     }
     p->n_workers = p->alive;
+    for (int at = 0; at < p->places.n; at++)
+        p->places.at[at].slots = 0;
+    for (int64_t i = 0; i < p->n_workers; i++)
+        p->places.at[p->workers[i].place].slots++;
     pthread_mutex_unlock(&p->lock);
     pthread_attr_destroy(&attr);
     if (p->n_workers == 0)
@@ -294,46 +395,62 @@ static void init_condition(pthread_cond_t *c)
     pthread_condattr_destroy(&attr);
 }
 
-/* Suspects, then the longest first, so that no long one is left alone at the end; ties in the order
- * of the sweep. */
+/* The longest first, so that no long one is left alone at the end; ties in the order of the sweep.
+ * Suspects come last: they keep a device, or all, from the others. */
 static int by_seconds_down(const void *a, const void *b)
 {
     const lips_work_cell *x = a, *y = b;
     if (x->suspect != y->suspect)
-        return x->suspect ? -1 : 1;
+        return x->suspect < y->suspect ? -1 : 1;
     if (x->seconds != y->seconds)
         return x->seconds < y->seconds ? 1 : -1;
     return (x->cell > y->cell) - (x->cell < y->cell);
 }
 
+/* A worker for each slot of each place, as far as there are cells for them. */
+static lips_status create_pool(pool *p)
+{
+    const int64_t n = p->args->n;
+    LIPS_TRY(lips_places_create(&p->places, p->args->plan));
+    for (int i = 0; i < p->places.n; i++)
+        p->n_workers += p->places.at[i].slots < n ? p->places.at[i].slots : n;
+    LIPS_TRY(lips_residents_create(&p->residents));
+    p->workers = calloc((size_t)p->n_workers, sizeof *p->workers);
+    p->again = calloc((size_t)n, sizeof *p->again);
+    if (!p->workers || !p->again)
+        return lips_fail(LIPS_ERR_MEMORY, "out of memory for %" PRId64 " workers", p->n_workers);
+    assign_places(p);
+    return LIPS_OK;
+}
+
 lips_status lips_workers_run(lips_workers_result *out, lips_workers_args *a)
 {
-    const lips_config *base = &a->plan->e->base;
-    pool p = {.args = a,
-              .memory = MEMORY_SHARE * lips_memory_available(lips_backend_find(base->backend),
-                                                             (int)base->device)};
-    p.result.done = a->done;
-    p.result.failed = a->failed;
-    *out = p.result;
+    *out = (lips_workers_result){.done = a->done, .failed = a->failed};
     if (a->n == 0)
         return LIPS_OK;
+    pool *p = calloc(1, sizeof *p);
+    if (!p)
+        return lips_fail(LIPS_ERR_MEMORY, "out of memory for workers");
+    p->args = a;
+    p->result = *out;
     qsort(a->cells, (size_t)a->n, sizeof *a->cells, by_seconds_down);
-    p.n_workers = a->plan->jobs < a->n ? a->plan->jobs : a->n;
-    p.workers = calloc((size_t)p.n_workers, sizeof *p.workers);
-    if (!p.workers)
-        return lips_fail(LIPS_ERR_MEMORY, "out of memory for %" PRId64 " workers", p.n_workers);
-    pthread_mutex_init(&p.lock, NULL);
-    init_condition(&p.changed);
+    pthread_mutex_init(&p->lock, NULL);
+    init_condition(&p->changed);
     lips_status st;
-    LIPS_TRY_GOTO(st, start_workers(&p), out);
-    watch(&p);
-    for (int64_t i = 0; i < p.n_workers; i++)
-        pthread_join(p.workers[i].thread, NULL);
-    *out = p.result;
-    st = p.stop ? lips_fail(p.fatal, "%s", p.fatal_text) : lips_signals_pending();
+    LIPS_TRY_GOTO(st, create_pool(p), out);
+    LIPS_TRY_GOTO(st, start_workers(p), out);
+    watch(p);
+    for (int64_t i = 0; i < p->n_workers; i++)
+        pthread_join(p->workers[i].thread, NULL);
+    *out = p->result;
+    st = p->stop ? lips_fail(p->fatal, "%s", p->fatal_text) : lips_signals_pending();
 out:
-    pthread_cond_destroy(&p.changed);
-    pthread_mutex_destroy(&p.lock);
-    free(p.workers);
+    pthread_cond_destroy(&p->changed);
+    pthread_mutex_destroy(&p->lock);
+    lips_residents_free(p->residents);
+    lips_places_free(&p->places);
+    free(p->again);
+    free(p->workers);
+    free(p);
     return st;
 }

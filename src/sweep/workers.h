@@ -1,13 +1,14 @@
-/* sweep/workers.h - runs cells on threads, the longest first. */
+/* sweep/workers.h - runs cells on threads, each bound to a device, the longest first. */
 #ifndef LIPS_SWEEP_WORKERS_H
 #define LIPS_SWEEP_WORKERS_H
 
+#include "sweep/cell_files.h"
 #include "sweep/forecast.h"
 
 typedef struct lips_work_cell {
     int64_t cell;
     double seconds; /* predicted */
-    bool suspect;   /* a device was lost while it ran: it runs alone, and before the others */
+    lips_suspicion suspect; /* a device was lost while it ran: it runs alone, after the others */
 } lips_work_cell;
 
 typedef struct lips_workers_args {
@@ -24,8 +25,8 @@ typedef struct lips_workers_result {
     char first_failure[1024];
 } lips_workers_result;
 
-/* LIPS_ERR_DEVICE: the device was lost; see lips_sweep_run. LIPS_OK if every cell ran to its end or to its own failure; REQUEUE/INTERRUPTED after a signal;
- * else the error that stopped them all. */
+/* LIPS_ERR_DEVICE: a device was lost; see lips_sweep_run. LIPS_OK if every cell ran to its end or to
+ * its own failure; REQUEUE/INTERRUPTED after a signal; else the error that stopped them all. */
 lips_status lips_workers_run(lips_workers_result *out, lips_workers_args *a);
 
 #endif

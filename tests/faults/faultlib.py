@@ -163,12 +163,16 @@ def error_lines(ended):
 VOLATILE = {"timing.jsonl", "progress.json", "lock", "results.sqlite"}
 
 
+# Keys that say where and how it runs.
+RUNNING = (b"out", b"jobs", b"name", b"device", b"cells_per_device", b"hang_seconds")
+
+
 def settled(name, data):
     """sweep.yaml without the keys that say where and how it runs."""
     if name != "sweep.yaml":
         return data
     return b"".join(
-        l for l in data.splitlines(True) if l.split(b":")[0] not in (b"out", b"jobs", b"name")
+        l for l in data.splitlines(True) if l.split(b":")[0] not in RUNNING
     )
 
 

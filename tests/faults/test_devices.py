@@ -1,0 +1,223 @@
+"""Several devices, and several cells on each, on the emulated device: build/cusim/lipsweep."""
+import glob, json, os, re, sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import faultlib
+from faultlib import *
+
+EMULATED = os.path.join(ROOT, os.environ.get("SIM") or "build/cusim", "lipsweep")
+faultlib.PROGRAM = EMULATED
+
+
+def gpu(**faults):
+    """The emulated devices' environment; a name without its CUSIM_."""
+    return environment(
+        **{k if k.startswith("CUDA") else "CUSIM_" + k: str(v) for k, v in faults.items()}
+    )
+
+
+def config_of(folder, **more):
+    """Four cells; those with batch 4 launch some twenty times as often as those with batch 60."""
+    keys = dict(
+        width="[6]", batch="[4, 60]", seed="[0, 1]", epochs=2, backend="cuda", emulated="true"
+    )
+    keys.update(more, jobs=more.get("jobs"))
+    return write_config(folder, **keys)
+
+
+def notes(out, name="failed"):
+    found = {}
+    for path in glob.glob(os.path.join(out, "cells", "*", name)):
+        with open(path) as f:
+            found[os.path.basename(os.path.dirname(path))] = json.load(f)
+    return found
+
+
+def devices_used(out):
+    used = set()
+    for path in glob.glob(os.path.join(out, "cells", "*", "timing.jsonl")):
+        with open(path) as f:
+            used |= {json.loads(l)["device"] for l in f}
+    return used
+
+
+def calm_results(folder, config):
+    """Of one device with one cell at a time."""
+    out = os.path.join(folder, "calm")
+    expect(sweep(config, out, "jobs=1", env=gpu()), 0)
+    return results(out)
+
+
+def summary_of(path):
+    with open(path) as f:
+        return {k: int(v) for k, v in (l.split() for l in f) if k != "digest"}
+
+
+def same_on_any(folder):
+    """Records do not depend on which device runs a cell, nor beside how many others."""
+    config = config_of(folder)
+    calm = calm_results(folder, config)
+    for n, more, used in (
+        (1, ["cells_per_device=4"], {0}),
+        (2, [], {0, 1}),
+        (3, ["cells_per_device=1"], {0, 1, 2}),
+        (3, ["device=2"], {2}),
+        (3, ["device=2,0", "cells_per_device=2"], {0, 2}),
+        (2, ["device=all", "jobs=3"], {0, 1}),
+    ):
+        out = os.path.join(folder, "out")
+        expect(sweep(config, out, *more, env=gpu(DEVICES=n)), 0)
+        check_same(out, calm, "%d devices %s" % (n, more))
+        check(
+            devices_used(out) == {"emulated %d" % i for i in used},
+            "devices used",
+            more,
+            devices_used(out),
+        )
+        shutil.rmtree(out)
+    # Begun on one device, finished on others.
+    config, out = config_of(folder, seed="[0]"), os.path.join(folder, "moved")
+    expect(sweep(config, out, "device=1", env=gpu(DEVICES=2)), 0)
+    config = config_of(folder)
+    expect(sweep(config, out, "device=0,2", env=gpu(DEVICES=3)), 0)
+    check_same(out, calm, "moved")
+
+
+def one_copy_of_the_data(folder):
+    """Cells of one device share the data set in its memory; copies do not add up."""
+    keys = dict(width="[1]", batch="[60]", seed="[0, 1, 2, 3]", n_train=None, metrics="A", epochs=1)
+    data = os.path.join(folder, "data")
+    write_images(data, n_train=300, n_test=100, side=24)
+    config, loads = config_of(folder, **keys), {}
+    for cells in (1, 4):
+        path, out = os.path.join(folder, "summary"), os.path.join(folder, "out%d" % cells)
+        more = ["cells_per_device=%d" % cells, "eval_epochs=end"]
+        expect(sweep(config, out, *more, env=gpu(SUMMARY=path)), 0)
+        count = summary_of(path)
+        check(count["device_bytes"] == 0 and count["pinned_bytes"] == 0, "never freed", count)
+        loads[cells] = count["to_device_bytes"]
+    pixels = 400 * 24 * 24
+    check(
+        loads[1] - loads[4] > pixels * 3 // 2,
+        "bytes copied to the device, one and four cells at once",
+        loads,
+        pixels,
+    )
+
+
+def lost_among_others(folder):
+    """One of two devices faults: the cell is tried once more, alone on a device; the same results."""
+    for all_of_them in (False, True):
+        config = config_of(folder, checkpoint_epochs=1, eval_epochs="end", epochs=4)
+        out = os.path.join(folder, "out%d" % all_of_them)
+        path = os.path.join(folder, "summary")
+        expect(sweep(config, out, env=gpu(SUMMARY=path, DEVICES=2)), 0)
+        calm, count = results(out), summary_of(path)
+        shutil.rmtree(out)
+        at = "cudaLaunchKernel:%d" % (count["cudaLaunchKernel"] * 8 // 10)
+        faults = dict(STICKY=at, DEVICES=2, **({"STICKY_ALL": 1} if all_of_them else {}))
+        ended = expect(sweep(config, out, env=gpu(**faults)), 0, "starting again")
+        check("the device is lost" in ended.err, "the line", ended)
+        check_same(out, calm, "one of two devices lost")
+        check(not notes(out, "device-lost"), "no note is left")
+
+
+def lost_by_one_cell(folder):
+    """A cell that faults alone is recorded; one that ran beside it is not."""
+    config = config_of(
+        folder, checkpoint_epochs=0, checkpoint_seconds=1000, eval_epochs="end", seed="[0]", epochs=8
+    )
+    path, out = os.path.join(folder, "summary"), os.path.join(folder, "out")
+    expect(sweep(config, out, env=gpu(SUMMARY=path)), 0)
+    calm, count = results(out), summary_of(path)
+    shutil.rmtree(out)
+    faulty = gpu(STICKY="cudaLaunchKernel:%d" % (count["cudaLaunchKernel"] * 2 // 3), DEVICES=2)
+    expect(sweep(config, out, env=faulty), 3, "starting again")
+    failed = notes(out)
+    check(
+        len(failed) == 1 and "-b4-" in list(failed)[0] and list(failed.values())[0]["reason"] == "device",
+        "the cell",
+        failed,
+    )
+    expect(sweep(config, out, "--retry-failed", env=gpu(DEVICES=2)), 0)
+    check_same(out, calm, "tried again")
+
+
+def out_of_memory_beside_others(folder):
+    """Want of memory beside others is tried again alone, whatever the plan had said."""
+    config = config_of(folder, epochs=1)
+    calm = calm_results(folder, config)
+    path, out, again = os.path.join(folder, "summary"), os.path.join(folder, "out"), 0
+    more = ["cells_per_device=2", "device=0,1"]
+    expect(sweep(config, out, *more, env=gpu(SUMMARY=path, DEVICES=2)), 0)
+    total = summary_of(path)["cudaMalloc"]
+    for n in range(total - 60, total - 8, 12):
+        shutil.rmtree(out)
+        ended = sweep(config, out, *more, env=gpu(FAIL="cudaMalloc:%d" % n, DEVICES=2))
+        failed = notes(out)
+        check(ended.code == (3 if failed else 0), "exit code", failed, ended)
+        again += ended.err.count("it is tried once more, alone on device")
+        for note in failed.values():
+            check(note["reason"] == "oom" and "planned for the cell" in note["message"], "note", note)
+        if not failed:
+            check_same(out, calm, "allocation %d" % n)
+    check(again > 0, "no cell was put off")
+
+
+def little_memory(folder):
+    """A device with too little memory for a cell is passed over; one with less takes fewer at once."""
+    config = config_of(folder, width="[6, 60]", batch="[40]", epochs=1)
+    calm = calm_results(folder, config)
+    for memory in ("%d,%d" % (1 << 18, 64 << 20), "%d,%d" % (64 << 20, 1 << 18)):
+        out = os.path.join(folder, "out")
+        expect(sweep(config, out, env=gpu(DEVICES=2, MEMORY=memory)), 0)
+        big = 0 if memory.startswith("67") else 1
+        check(devices_used(out) == {"emulated %d" % big}, "the large device", devices_used(out))
+        check_same(out, calm, memory)
+        shutil.rmtree(out)
+
+
+def bad_devices(folder):
+    """One clear line each, exit 2, nothing made."""
+    config, out = config_of(folder), os.path.join(folder, "out")
+    list_text = "must be all, or numbers from 0 to 1023 joined by commas, not "
+    for text, more, faults in (
+        ("there is no device 7, this machine has 2 (0..1)", ["device=7"], dict(DEVICES=2)),
+        ("there is no device 2, this machine has 2 (0..1)", ["device=0,2"], dict(DEVICES=2)),
+        ("device: names device 1 twice", ["device=1,0,1"], dict(DEVICES=2)),
+        ("device: " + list_text + "''", ["device="], {}),
+        ("device: " + list_text + "'-1'", ["device=-1"], {}),
+        ("device: " + list_text + "'0,,1'", ["device=0,,1"], {}),
+        ("device: " + list_text + "'0,x'", ["device=0,x"], {}),
+        ("device: " + list_text + "'1024'", ["device=1024"], {}),
+        ("no GPU is visible (CUDA_VISIBLE_DEVICES is '')", ["device=all"], dict(CUDA_VISIBLE_DEVICES="")),
+        ("this machine has no GPU", ["device=0,1"], dict(DEVICES=0)),
+        ("cells_per_device: must be auto or a whole number from 1 to 4096, not '0'", ["cells_per_device=0"], {}),
+        ("cells_per_device: must be auto or a whole number", ["cells_per_device=-2"], {}),
+        ("cells_per_device: 2 needs backend: cuda, not cpu", ["cells_per_device=2", "backend=cpu"], {}),
+        ("jobs: 2 is less than cells_per_device 3", ["jobs=2", "cells_per_device=3"], {}),
+        ("jobs: 9 is more than cells_per_device 2 on 2 devices", ["jobs=9", "cells_per_device=2"], dict(DEVICES=2)),
+        ("jobs: 1 leaves some of the devices 0,1 without a cell", ["jobs=1", "device=0,1"], dict(DEVICES=2)),
+        ("hang_seconds: must be a number from 0", ["hang_seconds=-1"], {}),
+    ):
+        ended = expect(sweep(config, out, *more, env=gpu(**faults)), 2, text)
+        check(len(error_lines(ended)) == 1, "one line", ended)
+        check(not os.path.exists(os.path.join(out, "cells")), "no cells", text)
+    empty = write_config(folder, "empty.yaml", backend="cuda", emulated="true", device="[]")
+    expect(sweep(empty, out, env=gpu()), 2, "empty.yaml:", "device: the list is empty")
+    listed = config_of(folder, device="[1, 0]")
+    expect(sweep(listed, out, env=gpu(DEVICES=2)), 0)
+
+
+if not os.path.exists(EMULATED):
+    print("no emulated device: built without CUDA\n0 passed, 0 failed, 1 skipped")
+    sys.exit(0)
+main(
+    same_on_any,
+    one_copy_of_the_data,
+    lost_among_others,
+    lost_by_one_cell,
+    out_of_memory_beside_others,
+    little_memory,
+    bad_devices,
+)
