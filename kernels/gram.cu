@@ -10,14 +10,16 @@
  *            T <= 32   each warp 16 columns at a time for all ceil(T / 8) row tiles: the registers
  *                      that hold a value are A's row and B's column of the f64 tensor-core product
  *                      at once, so each value is loaded and converted once
- *            above     each warp one pair of groups of 32 rows; the warps of a block go through the
- *                      same columns together, so that what one loads the others find in L1
+ *            above     each warp one pair of groups of up to 32 rows, as equal as can be; the
+ *                      warps of a block go through the same columns together, so that what one
+ *                      loads the others find in L1. Of a group with itself the triangle alone.
  *            Few samples: a sample's columns are cut into slices for at least BLOCKS blocks, whose
  *            sums a second launch adds.
  * Precision  products of floats are exact in f64, sums in f64
  * Order      fixed by (P, T, C, B): no atomics
- * Cost       reads 4 B P T C bytes once (T <= 32). Multiply-adds in f64 per column: T (T + 1) / 2 for
- *            T <= 4, else 64 tri(ceil(T / 8)) with tri(r) = r (r + 1) / 2.
+ * Cost       reads 4 B P T C bytes once (above 32: each group of rows once for each of its pairs,
+ *            from L1). Multiply-adds in f64 per column: T (T + 1) / 2 for T <= 4, else
+ *            64 tri(ceil(T / 8)) with tri(r) = r (r + 1) / 2.
  *            Prediction, H100 SXM at a copy rate of 3.0 TB/s, 67 TFLOP/s of f64 tensor product,
  *            34 otherwise, 1/4 of that rate for conversions (16 a clock and SM, 3.6e12 a second):
  *              T     bytes a column  columns/s at copy rate  f64 needed       conversions needed
@@ -25,13 +27,15 @@
  *              4     16              1.9e11                  3.8          11% 21%
  *              10    40              7.5e10                  28.8         43% 21%
  *              32    128             2.3e10                  30           45% 21%
- *              100   400             7.5e9                   154, at 67: 43% of the copy rate
- *            so memory decides up to T = 32. A100 (19.5 and 1.6 TB/s): 79 % at T = 10. Where f64
- *            runs at 1/64 of f32 (consumer devices, about 1.3 TFLOP/s at 1 TB/s): T = 1 and 2 at
- *            memory's rate, T = 10 at 13 % of it.
+ *              100   400             7.5e9                   87, at 67: 77%   87%
+ *            so memory decides up to T = 32, and f64 above: T = 100 at about 75 % of the copy rate
+ *            (tf32 or bf16 in parts whose products are exact would take more operations). A100
+ *            (19.5 and 1.6 TB/s): 79 % at T = 10. Where f64 runs at 1/64 of f32 (consumer devices,
+ *            about 1.3 TFLOP/s at 1 TB/s): T = 1 and 2 at memory's rate, T = 10 at 13 % of it.
  * Limits     B <= 65535; a sample's P T C below 2^31
  * Proof      tests/ops/test_gram_cuda.c, tests/ops/test_backends.c
- * History    v1 this file.
+ * History    v1 this file. Above T = 32 groups of 32 rows in full squares, the last one padded: 154
+ *            TFLOP/s needed at T = 100. v2 equal groups and triangles.
  */
 #include "kernels/gram.h"
 
@@ -45,11 +49,11 @@ namespace
 {
 
 constexpr int THREADS = 256, WARPS = THREADS / WARP;
-constexpr int CHUNK = 16;      /* columns of a warp's step: 4 lanes of 4, four tensor products */
-constexpr int FEW = 4;         /* T up to here without tensor cores: 8 rows would stand idle */
-constexpr int GROUP = 4;       /* row tiles of a group: T up to 32 is one group */
-constexpr int BLOCKS = 264;    /* two for each multiprocessor of an H100 */
-constexpr int SLICE_MIN = 4;   /* chunks per warp that a slice is worth */
+constexpr int CHUNK = 16;    /* columns of a warp's step: 4 lanes of 4, four tensor products */
+constexpr int FEW = 4;       /* T up to here without tensor cores: 8 rows would stand idle */
+constexpr int GROUP = 4;     /* row tiles of a group: T up to 32 is one group */
+constexpr int BLOCKS = 264;  /* two for each multiprocessor of an H100 */
+constexpr int SLICE_MIN = 4; /* chunks per warp that a slice is worth */
 constexpr int SLICES_MAX = 64;
 
 /* Division of numbers below 2^31 by a fixed one: n / d = (umulhi(n, mul) + n) >> shift. */
@@ -72,11 +76,11 @@ __device__ __forceinline__ uint32_t divide(uint32_t n, const divisor &v)
 }
 
 struct columns {
-    int64_t sample;  /* values of one sample */
-    uint32_t n;      /* columns */
+    int64_t sample; /* values of one sample */
+    uint32_t n;     /* columns */
     divisor c;
     int t;
-    uint32_t skip;   /* (T - 1) C: added for every pixel before a column's */
+    uint32_t skip;     /* (T - 1) C: added for every pixel before a column's */
     int chunks, slice; /* chunks in all and per slice */
 };
 
@@ -130,8 +134,8 @@ __device__ double scale_of(const factor &f, int64_t s, double *room)
 }
 
 template <typename E, int TT, int V>
-__global__ void __launch_bounds__(THREADS) gram_few(target to, const E *__restrict__ x, columns k,
-                                                    factor f)
+__global__ void __launch_bounds__(THREADS)
+    gram_few(target to, const E *__restrict__ x, columns k, factor f)
 {
     CU_SHARED(double, room, [WARPS]);
     const int64_t s = blockIdx.y;
@@ -152,7 +156,8 @@ __global__ void __launch_bounds__(THREADS) gram_few(target to, const E *__restri
             for (int i = 0; i < TT; i++)
 #pragma unroll
                 for (int j = 0; j <= i; j++)
-                    sum[triangle(i) + j] = fma((double)v[i][e], (double)v[j][e], sum[triangle(i) + j]);
+                    sum[triangle(i) + j] =
+                        fma((double)v[i][e], (double)v[j][e], sum[triangle(i) + j]);
     }
     const double scale = scale_of(f, s, room);
 #pragma unroll
@@ -166,14 +171,15 @@ __global__ void __launch_bounds__(THREADS) gram_few(target to, const E *__restri
 }
 
 template <typename E, int R, int V>
-__global__ void __launch_bounds__(THREADS, R < 3 ? 4 : 2) gram_tile(target to, const E *__restrict__ x, columns k,
-                                                     factor f)
+__global__ void __launch_bounds__(THREADS, R < 3 ? 4 : 2)
+    gram_tile(target to, const E *__restrict__ x, columns k, factor f)
 {
     constexpr int TILES = triangle(R);
     CU_SHARED(double, room, [WARPS]);
     CU_SHARED(double, sum, [TILES * WARP * 2]);
     const int64_t s = blockIdx.y;
-    const int slice = (int)blockIdx.x, warp = (int)threadIdx.x / WARP, lane = (int)threadIdx.x % WARP;
+    const int slice = (int)blockIdx.x, warp = (int)threadIdx.x / WARP,
+              lane = (int)threadIdx.x % WARP;
     const E *base = x + s * k.sample;
     const int beyond = min(k.chunks, (slice + 1) * k.slice);
     double acc[TILES][2] = {};
@@ -216,34 +222,67 @@ __global__ void __launch_bounds__(THREADS, R < 3 ? 4 : 2) gram_tile(target to, c
     }
 }
 
-template <typename E, int V>
-__global__ void __launch_bounds__(THREADS) gram_groups(target to, const E *__restrict__ x, columns k,
-                                                       factor f, int pairs)
+/* Row tiles first .. first + n - 1 of a group: the tiles of all rows are dealt out evenly, so that
+ * no warp's pair of groups is much more work than another's. */
+struct group {
+    int first, n;
+
+    __device__ group(int index, int tiles)
+    {
+        const int groups = (tiles + GROUP - 1) / GROUP;
+        first = index * tiles / groups;
+        n = (index + 1) * tiles / groups - first;
+    }
+};
+
+/* acc[i][j] += the products of tiles i of group a and j of group b over some chunks; of a group
+ * with itself (SAME) the triangle alone. */
+template <bool SAME, typename E, int V>
+__device__ __forceinline__ void multiply_groups(double (&acc)[GROUP][GROUP][2], const E *x,
+                                                const columns &k, const group &a, const group &b,
+                                                int first, int beyond)
 {
-    CU_SHARED(double, room, [WARPS]);
-    const int64_t s = blockIdx.y;
-    const int slice = (int)blockIdx.x, warp = (int)threadIdx.x / WARP, lane = (int)threadIdx.x % WARP;
-    const int pair = (int)(blockIdx.z * (blockDim.x / WARP)) + warp;
-    const int gi = triangle_row(pair), gj = pair - triangle(gi);
-    const E *base = x + s * k.sample;
-    const int beyond = pair < pairs ? min(k.chunks, (slice + 1) * k.slice) : 0;
-    double acc[GROUP][GROUP][2] = {};
-    for (int chunk = slice * k.slice; chunk < beyond; chunk++) {
-        E v[2][GROUP][4];
+    const int lane = (int)threadIdx.x % WARP;
+    for (int chunk = first; chunk < beyond; chunk++) {
+        const uint32_t n = (uint32_t)(chunk * CHUNK + lane % 4 * 4);
+        E v[GROUP][4], w[GROUP][4];
 #pragma unroll
         for (int r = 0; r < GROUP; r++) {
-            const uint32_t n = (uint32_t)(chunk * CHUNK + lane % 4 * 4);
-            load_lane<E, V>(v[0][r], base, k, n, (gi * GROUP + r) * TILE + lane / 4);
-            load_lane<E, V>(v[1][r], base, k, n, (gj * GROUP + r) * TILE + lane / 4);
+            if (r < a.n)
+                load_lane<E, V>(v[r], x, k, n, (a.first + r) * TILE + lane / 4);
+            if (!SAME && r < b.n)
+                load_lane<E, V>(w[r], x, k, n, (b.first + r) * TILE + lane / 4);
         }
 #pragma unroll
         for (int e = 0; e < 4; e++)
 #pragma unroll
             for (int i = 0; i < GROUP; i++)
 #pragma unroll
-                for (int j = 0; j < GROUP; j++)
-                    mma_m8n8k4_f64(acc[i][j], (double)v[0][i][e], (double)v[1][j][e]);
+                for (int j = 0; j < (SAME ? i + 1 : GROUP); j++)
+                    if (i < a.n && (SAME || j < b.n))
+                        mma_m8n8k4_f64(acc[i][j], (double)v[i][e],
+                                       (double)(SAME ? v[j][e] : w[j][e]));
     }
+}
+
+template <typename E, int V>
+__global__ void __launch_bounds__(THREADS)
+    gram_groups(target to, const E *__restrict__ x, columns k, factor f, int pairs)
+{
+    CU_SHARED(double, room, [WARPS]);
+    const int64_t s = blockIdx.y;
+    const int slice = (int)blockIdx.x, warp = (int)threadIdx.x / WARP,
+              lane = (int)threadIdx.x % WARP;
+    const int pair = (int)(blockIdx.z * (blockDim.x / WARP)) + warp;
+    const int gi = triangle_row(pair), gj = pair - triangle(gi), tiles = (k.t + TILE - 1) / TILE;
+    const group a(gi, tiles), b(gj, tiles);
+    const E *base = x + s * k.sample;
+    const int beyond = pair < pairs ? min(k.chunks, (slice + 1) * k.slice) : 0;
+    double acc[GROUP][GROUP][2] = {};
+    if (gi == gj)
+        multiply_groups<true, E, V>(acc, base, k, a, b, slice * k.slice, beyond);
+    else
+        multiply_groups<false, E, V>(acc, base, k, a, b, slice * k.slice, beyond);
     double scale = 1;
     if (f.v) {
         double part = 0;
@@ -261,9 +300,9 @@ __global__ void __launch_bounds__(THREADS) gram_groups(target to, const E *__res
         for (int j = 0; j < GROUP; j++)
 #pragma unroll
             for (int e = 0; e < 2; e++) {
-                const int row = (gi * GROUP + i) * TILE + lane / 4;
-                const int col = (gj * GROUP + j) * TILE + lane % 4 * 2 + e;
-                if (row < k.t && col <= row)
+                const int row = (a.first + i) * TILE + lane / 4;
+                const int col = (b.first + j) * TILE + lane % 4 * 2 + e;
+                if (i < a.n && j < b.n && row < k.t && col <= row)
                     give(to, s, slice, row, col, acc[i][j][e], scale);
             }
 }

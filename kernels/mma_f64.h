@@ -39,7 +39,7 @@ inline void multiply(unsigned, const void *const *in, void *const *out)
 __device__ __forceinline__ void mma_m8n8k4_f64(double (&d)[2], double a, double b)
 {
 #ifdef __CUDACC__
-    asm volatile("mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 {%0,%1},{%2},{%3},{%0,%1};"
+    asm("mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 {%0,%1},{%2},{%3},{%0,%1};"
                  : "+d"(d[0]), "+d"(d[1])
                  : "d"(a), "d"(b));
 #else
