@@ -22,8 +22,8 @@
  * Proof      tests/ops, tests/cusim/test_conv_kernels.cpp      Speed  predicted in gemm_tile.h
  * History    v1 this file.
  */
+#include "conv_columns.h"
 #include "conv_geometry.h"
-#include "gemm_tile.h"
 
 namespace
 {
@@ -31,66 +31,32 @@ namespace
 struct GradParams {
     const float *x, *dy;
     float *part, *dw;
-    int h, w, c, oh, ow, o, r, stride, pad;
+    TapColumns taps;
+    int o;
     int pixels, each; /* all, and of a part */
     int n_tiles;
 };
 
 /* Slabs of dy (k = pixel, m = o) and of x under the taps (k = pixel, n = (tap,c)). */
 template <class T, int VEC> struct GradLoader {
-    static constexpr int PER_A = T::BM / VEC, PER_B = T::BN / VEC;
-    static constexpr int STEP_A = T::THREADS / PER_A, STEP_B = T::THREADS / PER_B;
-    static_assert(BK % STEP_A == 0 && BK % STEP_B == 0, "whole passes");
+    RowCopies<T::THREADS, T::BM, VEC> dy;
+    TapCopies<T::THREADS, T::BN, VEC> x;
 
-    const GradParams &p;
-    int a_to, a_pixel, b_to, b_pixel, last; /* pixels of the next copy */
-    const float *a_from;                    /* dy at the thread's column; nullptr beyond o */
-    const float *b_from;                    /* x at the thread's channel; nullptr beyond n */
-    int tap_y, tap_x;                       /* of the thread's column, padding taken off */
-    int s, oy, ox;                          /* of b_pixel */
-
-    __device__ __forceinline__ GradLoader(const GradParams &p_, int m0, int n0, int first,
-                                          int last_)
-        : p(p_), last(last_)
+    __device__ __forceinline__ GradLoader(const GradParams &p, int m0, int n0, int first, int last)
+        : dy(column(p, m0 + SlabShare<T::THREADS, T::BM, VEC>::column()), p.dy, p.o, first, last),
+          x(p.taps, p.x, n0 + SlabShare<T::THREADS, T::BN, VEC>::column(), first, last)
     {
-        const int ar = (int)threadIdx.x / PER_A, ac = (int)threadIdx.x % PER_A * VEC;
-        const int br = (int)threadIdx.x / PER_B, bc = (int)threadIdx.x % PER_B * VEC;
-        const int n = n0 + bc, tap = n / p.c;
-        a_to = ar * PITCH<Order::COLS, T::BM> + ac;
-        b_to = br * PITCH<Order::COLS, T::BN> + bc;
-        a_pixel = first + ar;
-        b_pixel = first + br;
-        a_from = m0 + ac < p.o ? p.dy + m0 + ac : nullptr;
-        b_from = n < p.r * p.r * p.c ? p.x + n % p.c : nullptr;
-        tap_y = tap / p.r - p.pad;
-        tap_x = tap % p.r - p.pad;
-        ox = b_pixel % p.ow;
-        oy = b_pixel / p.ow % p.oh;
-        s = b_pixel / p.ow / p.oh;
+    }
+
+    __device__ static __forceinline__ const float *column(const GradParams &p, int m)
+    {
+        return m < p.o ? p.dy + m : nullptr;
     }
 
     __device__ __forceinline__ void operator()(float *a, float *b)
     {
-#pragma unroll
-        for (int i = 0; i < BK / STEP_A; i++, a_pixel += STEP_A) {
-            const bool in = a_from && a_pixel < last;
-            mma_copy_async<VEC * 4>(a + a_to + i * STEP_A * PITCH<Order::COLS, T::BM>,
-                                    in ? a_from + (int64_t)a_pixel * p.o : p.dy, in);
-        }
-#pragma unroll
-        for (int i = 0; i < BK / STEP_B; i++, b_pixel += STEP_B) {
-            const int y = oy * p.stride + tap_y, x = ox * p.stride + tap_x;
-            const bool in = b_from && b_pixel < last && (unsigned)y < (unsigned)p.h &&
-                            (unsigned)x < (unsigned)p.w;
-            mma_copy_async<VEC * 4>(b + b_to + i * STEP_B * PITCH<Order::COLS, T::BN>,
-                                    in ? b_from + (((int64_t)s * p.h + y) * p.w + x) * p.c : p.x,
-                                    in);
-            for (ox += STEP_B; ox >= p.ow; ox -= p.ow)
-                if (++oy == p.oh) {
-                    oy = 0;
-                    s++;
-                }
-        }
+        dy(a);
+        x(b);
     }
 };
 
@@ -107,12 +73,13 @@ struct GradStore {
 
     __device__ __forceinline__ void put(int n, float v)
     {
-        if (n >= taps * p.c)
+        const int c = p.taps.c;
+        if (n >= taps * c)
             return;
         if (to)
-            to[(int64_t)o * taps * p.c + n] = v;
+            to[(int64_t)o * taps * c + n] = v;
         else
-            p.dw[((int64_t)o * p.c + n % p.c) * taps + n / p.c] += v;
+            p.dw[((int64_t)o * c + n % c) * taps + n / c] += v;
     }
 
     __device__ __forceinline__ void operator()(int col, float v0, float v1)
@@ -133,8 +100,8 @@ __global__ void __launch_bounds__(T::THREADS, T::BLOCKS) grad_part(const GradPar
     float acc[T::MI][T::NI][4];
     GradLoader<T, VEC> load(p, m0, n0, first, last);
     tile_multiply<T, P, Order::COLS, Order::COLS>(acc, load, (last - first + BK - 1) / BK);
-    const int taps = p.r * p.r;
-    float *to = p.part ? p.part + (int64_t)blockIdx.y * p.o * taps * p.c : nullptr;
+    const int taps = p.taps.r * p.taps.r;
+    float *to = p.part ? p.part + (int64_t)blockIdx.y * p.o * taps * p.taps.c : nullptr;
     GradStore put = {p, m0, n0, 0, taps, to};
     tile_store<T>(acc, put);
 }
@@ -159,7 +126,7 @@ template <class T, lips_precision P, int VEC>
 lips_status start_tile(GradParams p, int64_t parts, cudaStream_t stream)
 {
     constexpr size_t shared = TILE_SHARED<T, Order::COLS, Order::COLS>;
-    p.n_tiles = (p.r * p.r * p.c + T::BN - 1) / T::BN;
+    p.n_tiles = (p.taps.r * p.taps.r * p.taps.c + T::BN - 1) / T::BN;
     const int64_t tiles = (int64_t)((p.o + T::BM - 1) / T::BM) * p.n_tiles;
     LIPS_TRY_CUDA(cudaFuncSetAttribute((const void *)grad_part<T, P, VEC>,
                                        cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared));
@@ -177,7 +144,7 @@ bool wide(const lips_cuda_conv *s)
 template <lips_precision P>
 lips_status start(const GradParams &p, int64_t parts, bool large, cudaStream_t stream)
 {
-    if (!vectors_fit(p.x, p.c) || !vectors_fit(p.dy, p.o))
+    if (!vectors_fit(p.x, p.taps.c) || !vectors_fit(p.dy, p.o))
         return start_tile<TileSmall, P, 1>(p, parts, stream);
     if (large)
         return start_tile<TileWide, P, 4>(p, parts, stream);
@@ -219,15 +186,9 @@ extern "C" lips_status lips_cuda_conv_grad(const lips_cuda_conv_grad_args *a, cu
     p.dy = a->dy;
     p.part = a->parts > 1 ? a->part : nullptr;
     p.dw = a->dw;
-    p.h = (int)s->h;
-    p.w = (int)s->w;
-    p.c = (int)s->c;
-    p.oh = (int)s->oh;
-    p.ow = (int)s->ow;
+    p.taps = {(int)s->h,  (int)s->w, (int)s->c,      (int)s->oh,
+              (int)s->ow, (int)s->r, (int)s->stride, (int)s->pad};
     p.o = (int)s->o;
-    p.r = (int)s->r;
-    p.stride = (int)s->stride;
-    p.pad = (int)s->pad;
     p.pixels = (int)(s->b * s->oh * s->ow);
     /* Whole slabs, so that only the last part ends within one. */
     p.each = (int)(((p.pixels + a->parts - 1) / a->parts + BK - 1) / BK * BK);

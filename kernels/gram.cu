@@ -212,7 +212,7 @@ __global__ void __launch_bounds__(THREADS, R < 3 ? 4 : 2)
                     const int at = (i * WARP + lane) * 2 + e;
                     sum[at] = (w ? sum[at] : 0.0) + acc[i][e];
                 }
-        __syncthreads(); /* warp w's part is in before the next one's, or before the sums are read */
+        __syncthreads(); /* warp w's part is in before the next one's, or before they are read */
     }
     for (int at = (int)threadIdx.x; at < TILES * WARP * 2; at += THREADS) {
         const int tile = at / (WARP * 2), i = triangle_row(tile), j = tile - triangle(i);
