@@ -3,6 +3,7 @@
 #include "common.h"
 #include "network.h"
 
+#include "base/log.h"
 #include "base/version.h"
 #include "kernels/reduce.h"
 
@@ -25,7 +26,6 @@ static const double sheet_rate[GPU_UNITS] = {[GPU_F32] = 0.8 * 495e12 / 3,
                                              [GPU_BF16] = 0.8 * 989e12,
                                              [GPU_FFMA] = 0.8 * 67e12,
                                              [GPU_F64] = 0.8 * 67e12};
-static const double launch_seconds = 2e-6;
 
 /* Rows of fewer bytes are launches rather than streams: at 3 TB/s this many take 40 us. */
 static const double stream_bytes = 120e6;
@@ -90,11 +90,18 @@ static int ascending(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static double once(gpu *g, lips_status (*call)(void *), void *user, bool cold)
+static double once(gpu *g, lips_status (*call)(void *), void *user, gpu_by by)
 {
     float ms = 0;
-    if (cold)
+    if (by == GPU_COLD)
         empty_cache(g);
+    if (by == GPU_WALL) {
+        bench_ok(lips_cuda_wait(g->h));
+        const double start = lips_now();
+        bench_ok(call(user));
+        bench_ok(lips_cuda_wait(g->h));
+        return lips_now() - start;
+    }
     CUDA_OK(cudaEventRecord(g->start, g->h->stream));
     bench_ok(call(user));
     CUDA_OK(cudaEventRecord(g->stop, g->h->stream));
@@ -103,14 +110,14 @@ static double once(gpu *g, lips_status (*call)(void *), void *user, bool cold)
     return (double)ms * 1e-3;
 }
 
-gpu_time gpu_clock(gpu *g, lips_status (*call)(void *), void *user, bool cold)
+gpu_time gpu_clock(gpu *g, lips_status (*call)(void *), void *user, gpu_by by)
 {
     double t[REPEATS_MAX], sum = 0;
     int n = 0;
     bench_ok(call(user));
     bench_ok(lips_cuda_wait(g->h));
     do {
-        t[n] = once(g, call, user, cold);
+        t[n] = once(g, call, user, by);
         sum += t[n++];
         if (g->tiny && n == 3)
             break;
@@ -141,7 +148,7 @@ static double copy_rate(gpu *g)
     copy_job j = {.g = g, .bytes = g->tiny ? (size_t)1 << 16 : (size_t)1 << 30};
     j.to = device_memory(g, j.bytes);
     j.from = device_memory(g, j.bytes);
-    const double rate = 2 * (double)j.bytes / gpu_clock(g, copy_once, &j, false).median;
+    const double rate = 2 * (double)j.bytes / gpu_clock(g, copy_once, &j, GPU_WARM).median;
     g->h->base.ops->release(&g->h->base, j.to);
     g->h->base.ops->release(&g->h->base, j.from);
     return rate;
@@ -196,7 +203,7 @@ static void matrix_rates(gpu *g)
     for (int i = 0; i < 3; i++) {
         j.type = kinds[i].type;
         j.compute = kinds[i].compute;
-        g->rate[kinds[i].unit] = 2 * pow(j.n, 3) / gpu_clock(g, gemm_once, &j, false).median;
+        g->rate[kinds[i].unit] = 2 * pow(j.n, 3) / gpu_clock(g, gemm_once, &j, GPU_WARM).median;
     }
     /* cuBLAS's f32 is FFMA; f64 tensor cores have its rate on the devices that have them. */
     g->rate[GPU_FFMA] = g->rate[GPU_F64] = g->rate[GPU_F32];
@@ -237,7 +244,7 @@ static void state_rates(gpu *g, const char *reason)
     printf("# PREDICTIONS for an %s, nothing was measured: %s\n", predicted_device, reason);
     printf("# rates assumed: 0.9 of the data sheet's memory rate, 0.8 of its product rates; f32 "
            "products as three in TF32; %.0f us a launch\n",
-           launch_seconds * 1e6);
+           GPU_LAUNCH_SECONDS * 1e6);
 }
 
 gpu *gpu_begin(int argc, char **argv)
@@ -326,8 +333,10 @@ static void note_stream(gpu *g, const gpu_row *r, double share)
 
 double gpu_print(gpu *g, const gpu_row *r, const gpu_found *found)
 {
-    double t =
-        found ? found->time.median : gpu_floor(g, r) / r->expected + r->launches * launch_seconds;
+    double t = r->predicted > 0 ? r->predicted
+                                : gpu_floor(g, r) / r->expected + r->launches * GPU_LAUNCH_SECONDS;
+    if (found)
+        t = found->time.median;
     const double share = r->bytes / t / g->copy;
     char p5[32] = "-", p95[32] = "-", rate[32] = "-", library[32] = "-", speed[32] = "-",
          error[32] = "-";

@@ -48,7 +48,8 @@ typedef struct gpu_row {
     gpu_unit unit;
     double expected; /* share of the limit, for predictions */
     int launches;
-    bool streams; /* elementwise, Gram or reduction: judged by the copy rate */
+    double predicted; /* seconds, of rows that are no single op; 0: by the floor and `expected` */
+    bool streams;     /* elementwise, Gram or reduction: judged by the copy rate */
 } gpu_row;
 
 typedef struct gpu_time {
@@ -57,8 +58,12 @@ typedef struct gpu_time {
 
 bool gpu_selected(const gpu *g, const gpu_row *r);
 
-/* Times call; its first run is not counted. `cold`: the cache is emptied before each. */
-gpu_time gpu_clock(gpu *g, lips_status (*call)(void *user), void *user, bool cold);
+/* By events on the handle's stream, the cache emptied before each call or not; or by the clock on
+ * the wall, until the device is idle, for calls that use streams of their own. */
+typedef enum gpu_by { GPU_COLD, GPU_WARM, GPU_WALL } gpu_by;
+
+/* Times call; its first run is not counted. */
+gpu_time gpu_clock(gpu *g, lips_status (*call)(void *user), void *user, gpu_by by);
 /* Seconds by the rates in use (measured, or the data sheet's): the floor. */
 double gpu_floor(const gpu *g, const gpu_row *r);
 
@@ -70,6 +75,9 @@ typedef struct gpu_found {
     double error;  /* relative L2, against the cpu or ref backend */
     int64_t wrong; /* entries */
 } gpu_found;
+
+/* Of the device's time, between two others. */
+#define GPU_LAUNCH_SECONDS 2e-6
 
 /* found NULL: the prediction. Returns its median, measured or predicted, in seconds. */
 double gpu_print(gpu *g, const gpu_row *r, const gpu_found *found);

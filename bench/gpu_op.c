@@ -335,30 +335,37 @@ static double expected_product(const gpu_side *s, lips_precision precision, gpu_
     return 0.5;
 }
 
-static void row(gpu *g, gpu_side *s, lips_precision precision)
+/* What the op must move and compute. */
+static void count_row(gpu_side *s, lips_precision precision, gpu_row *r)
 {
     static const char *const dtypes[] = {"f32", "tf32", "bf16"};
     static const gpu_unit units[] = {GPU_F32, GPU_TF32, GPU_BF16};
     const gpu_op *op = s->op;
+    describe(s);
+    *r = (gpu_row){.op = op->name,
+                   .variant = op->variant[0] ? op->variant : "cuda",
+                   .dtype = op->unit == GPU_F64 ? "f64" : dtypes[precision],
+                   .bytes = all_bytes(s),
+                   .flops = op->flops ? op->flops(s) : 0,
+                   .unit = op->unit == GPU_F32 ? units[precision] : op->unit,
+                   .expected = op->expected,
+                   .launches = op->launches,
+                   .streams = op->streams};
+    if (op->unit == GPU_F32)
+        r->expected = expected_product(s, precision, &r->unit);
+}
+
+static void row(gpu *g, gpu_side *s, lips_precision precision)
+{
     char shape[96];
+    gpu_row r;
+    count_row(s, precision, &r);
     snprintf(shape, sizeof shape, "B=%lld,C=%lld,HW=%lld,O=%lld,R=%lld,T=%lld", (long long)s->s.b,
              (long long)s->s.c, (long long)s->s.h, (long long)s->s.o, (long long)s->s.geom.r,
              (long long)s->s.t);
-    gpu_row r = {.op = op->name,
-                 .variant = op->variant[0] ? op->variant : "cuda",
-                 .dtype = op->unit == GPU_F64 ? "f64" : dtypes[precision],
-                 .shape = shape,
-                 .unit = op->unit == GPU_F32 ? units[precision] : op->unit,
-                 .expected = op->expected,
-                 .launches = op->launches,
-                 .streams = op->streams};
+    r.shape = shape;
     if (!gpu_selected(g, &r))
         return;
-    describe(s);
-    r.bytes = all_bytes(s);
-    r.flops = op->flops ? op->flops(s) : 0;
-    if (op->unit == GPU_F32)
-        r.expected = expected_product(s, precision, &r.unit);
     if (!gpu_is_there(g)) {
         gpu_print(g, &r, NULL);
         return;
@@ -369,12 +376,24 @@ static void row(gpu *g, gpu_side *s, lips_precision precision)
     bench_ok(s->be->ops->set_precision(s->be, precision, precision));
     make(s);
     check(s, precision, &found);
-    found.time = gpu_clock(g, call_op, s, true);
+    found.time = gpu_clock(g, call_op, s, GPU_COLD);
     if (gpu_op_library(s, &library))
-        found.library = gpu_clock(g, library, s, true).median;
+        found.library = gpu_clock(g, library, s, GPU_COLD).median;
     gpu_print(g, &r, &found);
     drop(s);
     bench_ok(s->be->ops->set_precision(s->be, LIPS_PRECISION_F32, LIPS_PRECISION_F32));
+}
+
+double gpu_op_predict(gpu *g, const char *name, gpu_shape z, lips_precision precision,
+                      int *launches)
+{
+    gpu_side s = {.op = gpu_op_find(name, ""), .s = z};
+    gpu_row r;
+    if (!s.op)
+        bench_ok(lips_fail(LIPS_ERR_USAGE, "bench: no op %s", name));
+    count_row(&s, precision, &r);
+    *launches += r.launches;
+    return gpu_floor(g, &r) / r.expected;
 }
 
 void gpu_op_rows(gpu *g, const char *name, const char *variant, gpu_shape z, bool precise)

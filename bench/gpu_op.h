@@ -62,6 +62,11 @@ const gpu_op *gpu_op_find(const char *name, const char *variant);
 /* Prints the rows of the op at the shape: f32, and with `precise` TF32 and BF16 as well. */
 void gpu_op_rows(gpu *g, const char *name, const char *variant, gpu_shape s, bool precise);
 
+/* Seconds that one call is predicted to take by the rates in use, but for its launches, which are
+ * counted. */
+double gpu_op_predict(gpu *g, const char *name, gpu_shape s, lips_precision precision,
+                      int *launches);
+
 /* gpu_library.c: NVIDIA's own call for the same product, without bias, ReLU or mask, on the op's
  * operands; false: there is none. */
 bool gpu_op_library(gpu_side *s, lips_status (**call)(void *));

@@ -11,9 +11,7 @@
 #include "network.h"
 
 #include "base/log.h"
-#include "measure/measure.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,60 +20,30 @@
 enum { K = 10, MEAN_OVER = 16 };
 
 typedef struct job {
-    lips_net *net;
-    double *params;
-    float *x;
-    int64_t *label;
-    int64_t n, checked;
-    int threads;
+    bench_network b;
+    int64_t checked;
+    bench_measuring how;
 } job;
-
-static lips_measurement measure(const job *j, const char *backend, int64_t n, bool per_sample)
-{
-    lips_measurement m;
-    lips_measure_args a = {.ops = lips_backend_find(backend),
-                           .threads = j->threads,
-                           .batch = strcmp(backend, "ref") == 0 ? 1 : 0,
-                           .per_sample = per_sample,
-                           .network = {.net = j->net, .params = j->params, .epoch = -1},
-                           .inputs = {.n = n, .x = j->x, .label = j->label, .split = "inputs"}};
-    bench_ok(lips_metrics_parse(&a.metrics, "jacobian"));
-    bench_ok(lips_measure_run(&m, &a));
-    return m;
-}
 
 static void call(void *user)
 {
     job *j = user;
-    lips_measurement m = measure(j, "cpu", j->n, false);
+    lips_measurement m = bench_measure(&j->b, &j->how, j->b.n);
     lips_measurement_free(&m);
 }
 
 static double check(void *user, int64_t *wrong)
 {
     job *j = user;
-    lips_measurement got = measure(j, "cpu", j->checked, true);
-    lips_measurement want = measure(j, "ref", j->checked, true);
-    float *narrow = bench_take(j->checked, sizeof *narrow);
-    double worst = 0;
-    for (int s = 0; s < want.n_samples; s++) {
-        for (int64_t i = 0; i < j->checked; i++)
-            narrow[i] = (float)got.samples[s].v[i];
-        double error = bench_error(narrow, want.samples[s].v, j->checked, 1e-5, wrong);
-        worst = error > worst || isnan(error) ? error : worst;
-    }
-    free(narrow);
-    lips_measurement_free(&got);
-    lips_measurement_free(&want);
-    return worst;
+    return bench_measure_error(&j->b, &j->how, j->checked, 1e-5, wrong);
 }
 
 /* For the comparison with another program: a comment line that it can read. */
 static void print_mean(const job *j)
 {
-    lips_measurement m = measure(j, "cpu", MEAN_OVER, false);
-    printf("# mean %s w=%lld %.9g\n", lips_net_spec(j->net)->kind,
-           (long long)lips_net_spec(j->net)->width, m.records[0].mean);
+    lips_measurement m = bench_measure(&j->b, &j->how, MEAN_OVER);
+    printf("# mean %s w=%lld %.9g\n", lips_net_spec(j->b.net)->kind,
+           (long long)lips_net_spec(j->b.net)->width, m.records[0].mean);
     lips_measurement_free(&m);
 }
 
@@ -95,36 +63,27 @@ static void print_wall(job *j)
             t[k - 1] = swap;
         }
     }
-    printf("# wall %s w=%lld threads=%d samples/s=%.1f\n", lips_net_spec(j->net)->kind,
-           (long long)lips_net_spec(j->net)->width, j->threads, (double)j->n / t[CALLS / 2]);
+    printf("# wall %s w=%lld threads=%d samples/s=%.1f\n", lips_net_spec(j->b.net)->kind,
+           (long long)lips_net_spec(j->b.net)->width, j->how.threads,
+           (double)j->b.n / t[CALLS / 2]);
 }
 
 static void row(bench *b, const char *kind, int64_t w, int64_t n, int threads)
 {
-    bool conv = strcmp(kind, "mlp") != 0;
-    lips_model_spec spec = {.kind = kind,
-                            .width = w,
-                            .depth = strcmp(kind, "vit") == 0 ? 6 : 1,
-                            .classes = K,
-                            .c = conv ? 3 : 1,
-                            .h = conv ? 32 : 28,
-                            .w = conv ? 32 : 28};
+    const bool conv = strcmp(kind, "mlp") != 0;
+    const lips_model_spec spec = bench_model(kind, w, K);
     int64_t features = spec.c * spec.h * spec.w;
-    job j = {.n = n, .threads = threads, .checked = conv && w > 16 ? 1 : 4};
+    job j = {.checked = conv && w > 16 ? 1 : 4,
+             .how = {.backend = "cpu", .metrics = "jacobian", .threads = threads}};
     char shape[64];
     snprintf(shape, sizeof shape, "w=%lld,n=%lld,threads=%d", (long long)w, (long long)n, threads);
-    bench_ok(lips_net_create(&j.net, &spec));
-    j.params = bench_take(lips_net_params(j.net), sizeof *j.params);
-    j.x = bench_take(n * features, sizeof *j.x);
-    j.label = bench_take(n, sizeof *j.label);
-    bench_fill_params(j.net, j.params);
-    bench_fill_samples(j.net, n, j.x, j.label);
+    bench_network_make(&j.b, &spec, n);
     bench_case c = {.op = "jacobian",
                     .variant = kind,
                     .dtype = "f32",
                     .shape = shape,
-                    .bytes = 4.0 * (double)(n * features + lips_net_params(j.net)) / threads,
-                    .flops = (1 + K) * lips_net_forward_flops(j.net) * (double)n / threads,
+                    .bytes = 4.0 * (double)(n * features + lips_net_params(j.b.net)) / threads,
+                    .flops = (1 + K) * lips_net_forward_flops(j.b.net) * (double)n / threads,
                     .call = call,
                     .user = &j,
                     .check = threads == 1 ? check : NULL};
@@ -133,8 +92,7 @@ static void row(bench *b, const char *kind, int64_t w, int64_t n, int threads)
     bench_row(b, &c);
     if (threads > 1 && bench_selected(b, &c))
         print_wall(&j);
-    free(j.params), free(j.x), free(j.label);
-    lips_net_free(j.net);
+    bench_network_free(&j.b);
 }
 
 int main(int argc, char **argv)

@@ -17,8 +17,6 @@
 #include "common.h"
 #include "network.h"
 
-#include "measure/measure.h"
-
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,12 +32,9 @@ static const char all_passes[] = "B,layer.input_jacobian,layer.param_jacobian,la
 static const char weight_norms[] = "layer.weight_op,layer.weight_op_reshaped,layer.weight_fro";
 
 typedef struct job {
-    lips_net *net;
-    double *params;
-    float *x;
-    int64_t *label;
+    bench_network b;
     int64_t checked;
-    const char *metrics;
+    bench_measuring how;
     /* the ordinary gradient */
     lips_backend *be;
     lips_exec *ex;
@@ -47,50 +42,17 @@ typedef struct job {
     int64_t chunk;
 } job;
 
-static lips_measure_args measure_args(const job *j, const char *backend, int64_t n, bool per_sample)
-{
-    lips_measure_args a = {.ops = lips_backend_find(backend),
-                           .threads = 1,
-                           .batch = strcmp(backend, "ref") == 0 ? 1 : 0,
-                           .per_sample = per_sample,
-                           .network = {.net = j->net, .params = j->params, .epoch = -1},
-                           .inputs = {.n = n, .x = j->x, .label = j->label, .split = "inputs"}};
-    bench_ok(lips_metrics_parse(&a.metrics, j->metrics));
-    return a;
-}
-
-static lips_measurement measure(const job *j, const char *backend, int64_t n, bool per_sample)
-{
-    lips_measurement m;
-    lips_measure_args a = measure_args(j, backend, n, per_sample);
-    bench_ok(lips_measure_run(&m, &a));
-    return m;
-}
-
 static void call_measure(void *user)
 {
     const job *j = user;
-    lips_measurement m = measure(j, "cpu", SAMPLES, false);
+    lips_measurement m = bench_measure(&j->b, &j->how, SAMPLES);
     lips_measurement_free(&m);
 }
 
 static double check_samples(void *user, int64_t *wrong)
 {
     const job *j = user;
-    lips_measurement got = measure(j, "cpu", j->checked, true);
-    lips_measurement want = measure(j, "ref", j->checked, true);
-    float *narrow = bench_take(j->checked, sizeof *narrow);
-    double worst = 0;
-    for (int s = 0; s < want.n_samples; s++) {
-        for (int64_t i = 0; i < j->checked; i++)
-            narrow[i] = (float)got.samples[s].v[i];
-        double error = bench_error(narrow, want.samples[s].v, j->checked, 1e-5, wrong);
-        worst = error > worst || isnan(error) ? error : worst;
-    }
-    free(narrow);
-    lips_measurement_free(&got);
-    lips_measurement_free(&want);
-    return worst;
+    return bench_measure_error(&j->b, &j->how, j->checked, 1e-5, wrong);
 }
 
 /* Gradient of the mean loss of n samples, chunk by chunk as the trainer does. */
@@ -98,16 +60,16 @@ static void gradient(const job *j, lips_backend *be, lips_exec *ex, void *grads,
                      int64_t n)
 {
     int64_t features = lips_tensor_features(lips_exec_input(ex));
-    bench_ok(be->ops->zero(be, grads, (size_t)lips_net_params(j->net) * be->ops->real_bytes));
+    bench_ok(be->ops->zero(be, grads, (size_t)lips_net_params(j->b.net) * be->ops->real_bytes));
     for (int64_t i = 0; i < n; i += chunk) {
         lips_tensor z, dz;
         lips_exec_input(ex)->b = n - i < chunk ? n - i : chunk;
-        bench_ok(be->ops->upload(be, lips_exec_input(ex), j->x + i * features, NULL));
+        bench_ok(be->ops->upload(be, lips_exec_input(ex), j->b.x + i * features, NULL));
         bench_ok(lips_exec_forward(ex, false, &z));
         bench_ok(lips_exec_seed(ex, 1, &dz));
         bench_ok(be->ops->loss(be, &(lips_loss_args){.kind = LIPS_LOSS_CROSS_ENTROPY,
                                                      .z = z,
-                                                     .labels = j->label + i,
+                                                     .labels = j->b.label + i,
                                                      .dz = &dz,
                                                      .scale = 1.0 / (double)n}));
         bench_ok(lips_exec_grad_add(ex, grads));
@@ -116,14 +78,14 @@ static void gradient(const job *j, lips_backend *be, lips_exec *ex, void *grads,
 
 static void open_gradient(job *j, lips_backend *be)
 {
-    int64_t p = lips_net_params(j->net);
+    int64_t p = lips_net_params(j->b.net);
     size_t bytes = (size_t)p * be->ops->real_bytes;
     j->be = be;
-    j->chunk = lips_net_chunk(j->net, be, SAMPLES);
+    j->chunk = lips_net_chunk(j->b.net, be, SAMPLES);
     bench_ok(be->ops->alloc(be, &j->p, bytes));
     bench_ok(be->ops->alloc(be, &j->grads, bytes));
-    bench_ok(be->ops->write(be, j->p, 0, j->params, p));
-    bench_ok(lips_exec_create(&j->ex, j->net, be, &(lips_exec_spec){.cap = j->chunk, .t = 1}));
+    bench_ok(be->ops->write(be, j->p, 0, j->b.params, p));
+    bench_ok(lips_exec_create(&j->ex, j->b.net, be, &(lips_exec_spec){.cap = j->chunk, .t = 1}));
     lips_exec_set_params(j->ex, j->p, NULL);
 }
 
@@ -143,7 +105,7 @@ static void call_gradient(void *user)
 /* The gradient of the first samples, host f64. */
 static double *first_gradient(const job *j, const char *backend)
 {
-    int64_t p = lips_net_params(j->net);
+    int64_t p = lips_net_params(j->b.net);
     double *out = bench_take(p, sizeof *out);
     job side = *j;
     lips_backend *be;
@@ -159,7 +121,7 @@ static double *first_gradient(const job *j, const char *backend)
 static double check_gradient(void *user, int64_t *wrong)
 {
     const job *j = user;
-    int64_t p = lips_net_params(j->net);
+    int64_t p = lips_net_params(j->b.net);
     double *want = first_gradient(j, "ref"), *got = first_gradient(j, "cpu");
     float *narrow = bench_take(p, sizeof *narrow);
     for (int64_t i = 0; i < p; i++)
@@ -180,7 +142,7 @@ static double first_flops(const lips_net *net)
 static void measure_row(bench *b, bench_case c, job *j, const char *op, const char *metrics,
                         double flops)
 {
-    j->metrics = metrics;
+    j->how.metrics = metrics;
     c.op = op;
     c.call = call_measure;
     c.check = flops > 0 ? check_samples : NULL;
@@ -191,17 +153,11 @@ static void measure_row(bench *b, bench_case c, job *j, const char *op, const ch
 static void rows(bench *b, const char *kind, int64_t w)
 {
     bool conv = strcmp(kind, "convnet") == 0;
-    int64_t side = conv ? 32 : 28, channels = conv ? 3 : 1;
-    lips_model_spec spec = {
-        .kind = kind, .width = w, .depth = 1, .classes = K, .c = channels, .h = side, .w = side};
-    job j = {.checked = conv && w > 16 ? 1 : 4, .metrics = all_passes};
-    bench_ok(lips_net_create(&j.net, &spec));
-    double flops = lips_net_forward_flops(j.net), first = first_flops(j.net);
-    j.params = bench_take(lips_net_params(j.net), sizeof *j.params);
-    j.x = bench_take(SAMPLES * channels * side * side, sizeof *j.x);
-    j.label = bench_take(SAMPLES, sizeof *j.label);
-    bench_fill_params(j.net, j.params);
-    bench_fill_samples(j.net, SAMPLES, j.x, j.label);
+    const lips_model_spec spec = bench_model(kind, w, K);
+    job j = {.checked = conv && w > 16 ? 1 : 4,
+             .how = {.backend = "cpu", .metrics = all_passes, .threads = 1}};
+    bench_network_make(&j.b, &spec, SAMPLES);
+    double flops = lips_net_forward_flops(j.b.net), first = first_flops(j.b.net);
     open_gradient(&j, bench_backend(b));
     char shape[64];
     snprintf(shape, sizeof shape, "w=%lld,n=%d", (long long)w, SAMPLES);
@@ -209,8 +165,8 @@ static void rows(bench *b, const char *kind, int64_t w)
                     .variant = kind,
                     .dtype = "f32",
                     .shape = shape,
-                    .bytes = 4.0 * (double)(SAMPLES * channels * side * side) +
-                             8.0 * (double)lips_net_params(j.net),
+                    .bytes = 4.0 * (double)(SAMPLES * spec.c * spec.h * spec.w) +
+                             8.0 * (double)lips_net_params(j.b.net),
                     .flops = (3 * flops - first) * SAMPLES,
                     .call = call_gradient,
                     .user = &j,
@@ -222,14 +178,13 @@ static void rows(bench *b, const char *kind, int64_t w)
     measure_row(b, c, &j, "weight_norms", weight_norms, 0);
     if (bench_selected(b, &c)) {
         size_t bytes;
-        j.metrics = all_passes;
-        lips_measure_args a = measure_args(&j, "cpu", SAMPLES, false);
+        j.how.metrics = all_passes;
+        lips_measure_args a = bench_measure_args(&j.b, &j.how, SAMPLES);
         bench_ok(lips_measure_plan_bytes(&a, &bytes));
         printf("# plan %s w=%lld %.1f MB\n", kind, (long long)w, (double)bytes * 1e-6);
     }
     close_gradient(&j);
-    free(j.params), free(j.x), free(j.label);
-    lips_net_free(j.net);
+    bench_network_free(&j.b);
 }
 
 int main(int argc, char **argv)

@@ -4,6 +4,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 void *bench_take(int64_t n, size_t size)
 {
@@ -42,4 +43,80 @@ void bench_fill_samples(const lips_net *net, int64_t n, float *x, int64_t *label
         x[i] = bench_uniform(1, i);
     for (int64_t i = 0; i < n; i++)
         label[i] = i % s->classes;
+}
+
+lips_model_spec bench_model(const char *kind, int64_t w, int64_t classes)
+{
+    const bool mlp = strcmp(kind, "mlp") == 0;
+    return (lips_model_spec){.kind = kind,
+                             .width = w,
+                             .depth = strcmp(kind, "vit") == 0 ? 6 : 1,
+                             .classes = classes,
+                             .c = mlp ? 1 : 3,
+                             .h = mlp ? 28 : 32,
+                             .w = mlp ? 28 : 32};
+}
+
+void bench_network_make(bench_network *out, const lips_model_spec *spec, int64_t n)
+{
+    *out = (bench_network){.n = n};
+    bench_ok(lips_net_create(&out->net, spec));
+    out->params = bench_take(lips_net_params(out->net), sizeof *out->params);
+    out->x = bench_take(n * spec->c * spec->h * spec->w, sizeof *out->x);
+    out->label = bench_take(n, sizeof *out->label);
+    bench_fill_params(out->net, out->params);
+    bench_fill_samples(out->net, n, out->x, out->label);
+}
+
+void bench_network_free(bench_network *b)
+{
+    free(b->params), free(b->x), free(b->label);
+    lips_net_free(b->net);
+}
+
+lips_measure_args bench_measure_args(const bench_network *b, const bench_measuring *m, int64_t n)
+{
+    lips_measure_args a = {.ops = lips_backend_find(m->backend),
+                           .arithmetic = m->arithmetic,
+                           .threads = m->threads,
+                           .batch = strcmp(m->backend, "ref") == 0 ? 1 : 0,
+                           .network = {.net = b->net, .params = b->params, .epoch = -1},
+                           .inputs = {.n = n, .x = b->x, .label = b->label, .split = "inputs"}};
+    bench_ok(lips_metrics_parse(&a.metrics, m->metrics));
+    return a;
+}
+
+static lips_measurement measured(lips_measure_args a)
+{
+    lips_measurement out;
+    bench_ok(lips_measure_run(&out, &a));
+    return out;
+}
+
+lips_measurement bench_measure(const bench_network *b, const bench_measuring *m, int64_t n)
+{
+    return measured(bench_measure_args(b, m, n));
+}
+
+double bench_measure_error(const bench_network *b, const bench_measuring *m, int64_t n, double tol,
+                           int64_t *wrong)
+{
+    const bench_measuring reference = {
+        .backend = "ref", .metrics = m->metrics, .threads = m->threads};
+    lips_measure_args ours = bench_measure_args(b, m, n);
+    lips_measure_args theirs = bench_measure_args(b, &reference, n);
+    ours.per_sample = theirs.per_sample = true;
+    lips_measurement got = measured(ours), want = measured(theirs);
+    float *narrow = bench_take(n, sizeof *narrow);
+    double worst = 0;
+    for (int s = 0; s < want.n_samples; s++) {
+        for (int64_t i = 0; i < n; i++)
+            narrow[i] = (float)got.samples[s].v[i];
+        const double error = bench_error(narrow, want.samples[s].v, n, tol, wrong);
+        worst = error > worst || isnan(error) ? error : worst;
+    }
+    free(narrow);
+    lips_measurement_free(&got);
+    lips_measurement_free(&want);
+    return worst;
 }
