@@ -1,9 +1,10 @@
 /*
  * norms - spectral and Frobenius norms from small Gram matrices, one warp a matrix (norms.h).
  *
- *   M = g, A g A', S g S, or the 1 x 1 matrix p' g p;  op = sqrt(max eigenvalue), fro = sqrt(trace)
+ *   M = g, A g A', S g S, or the 1 x 1 matrices p' g p and tr(S g);  op = sqrt(max eigenvalue),
+ *   fro = sqrt(trace)
  *
- * Shapes     g (N,K,K), p (N,K), op, fro (N) f64; K <= 32
+ * Shapes     g (N,K,K), p (rows,K), op, fro (N) f64; K <= 32
  * Work split lane i has row i, in shared memory with rows of 33. Householder reduction as in
  *            measure/eigen.c, each lane its own row; then the largest eigenvalue by the Sturm count at
  *            32 points at a time, one a lane: 12 rounds of 5 bits where bisection takes 57 steps.
@@ -14,7 +15,7 @@
  * Cost       8 N K^2 bytes; about 4/3 K^3 + 24 K^2 f64 operations and K divisions 12 times over. Latency
  *            decides: for K = 10 about 12 000 clocks a warp, 24 warps a multiprocessor. Prediction,
  *            H100: 100 000 matrices (10 000 samples of 10 series) in 0.25 ms.
- * Limits     K <= 32; larger ones are the host's
+ * Limits     K <= 32; larger ones are norms_wide.cu's, one block a matrix
  * Proof      tests/ops/test_backends.c, tests/ops/test_exact.c (norms)
  * History    v1 this file.
  */
@@ -101,6 +102,15 @@ __device__ double quadratic(room &w, const double *u, int k, int lane)
     __syncwarp(); /* the rows' sums are there */
     for (int i = 0; i < k; i++)
         sum += w.u[i] * w.v[i];
+    return sum < 0 ? 0 : sum;
+}
+
+/* sum_i u_i m_ii, u the last map's p; never below 0; every lane's result. */
+__device__ double weighted_trace(const room &w, int k)
+{
+    double sum = 0;
+    for (int i = 0; i < k; i++)
+        sum += w.u[i] * w.m[i * LD + i];
     return sum < 0 ? 0 : sum;
 }
 
@@ -231,7 +241,7 @@ __device__ void rescale(room &w, int k, int lane, double down)
 
 __global__ void __launch_bounds__(WARP *WARPS)
     norms(double *__restrict__ op, double *__restrict__ fro, const double *__restrict__ g,
-          const double *__restrict__ p, int64_t n, int k, lips_cuda_norms_map map)
+          const double *__restrict__ p, int64_t rows, int64_t n, int k, lips_cuda_norms_map map)
 {
     CU_SHARED(room, rooms, [WARPS]);
     const int warp = (int)threadIdx.x / WARP, lane = (int)threadIdx.x % WARP;
@@ -242,14 +252,18 @@ __global__ void __launch_bounds__(WARP *WARPS)
     for (int at = lane; at < k * k; at += WARP)
         w.m[at / k * LD + at % k] = g[s * k * k + at];
     __syncwarp(); /* the matrix is there */
-    if (map == LIPS_CUDA_NORMS_VECTOR) {
-        const double norm = root(quadratic(w, p + s * k, k, lane));
+    const double *row = p + s % rows * k;
+    if (map == LIPS_CUDA_NORMS_VECTOR || map == LIPS_CUDA_NORMS_TRACE) {
+        if (map == LIPS_CUDA_NORMS_TRACE)
+            map_softmax(w, row, k, lane, false);
+        const double norm = root(map == LIPS_CUDA_NORMS_TRACE ? weighted_trace(w, k)
+                                                              : quadratic(w, row, k, lane));
         if (lane == 0)
             op[s] = fro[s] = norm;
         return;
     }
     if (map != LIPS_CUDA_NORMS_PLAIN)
-        map_softmax(w, p + s * k, k, lane, map == LIPS_CUDA_NORMS_SOFTMAX);
+        map_softmax(w, row, k, lane, map == LIPS_CUDA_NORMS_SOFTMAX);
     double trace = 0;
     for (int i = 0; i < k; i++)
         trace += w.m[i * LD + i];
@@ -272,13 +286,16 @@ __global__ void __launch_bounds__(WARP *WARPS)
 
 lips_status lips_cuda_norms(const lips_cuda_norms_args *a, cudaStream_t stream)
 {
-    if (a->k < 1 || a->k > K_MAX)
-        return lips_fail(LIPS_ERR_USAGE, "norms: k is %" PRId64 ", must be in 1..%d", a->k, K_MAX);
+    if (a->k > K_MAX)
+        return lips_cuda_norms_wide(a, stream);
+    if (a->k < 1)
+        return lips_fail(LIPS_ERR_USAGE, "norms: k is %" PRId64 ", must be in 1..%d", a->k,
+                         LIPS_CUDA_NORMS_MAX);
     if (a->n < 1 || a->n > (int64_t)INT32_MAX * WARPS)
         return lips_fail(LIPS_ERR_USAGE, "norms: n is %" PRId64 ", must be in 1..%" PRId64, a->n,
                          (int64_t)INT32_MAX * WARPS);
     CU_LAUNCH(norms, dim3((unsigned)((a->n + WARPS - 1) / WARPS)), dim3(WARP * WARPS), 0, stream,
-              a->op, a->fro, a->g, a->p, a->n, (int)a->k, a->map);
+              a->op, a->fro, a->g, a->p, a->rows, a->n, (int)a->k, a->map);
     LIPS_TRY_LAUNCH(stream);
     return LIPS_OK;
 }

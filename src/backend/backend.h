@@ -16,7 +16,8 @@
  *   - Backend memory (alloc) is touched by ops alone: the host's ways in and out are write, read,
  *     upload, download, zero, copy. Outputs for the host ("shared" below) lie in memory of
  *     alloc_shared, which belongs to the host and to the ops in turn: an op that writes it takes it
- *     (with what the host put there, or zero()), the next sync() gives it back.
+ *     (with what the host put there, or zero()), the next sync() gives it back. Grams (theta, g)
+ *     that only norms reads may lie in memory of alloc instead, and then stay with the backend.
  *   - Host arrays that an op only reads (rows, labels, targets) are any memory, and free to be
  *     changed when the op returns.
  *   - A `real` is the backend's storage type: double in ref, float in cpu and cuda.
@@ -148,7 +149,7 @@ typedef struct lips_ln_args {
     const void *gamma, *beta; /* (C) real */
     double eps;
     void *dgamma, *dbeta; /* grad, grad_dot: (C) real, added to. NULL: not wanted */
-    double *theta;        /* gram: (B,T,T) f64, added to: gamma and beta part */
+    double *theta;        /* gram: (B,T,T) f64, shared, added to: gamma and beta part */
 } lips_ln_args;
 
 /* GELU with the error function (Hendrycks & Gimpel 2016; PyTorch's default): y = x Phi(x). */
@@ -180,7 +181,7 @@ typedef struct lips_tokens_args {
     const void *pos;         /* forward: (1+HW,C) real, NULL counts as 0 */
     const lips_tensor *mask; /* vjp: as in lips_linear_args */
     void *dtoken, *dpos;     /* grad: added to. NULL: not wanted */
-    double *theta;           /* gram: (B,T,T) f64, added to: both parameters' part */
+    double *theta;           /* gram: (B,T,T) f64, shared, added to: both parameters' part */
 } lips_tokens_args;
 
 /* One place out of H*W: y[c] = x[c, at]. Forward of stacked tensors is the jvp; the vjp puts dy
@@ -268,15 +269,16 @@ typedef struct lips_gather_args {
     int64_t epoch;
 } lips_gather_args;
 
-/* Largest K of norms: a warp's lanes, one row each. */
-enum { LIPS_NORMS_MAX = 32 };
+/* Largest K of norms: a matrix in a multiprocessor's shared memory. */
+enum { LIPS_NORMS_MAX = 104 };
 
 /* What is made of a Gram matrix g = J J' of the logits before its norms are taken; p is softmax(z). */
 typedef enum lips_output_map {
     LIPS_MAP_PLAIN,       /* g */
     LIPS_MAP_SOFTMAX,     /* S g S, S = diag(p) - p p' */
     LIPS_MAP_LOG_SOFTMAX, /* A g A', A = I - 1 p' */
-    LIPS_MAP_VECTOR       /* p' g p for any vectors p: the matrix is 1 x 1 */
+    LIPS_MAP_VECTOR,      /* p' g p for any vectors p: the matrix is 1 x 1 */
+    LIPS_MAP_TRACE        /* tr(S g): the matrix is 1 x 1 */
 } lips_output_map;
 
 /* Of each of N symmetric K x K matrices: op = sqrt(largest eigenvalue), fro = sqrt(trace), roots of
@@ -284,9 +286,10 @@ typedef enum lips_output_map {
  * non-finite entry gives NaN for that matrix alone. */
 typedef struct lips_norms_args {
     lips_output_map map;
-    const double *g;  /* (N,K,K) f64, shared, symmetric */
-    const double *p;  /* (N,K) host; NULL for PLAIN */
-    double *op, *fro; /* (N) f64, shared, overwritten */
+    const double *g;  /* (N,K,K) f64, backend or shared, symmetric */
+    const double *p;  /* (rows,K) host or shared: matrix i takes row i % rows; NULL for PLAIN */
+    int64_t rows;     /* of p; 0: N */
+    double *op, *fro; /* (N) f64, shared, overwritten; may be the same for a 1 x 1 matrix */
     int64_t n, k;     /* 1 <= K <= LIPS_NORMS_MAX */
 } lips_norms_args;
 

@@ -279,9 +279,10 @@ lips_status lips_check_gram(const lips_gram_args *a)
 
 lips_status lips_check_norms(const lips_norms_args *a)
 {
-    LIPS_TRY(need_range("norms", "map", (int64_t)a->map, LIPS_MAP_PLAIN, LIPS_MAP_VECTOR));
+    LIPS_TRY(need_range("norms", "map", (int64_t)a->map, LIPS_MAP_PLAIN, LIPS_MAP_TRACE));
     LIPS_TRY(need_range("norms", "n", a->n, 1, LIPS_REALS_MAX));
     LIPS_TRY(need_range("norms", "k", a->k, 1, LIPS_NORMS_MAX));
+    LIPS_TRY(need_range("norms", "rows", a->rows, 0, a->n));
     LIPS_TRY(need_set("norms", "g", a->g));
     LIPS_TRY(need_set("norms", "op", a->op));
     LIPS_TRY(need_set("norms", "fro", a->fro));

@@ -2,14 +2,13 @@
 
 #include "measure/eigen.h"
 #include "measure/head.h"
-#include "measure/maps.h"
 #include "measure/series.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-static int parts(const lips_survey *p, int item)
+int lips_block_parts(const lips_survey *p, int item)
 {
     return item == LIPS_ITEM_INPUT || item == LIPS_ITEM_NORM ? 1 : p->layers;
 }
@@ -36,47 +35,81 @@ static lips_status take_host(lips_block *b, const lips_survey *p, size_t *bytes)
 {
     int64_t cap = p->block, k = p->k;
     LIPS_TRY(take(b ? &b->logits : NULL, cap * k, bytes));
-    LIPS_TRY(take(b ? &b->p : NULL, cap * k, bytes));
     LIPS_TRY(take(b ? &b->rest : NULL, cap * k, bytes));
     LIPS_TRY(take(b ? &b->loss : NULL, cap, bytes));
-    LIPS_TRY(take(b ? &b->maps : NULL, cap * k * k, bytes));
     LIPS_TRY(take(b ? &b->work : NULL, k, bytes));
     LIPS_TRY(take(b ? &b->part : NULL, cap, bytes));
-    LIPS_TRY(take(b ? &b->eigen : NULL, (int64_t)lips_eigen_scratch(k), bytes));
+    if (p->full && !lips_reduce_on_backend(p)) {
+        LIPS_TRY(take(b ? &b->maps : NULL, cap * k * k, bytes));
+        LIPS_TRY(take(b ? &b->eigen : NULL, (int64_t)lips_eigen_scratch(k), bytes));
+    }
     if (!p->no_loss) {
-        LIPS_TRY(take(b ? &b->u : NULL, cap * k, bytes));
         LIPS_TRY(take(b ? &b->seed : NULL, cap * k, bytes));
         LIPS_TRY(take(b ? &b->unit : NULL, cap, bytes));
     }
     return LIPS_OK;
 }
 
-/* Doubles that ops add to and the host reads; with b NULL they are only counted. */
-static lips_status take_shared(lips_block *b, double **dst, int64_t count, size_t *bytes)
+void lips_block_take_shared(lips_block *b, double **dst, int64_t count, size_t *bytes)
 {
-    void *p = NULL;
-    *bytes += (size_t)count * sizeof(double);
+    enum { STEP = 64 }; /* bytes: what is next to each other shares no cache line */
     if (b)
-        LIPS_TRY(b->be->ops->alloc_shared(b->be, &p, (size_t)count * sizeof(double)));
-    if (dst)
-        *dst = p;
+        *dst = b->shared + *bytes / sizeof(double);
+    *bytes += ((size_t)count * sizeof(double) + STEP - 1) / STEP * STEP;
+}
+
+/* All of it is one piece, which goes over the bus at once; with b NULL it is only counted. */
+static void share(lips_block *b, const lips_survey *p, size_t *bytes)
+{
+    int64_t cap = p->block, k = p->k;
+    bool reduces = lips_reduce_on_backend(p);
+    for (int item = 0; item < LIPS_ITEMS; item++) {
+        int64_t all = lips_block_parts(p, item) * cap;
+        if (wants(p->full, item) && !reduces)
+            lips_block_take_shared(b, b ? &b->full[item] : NULL, all * k * k, bytes);
+        if (wants(p->one, item))
+            lips_block_take_shared(b, b ? &b->one[item] : NULL, all, bytes);
+    }
+    if (p->needs & LIPS_NEED_ACT)
+        lips_block_take_shared(b, b ? &b->act : NULL, p->layers * cap, bytes);
+    lips_block_take_shared(b, b ? &b->p : NULL, cap * k, bytes);
+    if (!p->no_loss)
+        lips_block_take_shared(b, b ? &b->u : NULL, cap * k, bytes);
+    if (reduces && !p->no_class)
+        lips_block_take_shared(b, b ? &b->pick : NULL, cap * k, bytes);
+    if (reduces)
+        lips_reduce_take(b, p, bytes);
+}
+
+/* Matrices that stay with the backend; with b NULL they are only counted. */
+static lips_status take_own(lips_block *b, const lips_survey *p, size_t *bytes)
+{
+    for (int item = 0; item < LIPS_ITEMS && lips_reduce_on_backend(p); item++) {
+        size_t one = (size_t)(lips_block_parts(p, item) * p->block * p->k * p->k) * sizeof(double);
+        void *at = NULL;
+        if (!wants(p->full, item))
+            continue;
+        *bytes += one;
+        if (!b)
+            continue;
+        LIPS_TRY(b->be->ops->alloc(b->be, &at, one));
+        b->full[item] = at;
+    }
     return LIPS_OK;
 }
 
 static lips_status take_grams(lips_block *b, const lips_survey *p, size_t *bytes)
 {
-    int64_t cap = p->block, k = p->k;
-    for (int item = 0; item < LIPS_ITEMS; item++) {
-        if (wants(p->full, item))
-            LIPS_TRY(take_shared(b, b ? &b->full[item] : NULL, parts(p, item) * cap * k * k,
-                                 bytes));
-        if (wants(p->one, item))
-            LIPS_TRY(take_shared(b, b ? &b->one[item] : NULL, parts(p, item) * cap, bytes));
-    }
-    if (p->needs & LIPS_NEED_ACT)
-        LIPS_TRY(take_shared(b, b ? &b->act : NULL, p->layers * cap, bytes));
-    if (p->full && p->args->ops->norms && k <= LIPS_NORMS_MAX)
-        LIPS_TRY(take_shared(b, b ? &b->norms : NULL, p->n_series * 2 * cap, bytes));
+    size_t shared = 0, at = 0;
+    void *memory = NULL;
+    share(NULL, p, &shared);
+    *bytes += shared;
+    LIPS_TRY(take_own(b, p, bytes));
+    if (!b)
+        return LIPS_OK;
+    LIPS_TRY(b->be->ops->alloc_shared(b->be, &memory, shared));
+    b->shared = memory;
+    share(b, p, &at);
     return LIPS_OK;
 }
 
@@ -178,32 +211,23 @@ void lips_block_free(lips_block *b)
         for (size_t i = 0; i < sizeof device / sizeof *device; i++)
             if (device[i])
                 b->be->ops->release(b->be, device[i]);
-        for (int item = 0; item < LIPS_ITEMS; item++) {
+        for (int item = 0; item < LIPS_ITEMS && lips_reduce_on_backend(b->survey); item++)
             b->be->ops->release(b->be, b->full[item]);
-            b->be->ops->release(b->be, b->one[item]);
-        }
-        b->be->ops->release(b->be, b->act);
-        b->be->ops->release(b->be, b->norms);
+        b->be->ops->release(b->be, b->shared);
         b->be->ops->close(b->be);
     }
-    free(b->logits), free(b->p), free(b->rest), free(b->u), free(b->loss);
+    free(b->logits), free(b->rest), free(b->loss);
     free(b->maps), free(b->work), free(b->part), free(b->eigen), free(b->seed), free(b->unit);
     free(b);
 }
 
-const double *lips_block_full(const lips_block *b, int item, int layer)
+void lips_block_loss_sq(lips_block *b, int item, int layer, double *out)
 {
     int64_t part = layer > 0 ? layer - 1 : 0;
-    return b->full[item] + part * b->cap * b->k * b->k;
-}
-
-void lips_block_loss_sq(const lips_block *b, int item, int layer, double *out)
-{
-    int64_t part = layer > 0 ? layer - 1 : 0;
-    for (int64_t i = 0; i < b->b; i++)
-        out[i] = b->one[item] ? b->one[item][part * b->cap + i]
-                              : lips_quadratic(lips_block_full(b, item, layer) + i * b->k * b->k,
-                                               b->u + i * b->k, b->k);
+    if (b->one[item])
+        memcpy(out, b->one[item] + part * b->cap, (size_t)b->b * sizeof *out);
+    else
+        lips_reduce_numbers(b, item, layer, LIPS_REDUCE_LOSS, out);
 }
 
 /* Logits to p, loss and dL/dz, in f64. */
@@ -213,6 +237,8 @@ static void head(lips_block *b)
         int64_t at = i * b->k;
         b->loss[i] = lips_head(b->survey, b->first + i, b->logits + at, b->p + at, b->rest + at,
                                b->u ? b->u + at : NULL);
+        for (int64_t j = 0; b->pick && j < b->k; j++)
+            b->pick[at + j] = j == lips_survey_class(b->survey, b->first + i);
     }
 }
 
@@ -258,38 +284,6 @@ static lips_status visit(void *user, const lips_layer_event *event)
     return LIPS_OK;
 }
 
-static double *norms_of(const lips_block *b, const lips_series *s)
-{
-    return b->norms + (s - b->survey->series) * 2 * b->cap;
-}
-
-bool lips_block_norms(const lips_block *b, const lips_series *s, double *out[2])
-{
-    if (!b->norms)
-        return false;
-    memcpy(out[0], norms_of(b, s), (size_t)b->b * sizeof(double));
-    memcpy(out[1], norms_of(b, s) + b->cap, (size_t)b->b * sizeof(double));
-    return true;
-}
-
-/* op and fro of the full pass' matrices, while they are where the backend left them. */
-static lips_status take_norms(lips_block *b)
-{
-    const lips_survey *p = b->survey;
-    for (int i = 0; i < p->n_series; i++) {
-        const lips_series *s = &p->series[i];
-        lips_norms_args a = {.p = b->p, .n = b->b, .k = b->k};
-        int item;
-        if (!lips_series_norms(s, &item, &a.map))
-            continue;
-        a.g = gram_of(b, item, s->layer);
-        a.op = norms_of(b, s);
-        a.fro = a.op + b->cap;
-        LIPS_TRY(b->be->ops->norms(b->be, &a));
-    }
-    return LIPS_OK;
-}
-
 /* One stacked backward pass from the seed that stands in the exec; fills full or one. */
 static lips_status backward(lips_block *b, unsigned items, int64_t t, bool loss_pass)
 {
@@ -301,7 +295,7 @@ static lips_status backward(lips_block *b, unsigned items, int64_t t, bool loss_
     for (int item = 0; item < LIPS_ITEMS; item++)
         if (wants(items, item))
             LIPS_TRY(ops->zero(b->be, gram_of(b, item, 0),
-                               (size_t)(parts(b->survey, item) * b->cap * t * t) *
+                               (size_t)(lips_block_parts(b->survey, item) * b->cap * t * t) *
                                    sizeof(double)));
     if (b->act) /* a second pass would add the same again */
         LIPS_TRY(ops->zero(b->be, b->act,
@@ -318,9 +312,7 @@ static lips_status backward(lips_block *b, unsigned items, int64_t t, bool loss_
     LIPS_TRY(lips_exec_vjp(b->exec, &a));
     if (a.want_input)
         LIPS_TRY(ops->gram(b->be, &(lips_gram_args){.x = dx, .g = gram_of(b, LIPS_ITEM_INPUT, 0)}));
-    if (b->norms && !loss_pass)
-        LIPS_TRY(take_norms(b));
-    return ops->sync(b->be);
+    return loss_pass ? LIPS_OK : lips_reduce_run(b);
 }
 
 /* The loss's cotangent, scaled to a largest entry of 1: at interpolation dL/dz is far below what a
@@ -339,12 +331,16 @@ static lips_status loss_pass(lips_block *b)
     }
     LIPS_TRY(lips_exec_seed(b->exec, 1, &seed));
     LIPS_TRY(b->be->ops->upload_f64(b->be, &seed, b->seed));
-    LIPS_TRY(backward(b, b->survey->one, 1, true));
+    return backward(b, b->survey->one, 1, true);
+}
+
+/* What the loss pass gave, without its scale. */
+static void unscale(lips_block *b)
+{
     for (int item = 0; item < LIPS_ITEMS; item++)
-        for (int part = 0; b->one[item] && part < parts(b->survey, item); part++)
+        for (int part = 0; b->one[item] && part < lips_block_parts(b->survey, item); part++)
             for (int64_t i = 0; i < b->b; i++)
                 b->one[item][part * b->cap + i] *= b->unit[i] * b->unit[i];
-    return LIPS_OK;
 }
 
 static lips_status passes(lips_block *b)
@@ -360,7 +356,6 @@ static lips_status passes(lips_block *b)
                          index ? index + b->first : NULL));
     LIPS_TRY(lips_exec_forward(b->exec, false, &logits));
     LIPS_TRY(ops->download(b->be, b->logits, &logits));
-    LIPS_TRY(ops->sync(b->be));
     head(b);
     if (p->full || (!p->one && (p->needs & LIPS_NEED_ACT))) {
         int64_t t = p->full ? b->k : 1;
@@ -370,6 +365,8 @@ static lips_status passes(lips_block *b)
     }
     if (p->one)
         LIPS_TRY(loss_pass(b));
+    LIPS_TRY(ops->sync(b->be));
+    unscale(b);
     return LIPS_OK;
 }
 

@@ -5,6 +5,7 @@
 #ifndef LIPS_MEASURE_BLOCK_H
 #define LIPS_MEASURE_BLOCK_H
 
+#include "measure/reduce.h"
 #include "measure/survey.h"
 
 /* Everything here belongs to one thread. Per-layer arrays have one part per layer, network-wide
@@ -15,20 +16,22 @@ struct lips_block {
     int64_t cap, k;
     double *logits, *p, *rest; /* (cap,K); rest = 1 - p */
     double *u;                 /* (cap,K) dL/dz; NULL without a loss */
+    double *pick;              /* (cap,K) 1 at the sample's class; NULL: not wanted */
     double *loss;              /* (cap) */
-    double *full[LIPS_ITEMS];  /* (parts,cap,K,K) Grams of the K cotangents; NULL: not wanted */
+    double *full[LIPS_ITEMS];  /* (parts,cap,K,K) Grams of the K cotangents; NULL: not wanted; the
+                                * backend's own where it makes `reduced` of them */
+    double *reduced[LIPS_ITEMS][LIPS_REDUCES]; /* ([2,] parts,cap) by the backend; NULL: not wanted,
+                                                * or the host's */
     double *one[LIPS_ITEMS];   /* (parts,cap) of the loss's; NULL: not wanted */
     double *act;               /* (L,cap) squared norms of the layers' inputs; NULL: not wanted */
-    double *norms;             /* (series,2,cap) op and fro of the series that have them, where the
-                                * backend takes them itself; else NULL */
-    double *maps;              /* (cap,K,K) */
+    double *maps, *eigen;      /* (cap,K,K), lips_eigen_scratch(K): where the host reduces; else NULL */
     double *work;              /* (K) */
     double *part;              /* (cap) */
-    double *eigen;             /* lips_eigen_scratch(K) */
 
     /* device side */
     lips_backend *be;
     lips_exec *exec;
+    double *shared; /* p, u, pick, reduced, one, act, and full where the host reduces it */
     void *params, *buffers;
     void *factor,
         *through; /* first layer's triangular factor, and the cotangents behind it; or NULL */
@@ -46,12 +49,12 @@ lips_status lips_block_plan_bytes(const lips_survey *survey, size_t *bytes);
  */
 lips_status lips_block_run(lips_block *b, int64_t first);
 
-/* Part of an item: layer 1..L for per-layer items, 0 otherwise. (b,K,K) and (b). */
-const double *lips_block_full(const lips_block *b, int item, int layer);
-/* out (b) = squared norms of the loss gradient's item, from whichever pass computed it. */
-void lips_block_loss_sq(const lips_block *b, int item, int layer, double *out);
+/* Layers of an item; 1 where it is the network's. */
+int lips_block_parts(const lips_survey *p, int item);
+/* Doubles of `shared`, from *bytes on; with b NULL they are only counted. */
+void lips_block_take_shared(lips_block *b, double **dst, int64_t count, size_t *bytes);
 
-/* Fills out with the series' op and fro if the backend has taken them; else false. */
-bool lips_block_norms(const lips_block *b, const lips_series *s, double *out[2]);
+/* out (b) = squared norms of the loss gradient's item, from whichever pass computed it. */
+void lips_block_loss_sq(lips_block *b, int item, int layer, double *out);
 
 #endif

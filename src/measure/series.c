@@ -1,13 +1,13 @@
 #include "measure/series.h"
 
 #include "measure/block.h"
-#include "measure/eigen.h"
 #include "measure/maps.h"
 
 #include <math.h>
 #include <string.h>
 
-enum { MAP_LOGITS, MAP_SOFTMAX, MAP_LOG_SOFTMAX, MAP_TARGET, MAP_LOSS, MAPS };
+/* By kind of reduction. */
+enum { MAPS = LIPS_REDUCE_LOSS + 1 };
 static const char *const map_names[MAPS] = {"logits", "softmax", "log_softmax", "target_logit",
                                             "loss"};
 
@@ -20,16 +20,6 @@ static double root(double x)
 static unsigned needs_of(const lips_series *s)
 {
     return lips_quantities[s->row].needs;
-}
-
-/* op and fro of the block's b Gram matrices m. */
-static void op_and_fro(lips_block *b, const double *m, double *out[2])
-{
-    lips_eigen_max(out[0], m, b->b, b->k, b->eigen);
-    for (int64_t i = 0; i < b->b; i++) {
-        out[0][i] = root(out[0][i]);
-        out[1][i] = root(lips_trace_of(m + i * b->k * b->k, b->k));
-    }
 }
 
 /* ---- A ---- */
@@ -72,25 +62,13 @@ lips_status lips_series_error(lips_survey *p, int row)
 
 static void eval_jacobian(const lips_series *s, lips_block *b, double *out[2])
 {
-    const double *g = lips_block_full(b, LIPS_ITEM_INPUT, 0);
-    int64_t k = b->k;
-    if (s->mode <= MAP_LOG_SOFTMAX && lips_block_norms(b, s, out))
+    if (s->mode <= LIPS_REDUCE_LOG_SOFTMAX) {
+        lips_reduce_norms(b, LIPS_ITEM_INPUT, 0, s->mode, out[0], out[1]);
         return;
-    for (int64_t i = 0; i < b->b; i++) {
-        const double *gi = g + i * k * k;
-        double *mi = b->maps + i * k * k;
-        if (s->mode == MAP_SOFTMAX)
-            lips_map_softmax(mi, gi, b->p + i * k, k, b->work);
-        else if (s->mode == MAP_LOG_SOFTMAX)
-            lips_map_log_softmax(mi, gi, b->p + i * k, k, b->work);
-        else if (s->mode == MAP_TARGET) {
-            int64_t y = lips_survey_class(b->survey, b->first + i);
-            out[0][i] = out[1][i] = root(gi[y * k + y]);
-        } else if (s->mode == MAP_LOSS)
-            out[0][i] = out[1][i] = root(lips_quadratic(gi, b->u + i * k, k));
     }
-    if (s->mode == MAP_LOGITS || s->mode == MAP_SOFTMAX || s->mode == MAP_LOG_SOFTMAX)
-        op_and_fro(b, s->mode == MAP_LOGITS ? g : b->maps, out);
+    lips_reduce_numbers(b, LIPS_ITEM_INPUT, 0, s->mode, out[0]);
+    for (int64_t i = 0; i < b->b; i++)
+        out[0][i] = out[1][i] = root(out[0][i]);
 }
 
 lips_status lips_series_jacobian(lips_survey *p, int row)
@@ -103,8 +81,8 @@ lips_status lips_series_jacobian(lips_survey *p, int row)
                                                    .eval = eval_jacobian,
                                                    .mode = map,
                                                    .if_broken = NAN,
-                                                   .reason = map == MAP_TARGET ? p->no_class
-                                                             : map == MAP_LOSS ? p->no_loss
+                                                   .reason = map == LIPS_REDUCE_TARGET ? p->no_class
+                                                             : map == LIPS_REDUCE_LOSS ? p->no_loss
                                                                                : NULL}));
     return LIPS_OK;
 }
@@ -124,27 +102,7 @@ static int item_of(const lips_series *s)
 
 static void eval_layer_gram(const lips_series *s, lips_block *b, double *out[2])
 {
-    if (!lips_block_norms(b, s, out))
-        op_and_fro(b, lips_block_full(b, item_of(s), s->layer), out);
-}
-
-bool lips_series_norms(const lips_series *s, int *item, lips_output_map *map)
-{
-    static const lips_output_map maps[] = {[MAP_LOGITS] = LIPS_MAP_PLAIN,
-                                           [MAP_SOFTMAX] = LIPS_MAP_SOFTMAX,
-                                           [MAP_LOG_SOFTMAX] = LIPS_MAP_LOG_SOFTMAX};
-    if (s->reason)
-        return false;
-    if (s->eval == eval_layer_gram) {
-        *item = item_of(s);
-        *map = LIPS_MAP_PLAIN;
-        return true;
-    }
-    if (s->eval != eval_jacobian || s->mode > MAP_LOG_SOFTMAX)
-        return false;
-    *item = LIPS_ITEM_INPUT;
-    *map = maps[s->mode];
-    return true;
+    lips_reduce_norms(b, item_of(s), s->layer, LIPS_REDUCE_LOGITS, out[0], out[1]);
 }
 
 lips_status lips_series_layer_gram(lips_survey *p, int row)
@@ -293,4 +251,16 @@ lips_status lips_series_degenerate(lips_survey *p, int row)
 {
     (void)row;
     return lips_survey_require(p, "logit_hessian.max");
+}
+
+unsigned lips_series_reduces(const lips_survey *p, const lips_series *s, int item)
+{
+    const unsigned loss = needs_of(s) >> LIPS_NEED_LOSS_SHIFT & LIPS_NEED_ITEMS_MASK;
+    if (s->eval == eval_jacobian)
+        return item == LIPS_ITEM_INPUT ? 1u << s->mode : 0;
+    if (s->eval == eval_layer_gram)
+        return item == item_of(s) ? 1u << LIPS_REDUCE_LOGITS : 0;
+    if (p->full & loss & 1u << item)
+        return 1u << LIPS_REDUCE_LOSS;
+    return lips_series_trace_reduces(s, item);
 }

@@ -7,9 +7,10 @@
 
 #include "measure/survey.h"
 
-/* Is the series op and fro of a block's matrices (lips_norms_args)? Of which item, and what is made
- * of it first. */
-bool lips_series_norms(const lips_series *s, int *item, lips_output_map *map);
+/* What the series takes of an item's Gram matrices: bits of LIPS_REDUCE_*. */
+unsigned lips_series_reduces(const lips_survey *p, const lips_series *s, int item);
+/* The same for those of series_trace.c. */
+unsigned lips_series_trace_reduces(const lips_series *s, int item);
 
 lips_status lips_series_loss(lips_survey *p, int row);
 lips_status lips_series_error(lips_survey *p, int row);

@@ -1,7 +1,6 @@
 /* Series of the trace tr((d2L/dz2) Theta) = tr of the Gauss-Newton matrix, from the K-cotangent
  * pass' Grams. */
 #include "measure/block.h"
-#include "measure/head.h"
 #include "measure/series.h"
 
 #include <math.h>
@@ -10,10 +9,9 @@
 /* out += the item's part. */
 static void add_item(lips_block *b, int item, int layer, double *out)
 {
-    const double *theta = lips_block_full(b, item, layer);
-    int64_t k = b->k;
+    lips_reduce_numbers(b, item, layer, LIPS_REDUCE_TRACE, b->part);
     for (int64_t i = 0; i < b->b; i++)
-        out[i] += lips_head_trace(b->survey, b->p + i * k, theta + i * k * k, b->maps, b->work);
+        out[i] += b->part[i];
 }
 
 /* A layer's weight and bias; or all layers, whose series come before, and the batch norms. */
@@ -31,6 +29,14 @@ static void eval_trace(const lips_series *s, lips_block *b, double *out[2])
             out[0][i] += part[i];
     }
     add_item(b, LIPS_ITEM_NORM, 0, out[0]);
+}
+
+unsigned lips_series_trace_reduces(const lips_series *s, int item)
+{
+    const bool layers = item == LIPS_ITEM_WEIGHT || item == LIPS_ITEM_BIAS;
+    if (s->eval != eval_trace)
+        return 0;
+    return (s->layer ? layers : item == LIPS_ITEM_NORM) ? 1u << LIPS_REDUCE_TRACE : 0;
 }
 
 /* It needs no labels: the second derivative of either loss is a function of the logits. */

@@ -91,10 +91,10 @@ static void gram(opcase *c)
  * vector, as at interpolation. */
 static void norms(opcase *c)
 {
-    static const int64_t order[] = {1, 2, 3, 10, 16, 17, 31, 32}, counts[] = {1, 3, 4, 5};
+    static const int64_t order[] = {1, 2, 3, 10, 16, 17, 31, 32, 33, 100}, counts[] = {1, 3, 4, 5};
     opcase_batch(c, 1, false);
-    const int64_t k = opcase_pick(c, order, 8), n = opcase_pick(c, counts, 4);
-    lips_norms_args a = {.map = (lips_output_map)opcase_pick(c, (const int64_t[]){0, 1, 2, 3}, 4),
+    const int64_t k = opcase_pick(c, order, 10), n = opcase_pick(c, counts, 4);
+    lips_norms_args a = {.map = (lips_output_map)opcase_pick(c, (const int64_t[]){0, 1, 2, 3, 4}, 5),
                          .n = n,
                          .k = k,
                          .op = opcase_doubles(c, n, true),

@@ -122,7 +122,7 @@ static void refuse_simple(opcase *c)
     REFUSE(gram, lips_gram_args, g, a.x.data = NULL, "x is NULL");
     lips_norms_args n = {
         .g = opcase_doubles(c, 4, false), .op = g.g, .fro = g.g + 1, .n = 1, .k = 2};
-    REFUSE(norms, lips_norms_args, n, a.k = 33, "k is 33");
+    REFUSE(norms, lips_norms_args, n, a.k = 105, "k is 105");
     REFUSE(norms, lips_norms_args, n, a.n = 0, "n is 0");
     REFUSE(norms, lips_norms_args, n, a.g = NULL, "g is NULL");
     REFUSE(norms, lips_norms_args, n, a.map = LIPS_MAP_SOFTMAX, "p is NULL");

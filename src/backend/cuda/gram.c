@@ -16,10 +16,7 @@ static size_t aligned(size_t bytes)
 static lips_status theta_of(lips_cuda *h, const char *op, double *theta, const lips_tensor *y,
                             double **device)
 {
-    void *p = NULL;
-    LIPS_TRY(lips_cuda_shared(h, op, theta, y->b * y->t * y->t, &p));
-    *device = p;
-    return LIPS_OK;
+    return lips_cuda_f64(h, op, theta, y->b * y->t * y->t, device);
 }
 
 /* With its own scratch. */

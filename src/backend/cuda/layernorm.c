@@ -83,10 +83,11 @@ lips_status cuda_op_ln_gram(lips_backend *be, const lips_ln_args *a)
 {
     lips_cuda *h;
     lips_cuda_ln ln;
-    void *theta, *scratch;
+    double *theta;
+    void *scratch;
     LIPS_TRY(lips_check_ln(LIPS_GRAM, a));
     LIPS_TRY(begin(be, "ln_gram", a, &a->y, &h, &ln));
-    LIPS_TRY(lips_cuda_shared(h, "ln_gram", a->theta, a->y.b * ln.t * ln.t, &theta));
+    LIPS_TRY(lips_cuda_f64(h, "ln_gram", a->theta, a->y.b * ln.t * ln.t, &theta));
     lips_cuda_gram_args k = {
         .theta = theta, .wide = true, .b = a->y.b, .p = 1, .t = ln.t, .c = 2 * ln.c};
     size_t sums = (size_t)(a->y.b * ln.t * 2 * ln.c) * sizeof(double);

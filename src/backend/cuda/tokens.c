@@ -81,11 +81,12 @@ lips_status cuda_op_tokens_grad(lips_backend *be, const lips_tokens_args *a)
 lips_status cuda_op_tokens_gram(lips_backend *be, const lips_tokens_args *a)
 {
     lips_cuda *h;
-    void *theta, *scratch;
+    double *theta;
+    void *scratch;
     LIPS_TRY(lips_check_tokens(LIPS_GRAM, a));
     LIPS_TRY(lips_cuda_images("tokens_gram", &a->y));
     LIPS_TRY(lips_cuda_enter(be, &h));
-    LIPS_TRY(lips_cuda_shared(h, "tokens_gram", a->theta, a->y.b * a->y.t * a->y.t, &theta));
+    LIPS_TRY(lips_cuda_f64(h, "tokens_gram", a->theta, a->y.b * a->y.t * a->y.t, &theta));
     lips_cuda_gram_args all = {.theta = theta,
                                .x = a->y.data,
                                .b = a->y.b,

@@ -93,8 +93,15 @@ static void map(matrix *m, lips_output_map kind, const double *p)
         m->v[0][0] = sum;
         m->k = 1;
     }
-    if (kind == LIPS_MAP_SOFTMAX || kind == LIPS_MAP_LOG_SOFTMAX)
+    if (kind == LIPS_MAP_SOFTMAX || kind == LIPS_MAP_LOG_SOFTMAX || kind == LIPS_MAP_TRACE)
         centre(m, p);
+    if (kind == LIPS_MAP_TRACE) { /* S = A' diag(p) A */
+        double sum = 0;
+        for (int64_t i = 0; i < k; i++)
+            sum += p[i] * m->v[i][i];
+        m->v[0][0] = sum;
+        m->k = 1;
+    }
     for (int64_t i = 0; kind == LIPS_MAP_SOFTMAX && i < k; i++)
         for (int64_t j = 0; j < k; j++)
             m->v[i][j] *= p[i] * p[j];
@@ -109,12 +116,13 @@ lips_status ref_norms(lips_backend *be, const lips_norms_args *a)
 {
     (void)be;
     LIPS_TRY(lips_check_norms(a));
+    const int64_t rows = a->rows ? a->rows : a->n;
     for (int64_t s = 0; s < a->n; s++) {
         matrix m = {.k = a->k};
         double trace = 0;
         for (int64_t i = 0; i < a->k * a->k; i++)
             m.v[i / a->k][i % a->k] = a->g[s * a->k * a->k + i];
-        map(&m, a->map, a->p ? a->p + s * a->k : NULL);
+        map(&m, a->map, a->p ? a->p + s % rows * a->k : NULL);
         for (int64_t i = 0; i < m.k; i++)
             trace += m.v[i][i];
         a->op[s] = root(largest_eigenvalue(&m));
