@@ -5,6 +5,8 @@
  *                   dz_i = scale p_i (i != y),  dz_y = -scale sum_{i != y} p_i
  *   squared error   1/2 sum_i (z_i - y_i)^2,    dz_i = scale (z_i - y_i)
  *   pred            the first of the largest logits
+ *   y is the batch's, or lies with the rows of a data set: those that the epoch's order has at the
+ *   cursor (backend/cursor.h)
  *
  * Shapes     z, dz (cap, K) f32, labels, pred (b) i64, targets (b, K) f32, loss (b) f64; all device
  * Work split one warp per sample, its lanes take every 32nd class
@@ -62,10 +64,16 @@ __device__ inline int64_t warp_argmax(const float *z, int64_t k, int lane)
     return at == k || isnan(z[0]) ? 0 : at;
 }
 
+/* Where the label or target of sample s is. */
+__device__ inline int64_t row_of(const lips_cuda_loss_args &a, int64_t s)
+{
+    return a.order ? a.order[a.cursor->row + a.first + s] : s;
+}
+
 __device__ inline void cross_entropy(const lips_cuda_loss_args &a, int64_t s, int64_t top, int lane)
 {
     const float *z = a.z + s * a.k;
-    int64_t y = a.labels[s];
+    int64_t y = a.labels[row_of(a, s)];
     double most = (double)z[top], rest = 0, others = 0;
     for (int64_t i = lane; i < a.k; i += WARP) {
         double e = exp((double)z[i] - most);
@@ -85,9 +93,10 @@ __device__ inline void cross_entropy(const lips_cuda_loss_args &a, int64_t s, in
 __device__ inline void squared_error(const lips_cuda_loss_args &a, int64_t s, int lane)
 {
     const float *z = a.z + s * a.k;
+    const int64_t row = row_of(a, s);
     double sum = 0;
     for (int64_t i = lane; i < a.k; i += WARP) {
-        double want = a.targets ? (double)a.targets[s * a.k + i] : i == a.labels[s] ? 1.0 : 0.0;
+        double want = a.targets ? (double)a.targets[row * a.k + i] : i == a.labels[row] ? 1.0 : 0.0;
         double e = (double)z[i] - want;
         sum += e * e;
         if (a.dz)

@@ -5,6 +5,9 @@
  *   Adam   g += wd p;  m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2
  *          p -= rate m / (sqrt(v) inv_root + eps)      rate, inv_root: with the bias corrections
  *
+ *   With a cursor (backend/cursor.h) lr, rate and inv_root are the cursor's, and once it has
+ *   stopped a step changes nothing.
+ *
  * Shapes     p, g, m, v (n) f32, device
  * Work split a thread per pack of 4; single values where a pointer is not 16-byte aligned
  * Precision  f32 with fused multiply-adds, in PyTorch's order; the corrections come in f64 from the
@@ -29,6 +32,7 @@ namespace
 struct sgd_rates {
     float lr, momentum, weight_decay;
     int has_momentum;
+    const lips_cursor *cursor;
 };
 
 __device__ inline void sgd_one(const sgd_rates &a, float &p, float g, float &m)
@@ -52,6 +56,10 @@ __device__ inline void adam_one(const lips_cuda_adam_step &a, float &p, float g,
 template <int V>
 __global__ void sgd_values(float *p, const float *g, float *m, int64_t n, sgd_rates a)
 {
+    if (a.cursor && a.cursor->stop)
+        return;
+    if (a.cursor)
+        a.lr = (float)a.cursor->rate;
     for (int64_t i = first_item<int64_t>() * V; i < n; i += item_step<int64_t>() * V) {
         if (i + V <= n) {
             pack<V> x = load<V>(p + i), dx = load<V>(g + i), mean = {};
@@ -75,6 +83,12 @@ __global__ void sgd_values(float *p, const float *g, float *m, int64_t n, sgd_ra
 
 template <int V> __global__ void adam_values(lips_cuda_adam_step a)
 {
+    if (a.cursor && a.cursor->stop)
+        return;
+    if (a.cursor) {
+        a.rate = (float)a.cursor->adam_rate;
+        a.inv_root = (float)a.cursor->adam_root;
+    }
     for (int64_t i = first_item<int64_t>() * V; i < a.n; i += item_step<int64_t>() * V) {
         if (i + V <= a.n) {
             pack<V> p = load<V>(a.p + i), g = load<V>(a.g + i), m = load<V>(a.m + i),
@@ -97,7 +111,7 @@ extern "C" lips_status lips_cuda_sgd(const lips_cuda_sgd_step *a, cudaStream_t s
 {
     if (a->n == 0)
         return LIPS_OK;
-    sgd_rates rates = {a->lr, a->momentum, a->weight_decay, a->m != nullptr};
+    sgd_rates rates = {a->lr, a->momentum, a->weight_decay, a->m != nullptr, a->cursor};
     if (aligned(a->p) && aligned(a->g) && aligned(a->m))
         CU_LAUNCH((sgd_values<4>), dim3(blocks_for((a->n + 3) / 4)), dim3(THREADS), 0, stream, a->p,
                   a->g, a->m, a->n, rates);

@@ -1,7 +1,8 @@
 /*
  * rows - batches gathered from a data set that lies on the device, with random crop and flip (rows.h).
  *
- *   y[i][c][v][u] = x[r][c][v + top][flip ? left + W - 1 - u : left + u], black outside; r = row of i
+ *   y[i][c][v][u] = x[r][c][v + top][flip ? left + W - 1 - u : left + u], black outside; r, row of i,
+ *   is what a batch's index says, or the epoch's order from the cursor on (backend/cursor.h)
  *   top, left in -4..4 and flip from Philox at (seed, epoch, source[r]): data/augment.c, bit for bit
  *
  * Shapes     y (cap,H,W,C) or (cap,C,H,W) f32; values (N,C,H,W) u8 or f32; table (C,256) f32; any
@@ -32,8 +33,8 @@ struct shape {
 
 __global__ void __launch_bounds__(THREADS)
     gather(float *__restrict__ y, const void *__restrict__ values, const float *__restrict__ table,
-           const int64_t *__restrict__ source, const int64_t *__restrict__ index, shape d,
-           philox::generator r)
+           const int64_t *__restrict__ source, const int64_t *__restrict__ index,
+           const lips_cursor *cursor, shape d, philox::generator r)
 {
     const int64_t i = blockIdx.y;
     const int at = (int)(blockIdx.x * THREADS + threadIdx.x), size = d.c * d.h * d.w;
@@ -44,12 +45,15 @@ __global__ void __launch_bounds__(THREADS)
         *to = 0;
         return;
     }
-    const int64_t row = index ? index[i] : d.first + i;
+    const int64_t place = (cursor ? cursor->row : 0) + d.first + i;
+    const int64_t row = index ? index[place] : place;
     const int c = d.images ? at % d.c : at / (d.h * d.w);
     const int pixel = d.images ? at / d.c : at % (d.h * d.w);
     int v = pixel / d.w, u = pixel % d.w;
     if (d.augment) {
         uint32_t word[4];
+        if (cursor)
+            r.epoch = (uint32_t)cursor->epoch;
         philox::words(r, (uint64_t)source[row], word);
         if (word[2] >> 31)
             u = d.w - 1 - u;
@@ -89,7 +93,7 @@ lips_status lips_cuda_gather(const lips_cuda_gather_args *a, cudaStream_t stream
     const dim3 grid((unsigned)(((int64_t)size + THREADS - 1) / THREADS), (unsigned)a->cap);
     const philox::generator r = {a->seed, a->stream, a->epoch};
     CU_LAUNCH(gather, grid, dim3(THREADS), 0, stream, a->y, a->values, a->table, a->source, a->index,
-              d, r);
+              a->cursor, d, r);
     LIPS_TRY_LAUNCH(stream);
     return LIPS_OK;
 }

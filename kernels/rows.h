@@ -5,6 +5,7 @@
 #ifndef LIPS_KERNELS_ROWS_H
 #define LIPS_KERNELS_ROWS_H
 
+#include "backend/cursor.h"
 #include "base/status.h"
 
 #include <cuda_runtime_api.h>
@@ -15,7 +16,8 @@
 extern "C" {
 #endif
 
-/* y[i] = row number (index ? index[i] : first + i), in the layout of y; 0 for i >= b. */
+/* y[i] = row number index[(cursor ? cursor->row : 0) + first + i], or first + i without an index, in
+ * the layout of y; 0 for i >= b. */
 typedef struct lips_cuda_gather_args {
     float *y;             /* (cap,H,W,C) if images, else (cap,C,H,W), device, overwritten */
     bool images;
@@ -23,7 +25,8 @@ typedef struct lips_cuda_gather_args {
     bool packed;
     const float *table;   /* (C,256) device: what a byte means; [c][0] is black, packed or not */
     const int64_t *source; /* (N) device: counters of the augmentation's random numbers */
-    const int64_t *index; /* (B) device, or NULL */
+    const int64_t *index; /* device, or NULL */
+    const lips_cursor *cursor; /* device: whose epoch stands for epoch; or NULL */
     int64_t first, b, cap, c, h, w;
     bool augment; /* random crop from a border of 4, random flip: as data/augment.c */
     uint64_t seed;

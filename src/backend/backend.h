@@ -20,11 +20,14 @@
  *     that only norms reads may lie in memory of alloc instead, and then stay with the backend.
  *   - Host arrays that an op only reads (rows, labels, targets) are any memory, and free to be
  *     changed when the op returns.
+ *   - A step of training can be recorded (record_begin) where all that its ops read lies in the
+ *     backend's memory: rows, labels and targets in lips_rows, the rest in a lips_cursor.
  *   - A `real` is the backend's storage type: double in ref, float in cpu and cuda.
  */
 #ifndef LIPS_BACKEND_BACKEND_H
 #define LIPS_BACKEND_BACKEND_H
 
+#include "backend/cursor.h"
 #include "backend/precision.h"
 #include "base/status.h"
 
@@ -34,6 +37,7 @@
 #include <stdio.h>
 
 typedef struct lips_backend lips_backend;
+typedef struct lips_recorded lips_recorded;
 
 /*
  * A batch of B samples of shape (C,H,W), T stacked values each, in the backend's memory and in the
@@ -193,6 +197,24 @@ typedef struct lips_pick_args {
     const lips_tensor *mask; /* vjp: as in lips_linear_args */
 } lips_pick_args;
 
+/* N rows of (C,H,W) of a data set in the backend's memory, so that batches are gathered there; with
+ * them their labels or targets, if there are any. A view: the memory is the caller's. */
+typedef struct lips_rows {
+    void *memory; /* alloc(), lips_rows_bytes() of it (backend/rows.h) */
+    int64_t n, c, h, w;
+    bool packed;     /* kept as bytes: every value is in the table (lips_rows_fit) */
+    int64_t classes; /* labels are in 0..classes-1; 0: no labels */
+    int64_t targets; /* values of a row's target; 0: no targets */
+} lips_rows;
+
+typedef struct lips_rows_source {
+    const float *x;        /* (N,C,H,W) host */
+    const float *table;    /* (C,256) host: the values of channel c, rising; [c][0] is black */
+    const int64_t *source; /* (N) host: number of each sample in its file */
+    const int64_t *labels; /* (N) host, where rows have classes */
+    const float *targets;  /* (N,targets) host, where rows have them */
+} lips_rows_source;
+
 typedef enum lips_loss_kind { LIPS_LOSS_CROSS_ENTROPY, LIPS_LOSS_MSE } lips_loss_kind;
 
 /* Per-sample loss of logits z (K,1,1): cross-entropy log sum exp z - z_y, or 1/2 |z - y|^2. */
@@ -202,7 +224,12 @@ typedef struct lips_loss_args {
     const int64_t
         *labels; /* (B) class numbers, host; cross-entropy, or mse against one-hot; or NULL */
     const float *targets; /* (B,K) host: mse against given targets; or NULL */
-    double *loss;         /* (B) f64, shared, overwritten; NULL: not wanted */
+    const lips_rows *rows; /* instead of both: what lies with the rows that order and cursor say, as
+                            * in lips_gather_args; mse: targets, if there are any */
+    const int64_t *order;
+    const lips_cursor *cursor;
+    int64_t first;
+    double *loss; /* (B) f64, backend or shared, overwritten; NULL: not wanted */
     int64_t *pred;        /* (B) shared, argmax z (lowest index wins), overwritten; NULL: not
                            * wanted */
     const lips_tensor
@@ -226,6 +253,8 @@ typedef struct lips_sgd_args {
     void *m;       /* momentum buffer, zero before the first step */
     int64_t n;
     double lr, momentum, weight_decay;
+    const lips_cursor *cursor; /* NULL, or backend memory: rate stands for lr, nothing is done once
+                                * it has stopped */
 } lips_sgd_args;
 
 /* Adam as in PyTorch (Kingma & Ba 2015; L2 weight decay added to g): step counts from 1. */
@@ -235,7 +264,26 @@ typedef struct lips_adam_args {
     void *m, *v;
     int64_t n, step;
     double lr, beta1, beta2, eps, weight_decay;
+    const lips_cursor *cursor; /* the same; updates stands for step */
 } lips_adam_args;
+
+/*
+ * Between a step's gradient and its update: judges the batch and moves the cursor past it.
+ *   loss = mean of the batch's losses (f64, fixed order)
+ *   stop = LOSS if it is not finite; GRADIENT if it is above loss_watch and not |g| < grad_max
+ *   stopped, now or before: buffers = kept; else kept = buffers, row += b, updates += 1, and
+ *   adam_rate and adam_root of that number of updates
+ */
+typedef struct lips_advance_args {
+    lips_cursor *cursor; /* backend memory */
+    const double *loss;  /* (B) f64, backend memory, what the loss op wrote */
+    int64_t b;
+    const void *g; /* (n) real: the gradient */
+    int64_t n;
+    void *buffers, *kept; /* (n_buffers) real: the step's, and those before it; NULL if none */
+    int64_t n_buffers;
+    double loss_watch, grad_max, beta1, beta2;
+} lips_advance_args;
 
 typedef struct lips_gram_args {
     lips_tensor x; /* stacked, T values per sample */
@@ -243,31 +291,22 @@ typedef struct lips_gram_args {
                     * symmetric */
 } lips_gram_args;
 
-/* N rows of (C,H,W) of a data set in the backend's memory, so that batches are gathered there. A
- * view: the memory is the caller's. */
-typedef struct lips_rows {
-    void *memory; /* alloc(), lips_rows_bytes() of it (backend/rows.h) */
-    int64_t n, c, h, w;
-    bool packed; /* kept as bytes: every value is in the table (lips_rows_fit) */
-} lips_rows;
-
-typedef struct lips_rows_source {
-    const float *x;        /* (N,C,H,W) host */
-    const float *table;    /* (C,256) host: the values of channel c, rising; [c][0] is black */
-    const int64_t *source; /* (N) host: number of each sample in its file */
-} lips_rows_source;
-
-/* Row index[i], or first + i without an index; 0 for places beyond b. augment: the crop and flip of
- * lips_augment (data/data.h), bit for bit. */
+/* Row index[i]; or order[cursor->row + first + i]; or, with neither, first + i; 0 for places beyond
+ * b. augment: the crop and flip of lips_augment (data/data.h), bit for bit. */
 typedef struct lips_gather_args {
     const lips_rows *rows;
-    lips_tensor y;        /* (C,H,W), t = 1, overwritten */
-    const int64_t *index; /* (B) host, or NULL */
+    lips_tensor y;             /* (C,H,W), t = 1, overwritten */
+    const int64_t *index;      /* (B) host, or NULL */
+    const int64_t *order;      /* backend memory: row numbers; or NULL */
+    const lips_cursor *cursor; /* backend memory, with order; its epoch stands for epoch */
     int64_t first;
     bool augment;
     uint64_t seed;
     int64_t epoch;
 } lips_gather_args;
+
+/* Fetches that may be under way at once: their slots are 0.. */
+enum { LIPS_FETCHES = 2 };
 
 /* Largest K of norms: a matrix in a multiprocessor's shared memory. */
 enum { LIPS_NORMS_MAX = 104 };
@@ -371,6 +410,11 @@ typedef struct lips_ops {
     lips_status (*read)(lips_backend *, double *dst, const void *src, int64_t off, int64_t n);
     lips_status (*zero)(lips_backend *, void *dst, size_t bytes);
     lips_status (*copy)(lips_backend *, void *dst, const void *src, size_t bytes);
+    /* Any bytes: put from the host to backend memory; fetch from backend memory to shared memory
+     * that no op writes, without waiting: they are there when await(slot) has returned. */
+    lips_status (*put)(lips_backend *, void *dst, const void *src, size_t bytes);
+    lips_status (*fetch)(lips_backend *, void *dst, const void *src, size_t bytes, int slot);
+    lips_status (*await)(lips_backend *, int slot);
     /* *out = sum_i (a_i - b_i)^2 in f64, fixed order; b NULL counts as 0. */
     lips_status (*diff_sumsq)(lips_backend *, double *out, const void *a, const void *b, int64_t n);
 
@@ -415,6 +459,7 @@ typedef struct lips_ops {
     lips_status (*loss)(lips_backend *, const lips_loss_args *);
     lips_status (*sgd)(lips_backend *, const lips_sgd_args *);
     lips_status (*adam)(lips_backend *, const lips_adam_args *);
+    lips_status (*advance)(lips_backend *, const lips_advance_args *);
     lips_status (*gram)(lips_backend *, const lips_gram_args *);
     /* Not offered: the host's own (measure/eigen.h). */
     lips_status (*norms)(lips_backend *, const lips_norms_args *);
@@ -423,6 +468,17 @@ typedef struct lips_ops {
     /* Not offered: upload, of rows that the host has augmented. */
     lips_status (*rows_load)(lips_backend *, const lips_rows *, const lips_rows_source *);
     lips_status (*gather)(lips_backend *, const lips_gather_args *);
+
+    /* Not offered: run the ops each time. Ops between record_begin and record_end are not run but
+     * kept, to be run by each replay in one go, on the memory that they name, which stays the
+     * caller's to keep. Each must have run before with the same sizes (what that prepares cannot be
+     * prepared in a recording), and may neither take host arrays, nor write shared memory, nor
+     * wait: LIPS_ERR_USAGE. After an error of one of them, and after one of its own, record_end
+     * has dropped what there was: ops run again. out NULL: drop it anyway. */
+    lips_status (*record_begin)(lips_backend *);
+    lips_status (*record_end)(lips_backend *, lips_recorded **out);
+    lips_status (*replay)(lips_backend *, const lips_recorded *);
+    void (*recorded_free)(lips_backend *, lips_recorded *);
 } lips_ops;
 
 /* A backend's handle starts with its table; one handle is used by one thread at a time. */

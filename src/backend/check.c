@@ -201,6 +201,37 @@ lips_status lips_check_bn(lips_pass pass, const lips_bn_args *a)
     return LIPS_OK;
 }
 
+static lips_status need_rows(const char *op, const lips_rows *r)
+{
+    LIPS_TRY(need_set(op, "rows", r));
+    LIPS_TRY(need_set(op, "rows.memory", r->memory));
+    LIPS_TRY(lips_check_extents(
+        op, "rows",
+        &(lips_tensor){.cap = r->n, .c = r->c, .h = r->h, .w = r->w, .t = 1, .lanes = 1}));
+    LIPS_TRY(need_range(op, "rows.classes", r->classes, 0, INT32_MAX));
+    return need_range(op, "rows.targets", r->targets, 0, INT32_MAX);
+}
+
+/* Rows that order[cursor->row + first + i] name; what lies there only the op itself can see. */
+static lips_status need_course(const char *op, const lips_rows *r, const int64_t *order,
+                               const lips_cursor *cursor, int64_t first)
+{
+    LIPS_TRY(need_set(op, "order", order));
+    LIPS_TRY(need_set(op, "cursor", cursor));
+    return need_range(op, "first", first, 0, r->n - 1);
+}
+
+/* What the loss is taken against, where it lies with the rows. */
+static lips_status check_loss_rows(const lips_loss_args *a)
+{
+    LIPS_TRY(need_rows("loss", a->rows));
+    if (a->kind != LIPS_LOSS_MSE || !a->rows->targets)
+        LIPS_TRY(need_equal("loss", "rows.classes", a->rows->classes, a->z.c));
+    else
+        LIPS_TRY(need_equal("loss", "rows.targets", a->rows->targets, a->z.c));
+    return need_course("loss", a->rows, a->order, a->cursor, a->first);
+}
+
 lips_status lips_check_loss(const lips_loss_args *a)
 {
     LIPS_TRY(lips_check_tensor("loss", "z", &a->z));
@@ -215,6 +246,8 @@ lips_status lips_check_loss(const lips_loss_args *a)
     }
     if (!a->loss && !a->dz)
         return LIPS_OK; /* predictions only: no label is read */
+    if (a->rows)
+        return check_loss_rows(a);
     if (a->kind == LIPS_LOSS_MSE && a->targets)
         return LIPS_OK;
     LIPS_TRY(
@@ -249,7 +282,8 @@ lips_status lips_check_sgd(const lips_sgd_args *a)
     LIPS_TRY(need_set("sgd", "g", a->g));
     if (a->momentum != 0)
         LIPS_TRY(need_set("sgd", "m", a->m));
-    LIPS_TRY(need_finite("sgd", "lr", a->lr));
+    if (!a->cursor)
+        LIPS_TRY(need_finite("sgd", "lr", a->lr));
     LIPS_TRY(need_finite("sgd", "momentum", a->momentum));
     return need_finite("sgd", "weight_decay", a->weight_decay);
 }
@@ -260,8 +294,9 @@ lips_status lips_check_adam(const lips_adam_args *a)
     LIPS_TRY(need_set("adam", "g", a->g));
     LIPS_TRY(need_set("adam", "m", a->m));
     LIPS_TRY(need_set("adam", "v", a->v));
-    LIPS_TRY(need_range("adam", "step", a->step, 1, INT64_MAX));
-    const double v[] = {a->lr, a->eps, a->weight_decay};
+    if (!a->cursor)
+        LIPS_TRY(need_range("adam", "step", a->step, 1, INT64_MAX));
+    const double v[] = {a->cursor ? 0 : a->lr, a->eps, a->weight_decay};
     static const char *const label[] = {"lr", "eps", "weight_decay"};
     for (int i = 0; i < 3; i++)
         LIPS_TRY(need_finite("adam", label[i], v[i]));
@@ -269,6 +304,25 @@ lips_status lips_check_adam(const lips_adam_args *a)
         return lips_fail(LIPS_ERR_USAGE, "adam: beta1 %g, beta2 %g, must be in [0,1)", a->beta1,
                          a->beta2);
     return LIPS_OK;
+}
+
+lips_status lips_check_advance(const lips_advance_args *a)
+{
+    LIPS_TRY(need_set("advance", "cursor", a->cursor));
+    LIPS_TRY(need_set("advance", "loss", a->loss));
+    LIPS_TRY(need_range("advance", "b", a->b, 1, LIPS_REALS_MAX));
+    LIPS_TRY(lips_check_vector("advance", a->g, 0, a->n));
+    LIPS_TRY(lips_check_vector("advance", a->buffers, 0, a->n_buffers));
+    LIPS_TRY(lips_check_vector("advance", a->kept, 0, a->n_buffers));
+    if (!(a->beta1 >= 0 && a->beta1 < 1 && a->beta2 >= 0 && a->beta2 < 1))
+        return lips_fail(LIPS_ERR_USAGE, "advance: beta1 %g, beta2 %g, must be in [0,1)", a->beta1,
+                         a->beta2);
+    return LIPS_OK;
+}
+
+lips_status lips_check_slot(const char *op, int slot)
+{
+    return need_range(op, "slot", slot, 0, LIPS_FETCHES - 1);
 }
 
 lips_status lips_check_gram(const lips_gram_args *a)
@@ -289,20 +343,17 @@ lips_status lips_check_norms(const lips_norms_args *a)
     return a->map == LIPS_MAP_PLAIN ? LIPS_OK : need_set("norms", "p", a->p);
 }
 
-static lips_status need_rows(const char *op, const lips_rows *r)
-{
-    LIPS_TRY(need_set(op, "rows", r));
-    LIPS_TRY(need_set(op, "rows.memory", r->memory));
-    return lips_check_extents(
-        op, "rows",
-        &(lips_tensor){.cap = r->n, .c = r->c, .h = r->h, .w = r->w, .t = 1, .lanes = 1});
-}
-
 lips_status lips_check_rows(const lips_rows *r, const lips_rows_source *s)
 {
     LIPS_TRY(need_rows("rows_load", r));
     LIPS_TRY(need_set("rows_load", "x", s->x));
     LIPS_TRY(need_set("rows_load", "table", s->table));
+    if (r->targets)
+        LIPS_TRY(need_set("rows_load", "targets", s->targets));
+    if (r->classes)
+        LIPS_TRY(need_set("rows_load", "labels", s->labels));
+    for (int64_t i = 0; r->classes && i < r->n; i++)
+        LIPS_TRY(need_range("rows_load", "a label", s->labels[i], 0, r->classes - 1));
     return need_set("rows_load", "source", s->source);
 }
 
@@ -315,6 +366,8 @@ lips_status lips_check_gather(const lips_gather_args *a)
     LIPS_TRY(need_equal("gather", "y.c", a->y.c, r->c));
     LIPS_TRY(need_equal("gather", "y.h", a->y.h, r->h));
     LIPS_TRY(need_equal("gather", "y.w", a->y.w, r->w));
+    if (a->order)
+        return need_course("gather", r, a->order, a->cursor, a->first);
     if (!a->index)
         return need_range("gather", "first", a->first, 0, r->n - a->y.b);
     for (int64_t i = 0; i < a->y.b; i++)

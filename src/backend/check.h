@@ -50,6 +50,9 @@ lips_status lips_check_loss(const lips_loss_args *a);
 lips_status lips_check_loss_curve(const lips_loss_curve_args *a);
 lips_status lips_check_sgd(const lips_sgd_args *a);
 lips_status lips_check_adam(const lips_adam_args *a);
+lips_status lips_check_advance(const lips_advance_args *a);
+/* Of fetch and await. */
+lips_status lips_check_slot(const char *op, int slot);
 lips_status lips_check_gram(const lips_gram_args *a);
 lips_status lips_check_norms(const lips_norms_args *a);
 lips_status lips_check_rows(const lips_rows *r, const lips_rows_source *s);

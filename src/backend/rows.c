@@ -13,9 +13,19 @@ size_t lips_rows_source_at(const lips_rows *r)
     return rounded((size_t)r->c * 256 * sizeof(float));
 }
 
-size_t lips_rows_values_at(const lips_rows *r)
+size_t lips_rows_labels_at(const lips_rows *r)
 {
     return lips_rows_source_at(r) + rounded((size_t)r->n * sizeof(int64_t));
+}
+
+size_t lips_rows_targets_at(const lips_rows *r)
+{
+    return lips_rows_labels_at(r) + (r->classes ? rounded((size_t)r->n * sizeof(int64_t)) : 0);
+}
+
+size_t lips_rows_values_at(const lips_rows *r)
+{
+    return lips_rows_targets_at(r) + rounded((size_t)(r->n * r->targets) * sizeof(float));
 }
 
 size_t lips_rows_row_bytes(const lips_rows *r)

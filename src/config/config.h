@@ -94,6 +94,7 @@ typedef struct lips_config {
     lips_precision precision;  /* of products in training */
     lips_precision measure_precision; /* of the backward passes of measuring */
     lips_library cuda_conv, cuda_linear;
+    bool cuda_graph;           /* training steps are recorded and replayed, where that is offered */
     int64_t checkpoint_epochs; /* 0: by time only */
     double checkpoint_seconds; /* 0: by epochs only */
     int64_t jobs;              /* cells at once; 0: one per core */
@@ -104,7 +105,8 @@ typedef struct lips_config {
 enum { LIPS_CANONICAL_MAX = 8192, LIPS_YAML_MAX = 32768, LIPS_CELL_NAME_MAX = 256 };
 
 /* The canonical text: one "key: value" line per key that changes results (all but name, out,
- * data_dir, device, cells_per_device, emulated, checkpoint_*, jobs and hang_seconds), in table order, values printed so that they read back to the
+ * data_dir, device, cells_per_device, emulated, cuda_graph, checkpoint_*, jobs and hang_seconds), in
+ * table order, values printed so that they read back to the
  * same bits. LIPS_CANONICAL_MAX bytes always suffice; LIPS_ERR_RUNTIME if size does not. */
 lips_status lips_config_canonical(const lips_config *c, char *buf, size_t size);
 /* All keys, as YAML that lips_experiment_load reads back to the same bits; LIPS_YAML_MAX bytes

@@ -169,6 +169,8 @@ static const lips_option table[] = {
      "convolutions by own kernels, nvidia's cuDNN, or the faster for the shape, measured once"},
     {"cuda_linear", ENUM, FIELD(cuda_linear), "auto", 0, 0, HASHED, libraries, NULL, "running",
      "linear layers by own kernels, nvidia's cuBLAS, or the faster for the shape, measured once"},
+    {"cuda_graph", BOOL, FIELD(cuda_graph), "true", 0, 0, 0, NULL, NULL, "running",
+     "a training step runs as one CUDA graph; false: op by op, the same results, slower"},
     {"checkpoint_epochs", INT, FIELD(checkpoint_epochs), "0", 0, MANY, 0, NULL, NULL, "running",
      "epochs between checkpoints; 0: by time only"},
     {"checkpoint_seconds", REAL, FIELD(checkpoint_seconds), "10", 0, 1e6, 0, NULL, NULL, "running",

@@ -21,6 +21,10 @@ static lips_rows describe(const lips_dataset *d, const lips_backend *be, int i, 
 {
     const lips_split *s = split_of(d, i);
     lips_rows r = {.c = d->c, .h = d->h, .w = d->w};
+    if (s == &d->train) { /* the others are only evaluated */
+        r.classes = d->regression ? 0 : d->classes;
+        r.targets = d->regression ? d->classes : 0;
+    }
     if (!be->ops->gather || s->n == 0 || !s->source_index || d->c > CHANNELS_MAX)
         return r;
     r.n = first_only ? 1 : s->n;
@@ -57,7 +61,11 @@ static lips_status load(lips_resident *r, const lips_dataset *d)
         LIPS_TRY(ops->alloc(r->be, &rows->memory, lips_rows_bytes(rows)));
         LIPS_TRY(ops->rows_load(
             r->be, rows,
-            &(lips_rows_source){.x = s->x, .table = table, .source = s->source_index}));
+            &(lips_rows_source){.x = s->x,
+                                .table = table,
+                                .source = s->source_index,
+                                .labels = s->label,
+                                .targets = s->target}));
     }
     /* Other handles read it, each in an order of its own. */
     return ops->sync(r->be);

@@ -1,4 +1,4 @@
-/* train/trainer_internal.h - what trainer.c, evaluate.c and state.c share. */
+/* train/trainer_internal.h - what trainer.c, step.c, evaluate.c and state.c share. */
 #ifndef LIPS_TRAIN_TRAINER_INTERNAL_H
 #define LIPS_TRAIN_TRAINER_INTERNAL_H
 
@@ -11,6 +11,14 @@ struct lips_resident {
     lips_rows rows[LIPS_SPLITS]; /* where the backend gathers; else no memory */
 };
 
+/* Steps on batches of one size, recorded where the backend can. */
+typedef struct lips_tape {
+    int64_t b;               /* of the size; 0: none has run */
+    lips_recorded *recorded; /* NULL: none yet */
+} lips_tape;
+
+enum { LIPS_TAPES = 2 }; /* whole batches, and an epoch's last one */
+
 struct lips_trainer {
     /* Configuration, the caller's except for the copy. */
     lips_config cfg;
@@ -22,14 +30,19 @@ struct lips_trainer {
     /* Device memory. m, v: the optimiser's vectors, v only for Adam. */
     lips_exec *exec, *eval_exec;
     void *params, *grads, *m, *v; /* (P) real */
-    void *buffers, *buffers_old;  /* running statistics, and before this step; or NULL */
+    void *buffers, *kept;         /* running statistics, and those before this step; or NULL */
+    void *cursor;                 /* lips_cursor: what the device knows of step and updates below */
+    void *step_losses;            /* (batch) f64 */
+    void *device_order;           /* (N) i64: order, where the training rows lie with the backend */
+    lips_tape tape[LIPS_TAPES];
 
     const lips_resident *resident; /* the data set: shared, or */
     lips_resident *own_resident;   /* its own; NULL: shared */
 
     /* Shared memory of the backend. */
-    double *losses; /* (largest batch) */
-    int64_t *pred;  /* (largest batch) */
+    double *losses;    /* (evaluation batch) */
+    int64_t *pred;     /* (evaluation batch) */
+    lips_cursor *seen; /* (LIPS_FETCHES) the cursor as it was fetched */
 
     /* Host scratch. */
     int64_t *order;   /* (N) batch order of order_epoch */
@@ -43,7 +56,12 @@ struct lips_trainer {
     int64_t updates; /* steps in all: Adam's count */
 
     int64_t order_epoch; /* whose order `order` holds; -1: none */
+    bool record;         /* steps are recorded */
+    int64_t fetched, looked; /* cursors of this epoch: asked for, and looked at */
 };
+
+/* Forgets what was recorded. */
+void lips_trainer_erase(lips_trainer *tr);
 
 /* Samples per evaluation pass: fixed by network and backend alone, so that no other setting moves a
  * bit. */
@@ -51,5 +69,11 @@ int64_t lips_eval_batch(const lips_net *net, const lips_backend *be);
 
 /* rows.c: the rows of a split in the backend's memory; NULL: upload them. */
 const lips_rows *lips_trainer_rows(const lips_trainer *tr, const lips_split *split);
+
+/* Those of the steps, if any: then a step takes nothing from the host. */
+static inline const lips_rows *lips_trainer_train_rows(const lips_trainer *tr)
+{
+    return lips_trainer_rows(tr, &tr->data->train);
+}
 
 #endif

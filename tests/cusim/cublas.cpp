@@ -12,6 +12,7 @@
 struct cublasContext {
     cudaStream_t stream = nullptr;
     cublasMath_t math = CUBLAS_DEFAULT_MATH;
+    size_t workspace = 0; /* the caller's own */
 };
 
 namespace cusim
@@ -120,6 +121,11 @@ cublasStatus_t run(cublasHandle_t h, const Product &p, const char *call)
         need_matrix(p.b, p.k, p.n, p.batch, call, "B");
     }
     need_matrix(p.c, p.m, p.n, p.batch, call, "C");
+    /* The library's own memory would be part of the graph: nobody here means that. */
+    if (capturing(h->stream) && h->workspace == 0) {
+        fprintf(stderr, "cusim: %s is captured without a workspace of the caller's\n", call);
+        return CUBLAS_STATUS_NOT_SUPPORTED;
+    }
     push(h->stream, call, [p]() {
         for (int q = 0; q < p.batch; q++)
             p.f64 ? multiply<double>(p, q) : multiply<float>(p, q);
@@ -201,10 +207,11 @@ cublasStatus_t cublasGetMathMode(cublasHandle_t handle, cublasMath_t *mode)
     return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasSetWorkspace_v2(cublasHandle_t, void *workspace, size_t bytes)
+cublasStatus_t cublasSetWorkspace_v2(cublasHandle_t handle, void *workspace, size_t bytes)
 {
     ENTER(CUBLAS_STATUS_INVALID_VALUE);
     need_device(workspace, bytes, __func__, "workspace");
+    handle->workspace = bytes;
     return (uintptr_t)workspace % 256 == 0 ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_INVALID_VALUE;
 }
 

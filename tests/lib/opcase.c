@@ -197,6 +197,13 @@ void *opcase_work(opcase *c, size_t bytes)
     return block_new(c, (int64_t)((bytes + real - 1) / real), false, (double)NAN);
 }
 
+void *opcase_bytes(opcase *c, const void *from, size_t bytes)
+{
+    void *p = opcase_work(c, bytes);
+    opcase_ok(c->be->ops->put(c->be, p, from, bytes));
+    return p;
+}
+
 static double *result_new(opcase *c, const char *name, int64_t n)
 {
     assert_true(c->n_results < OPCASE_RESULTS);

@@ -65,6 +65,9 @@ int64_t *opcase_int64s(opcase *c, int64_t n);
 /* Scratch bytes, with a fence behind. */
 void *opcase_work(opcase *c, size_t bytes);
 
+/* Backend memory with a copy of bytes. */
+void *opcase_bytes(opcase *c, const void *from, size_t bytes);
+
 /* Collect an output. */
 void opcase_emit_tensor(opcase *c, const char *name, const lips_tensor *t);
 void opcase_emit_reals(opcase *c, const char *name, const void *p, int64_t n);

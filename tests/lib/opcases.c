@@ -1,10 +1,11 @@
 #include "opcases.h"
 
+#include <math.h>
 #include <string.h>
 
 const opcase_table *const opcase_tables[] = {
     &opcases_memory, &opcases_linear, &opcases_conv, &opcases_simple,
-    &opcases_bn,     &opcases_train,  &opcases_tokens, NULL};
+    &opcases_bn,     &opcases_train,  &opcases_step, &opcases_tokens, NULL};
 
 bool opcase_offered(const lips_ops *ops, size_t slot)
 {
@@ -35,6 +36,19 @@ bool pick_bool(opcase *c)
 {
     static const int64_t v[] = {0, 1};
     return opcase_pick(c, v, 2);
+}
+
+lips_cursor *pick_cursor(opcase *c, bool stop, lips_cursor *host)
+{
+    static const int64_t row[] = {0, 1, 7}, updates[] = {1, 2, 1000};
+    *host = (lips_cursor){.row = opcase_pick(c, row, 3),
+                          .updates = opcase_pick(c, updates, 3),
+                          .epoch = 3,
+                          .stop = stop ? LIPS_STOP_LOSS : LIPS_STOP_NONE,
+                          .rate = 0.03};
+    host->adam_rate = host->rate / (1 - pow(0.9, (double)host->updates));
+    host->adam_root = 1 / sqrt(1 - pow(0.999, (double)host->updates));
+    return opcase_bytes(c, host, sizeof *host);
 }
 
 void pick_arithmetic(opcase *c)

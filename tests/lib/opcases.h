@@ -43,7 +43,7 @@ typedef struct opcase_table {
 /* NULL-terminated: one table per family. */
 extern const opcase_table *const opcase_tables[];
 extern const opcase_table opcases_memory, opcases_linear, opcases_conv, opcases_simple, opcases_bn,
-    opcases_train, opcases_tokens;
+    opcases_train, opcases_step, opcases_tokens;
 
 /* Has the backend an op in this slot of its table? */
 bool opcase_offered(const lips_ops *ops, size_t slot);
@@ -53,6 +53,8 @@ int64_t pick_batch(opcase *c); /* 1, 15, 16, 17, 31, 33 */
 int64_t pick_width(opcase *c); /* 1, 2, 3, 5, 7, 8, 13, 16, 17, 31, 33 */
 int64_t pick_stack(opcase *c); /* 1, 2, 3, 10 */
 bool pick_bool(opcase *c);
+/* The cursor in backend memory, somewhere in an order of n places; stop: it has stopped. */
+lips_cursor *pick_cursor(opcase *c, bool stop, lips_cursor *host);
 /* Sets one of the precisions and libraries, where the backend has a choice. */
 void pick_arithmetic(opcase *c);
 

@@ -196,8 +196,12 @@ static void gather(opcase *c)
     const lips_ops *ops = c->be->ops;
     lips_tensor y = pick_tensor(c, 1, pick_bool(c));
     const int64_t row = lips_tensor_features(&y);
-    const bool packed = pick_bool(c), by_index = pick_bool(c);
-    const int64_t n = by_index ? N : N + y.b;
+    const bool packed = pick_bool(c), by_index = pick_bool(c), by_order = pick_bool(c);
+    const int64_t n = by_index || by_order ? N : N + y.b;
+    lips_cursor cursor, *device = pick_cursor(c, false, &cursor);
+    int64_t order[64], *on_device;
+    for (int i = 0; i < 64; i++)
+        order[i] = (i * 7 + 1) % N;
     lips_rows r = {.n = n, .c = y.c, .h = y.h, .w = y.w, .packed = packed};
     float *x = calloc((size_t)(n * row), sizeof *x), *table = calloc((size_t)y.c * 256, sizeof *x);
     int64_t *source = calloc((size_t)n, sizeof *source), *index = calloc((size_t)y.b, sizeof *index);
@@ -211,6 +215,7 @@ static void gather(opcase *c)
         source[i] = i * 7;
     for (int64_t i = 0; i < y.b; i++)
         index[i] = (i * 5 + 2) % n;
+    on_device = opcase_bytes(c, order, sizeof order);
     if (packed)
         assert_true(lips_rows_fit(&r, x, table));
     opcase_ok(ops->alloc(c->be, &r.memory, lips_rows_bytes(&r)));
@@ -220,6 +225,8 @@ static void gather(opcase *c)
     opcase_ok(ops->gather(c->be, &(lips_gather_args){.rows = &r,
                                                      .y = y,
                                                      .index = by_index ? index : NULL,
+                                                     .order = by_order ? on_device : NULL,
+                                                     .cursor = by_order ? device : NULL,
                                                      .first = by_index ? 0 : 4,
                                                      .augment = pick_bool(c),
                                                      .seed = 77,

@@ -1,20 +1,61 @@
 #include "opcases.h"
 
+#include "backend/rows.h"
+
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { MAX_B = 33, MAX_K = 33 };
 
+enum { ROWS = MAX_B + 20, FIRST = 2 };
+
+/* The same labels and targets as the rows of a resident data set, in some order. */
+static lips_rows *resident(opcase *c, lips_rows *r, lips_loss_args *a, const int64_t *labels,
+                           const float *targets)
+{
+    const lips_ops *ops = c->be->ops;
+    lips_cursor cursor;
+    const float table[256] = {0}, x[ROWS] = {0};
+    int64_t order[ROWS], row_labels[ROWS] = {0}, source[ROWS] = {0}, k = a->z.c;
+    float *row_targets = calloc((size_t)(ROWS * k), sizeof *row_targets);
+    a->cursor = pick_cursor(c, false, &cursor);
+    a->first = FIRST;
+    for (int64_t i = 0; i < ROWS; i++)
+        order[i] = (i * 11 + 5) % ROWS;
+    for (int64_t i = 0; i < c->b; i++) {
+        int64_t row = order[cursor.row + FIRST + i];
+        row_labels[row] = labels[i];
+        memcpy(row_targets + row * k, targets + i * k, (size_t)k * sizeof *targets);
+    }
+    a->order = opcase_bytes(c, order, sizeof order);
+    *r = (lips_rows){.n = ROWS, .c = 1, .h = 1, .w = 1};
+    r->targets = a->targets ? k : 0;
+    r->classes = a->targets ? 0 : k;
+    opcase_ok(ops->alloc(c->be, &r->memory, lips_rows_bytes(r)));
+    opcase_ok(ops->rows_load(c->be, r,
+                             &(lips_rows_source){.x = x,
+                                                 .table = table,
+                                                 .source = source,
+                                                 .labels = row_labels,
+                                                 .targets = row_targets}));
+    free(row_targets);
+    return r;
+}
+
 static void loss(opcase *c)
 {
+    lips_rows rows = {0};
     opcase_batch(c, pick_batch(c), false);
     int64_t k = pick_width(c), labels[MAX_B], *pred = opcase_int64s(c, c->b);
     float targets[MAX_B * MAX_K];
     bool mse = pick_bool(c), given = mse && pick_bool(c);
-    snprintf(c->shape, sizeof c->shape, "B=%" PRId64 " cap=%" PRId64 " K=%" PRId64 " %s", c->b,
-             c->cap, k, mse ? given ? "mse targets" : "mse labels" : "cross-entropy");
+    bool with_rows = pick_bool(c);
+    snprintf(c->shape, sizeof c->shape, "B=%" PRId64 " cap=%" PRId64 " K=%" PRId64 " %s%s", c->b,
+             c->cap, k, mse ? given ? "mse targets" : "mse labels" : "cross-entropy",
+             with_rows ? " of rows" : "");
     lips_tensor dz = opcase_output(c, k, 1, 1, 1);
     lips_loss_args a = {.kind = mse ? LIPS_LOSS_MSE : LIPS_LOSS_CROSS_ENTROPY,
                         .z = opcase_input(c, k, 1, 1, 1),
@@ -28,8 +69,13 @@ static void loss(opcase *c)
         targets[i] = (float)opcase_value(c);
     for (int64_t i = 0; i < c->b; i++)
         labels[i] = (int64_t)(fabs(opcase_value(c)) * 100) % k;
+    if (with_rows && c->be->ops->rows_load) {
+        a.rows = resident(c, &rows, &a, labels, targets);
+        a.labels = NULL, a.targets = NULL;
+    }
     opcase_ok(c->be->ops->loss(c->be, &a));
     opcase_ok(c->be->ops->sync(c->be));
+    c->be->ops->release(c->be, rows.memory);
     double p[MAX_B];
     for (int64_t i = 0; i < c->b; i++)
         p[i] = (double)pred[i];
@@ -76,6 +122,9 @@ static void sgd(opcase *c)
     a.p = opcase_reals(c, a.n);
     a.g = opcase_reals(c, a.n);
     a.m = a.momentum != 0 ? opcase_reals(c, a.n) : NULL;
+    lips_cursor host;
+    if (pick_bool(c))
+        a.cursor = pick_cursor(c, pick_bool(c), &host);
     for (int i = 0; i < 3; i++)
         opcase_ok(c->be->ops->sgd(c->be, &a));
     opcase_emit_reals(c, "p", a.p, a.n);
@@ -97,6 +146,9 @@ static void adam(opcase *c)
     a.v = opcase_poisoned(c, a.n);
     opcase_ok(c->be->ops->zero(c->be, a.m, (size_t)a.n * c->be->ops->real_bytes));
     opcase_ok(c->be->ops->zero(c->be, a.v, (size_t)a.n * c->be->ops->real_bytes));
+    lips_cursor host;
+    if (pick_bool(c))
+        a.cursor = pick_cursor(c, pick_bool(c), &host);
     for (a.step = 1; a.step <= 3; a.step++)
         opcase_ok(c->be->ops->adam(c->be, &a));
     opcase_emit_reals(c, "p", a.p, a.n);

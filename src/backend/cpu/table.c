@@ -1,5 +1,6 @@
 /* cpu: handle and table. One handle, one core: callers run several handles on several threads. */
 #include "backend/cpu/ops.h"
+#include "backend/host.h"
 
 #include <omp.h>
 #include <stdio.h>
@@ -52,6 +53,9 @@ const lips_ops lips_cpu_ops = {
     .read = lips_cpu_read,
     .zero = lips_cpu_zero,
     .copy = lips_cpu_copy,
+    .put = lips_host_put,
+    .fetch = lips_host_fetch,
+    .await = lips_host_await,
     .diff_sumsq = lips_cpu_diff_sumsq,
     .plan_lanes = lips_cpu_plan_lanes,
     .tensor_bytes = lips_cpu_tensor_bytes,
@@ -106,5 +110,6 @@ const lips_ops lips_cpu_ops = {
     .loss = lips_cpu_loss,
     .sgd = lips_cpu_sgd,
     .adam = lips_cpu_adam,
+    .advance = lips_host_advance,
     .gram = lips_cpu_gram,
 };

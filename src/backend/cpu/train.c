@@ -1,5 +1,6 @@
 /* cpu/train.c - losses and optimiser steps. */
 #include "backend/cpu/ops.h"
+#include "backend/host.h"
 
 /* 1/2 |z - y|^2 of sample i: the few outputs of a regression, plain loops in f64. */
 static void squared_error(const lips_loss_args *a, int64_t i)
@@ -38,6 +39,8 @@ static void clear_unused(const lips_tensor *dz)
 lips_status lips_cpu_loss(lips_backend *be, const lips_loss_args *a)
 {
     LIPS_TRY(lips_check_loss(a));
+    if (a->rows)
+        return lips_fail(LIPS_ERR_UNSUPPORTED, "loss: cpu keeps no rows of data sets");
     LIPS_TRY(lips_cpu_layout("loss", &a->z));
     for (int64_t i = 0; a->kind == LIPS_LOSS_MSE && i < a->z.b; i++)
         squared_error(a, i);
@@ -62,14 +65,18 @@ lips_status lips_cpu_loss(lips_backend *be, const lips_loss_args *a)
 
 lips_status lips_cpu_sgd(lips_backend *be, const lips_sgd_args *a)
 {
+    lips_sgd_args now = *a;
     LIPS_TRY(lips_check_sgd(a));
-    lips_cpu_k(be)->sgd(a);
+    if (lips_host_sgd_now(&now))
+        lips_cpu_k(be)->sgd(&now);
     return LIPS_OK;
 }
 
 lips_status lips_cpu_adam(lips_backend *be, const lips_adam_args *a)
 {
+    lips_adam_args now = *a;
     LIPS_TRY(lips_check_adam(a));
-    lips_cpu_k(be)->adam(a);
+    if (lips_host_adam_now(&now))
+        lips_cpu_k(be)->adam(&now);
     return LIPS_OK;
 }

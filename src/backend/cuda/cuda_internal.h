@@ -4,7 +4,7 @@
  *
  * One handle is one stream, used by one thread at a time. Every entry of the table begins with
  * lips_cuda_enter(), queues its work on the handle's stream and returns before the work is done;
- * sync(), read, download and diff_sumsq wait.
+ * sync(), read, download, diff_sumsq and await wait.
  *
  * Layouts (lips_tensor.lanes):
  *   LIPS_CUDA_IMAGES  element (s,c,y,x,t) at (((s*H + y)*W + x)*T + t)*C + c: the T stacked values
@@ -50,6 +50,14 @@ typedef struct lips_cuda_slot {
 
 enum { LIPS_CUDA_SLOTS = 4 };
 
+/* Device memory for an op's own use, one op's at a time in the order of the stream. It stays as long
+ * as someone holds it: the handle, until an op needs more, and each recording whose ops use it. */
+typedef struct lips_cuda_scratchpad {
+    void *device;
+    size_t bytes;
+    int holders;
+} lips_cuda_scratchpad;
+
 typedef struct lips_cuda {
     lips_backend base;
 
@@ -66,10 +74,12 @@ typedef struct lips_cuda {
     size_t bytes; /* of device memory, all blocks and scratch */
     lips_cuda_slot slot[LIPS_CUDA_SLOTS];
     int next_slot;
-    void *scratch; /* grows; one op's at a time, in the order of the stream */
-    size_t scratch_bytes;
+    lips_cuda_scratchpad *scratch; /* or NULL */
+    cudaEvent_t fetched[LIPS_FETCHES];
+    bool recording;      /* ops go into a graph */
     cublasHandle_t blas; /* NULL until lips_cuda_blas() */
-    cudnnHandle_t dnn;   /* NULL until lips_cuda_dnn() */
+    void *blas_work;
+    cudnnHandle_t dnn; /* NULL until lips_cuda_dnn() */
     struct lips_cuda_choices *choices; /* choose.c: which implementation for which shape */
 } lips_cuda;
 
@@ -90,6 +100,18 @@ lips_status lips_cuda_f64(lips_cuda *h, const char *op, void *p, int64_t n, doub
 
 /* Device memory of at least `bytes` for the op that asks: the next op may get the same. */
 lips_status lips_cuda_scratch(lips_cuda *h, size_t bytes, void **out);
+/* One holder less; accepts NULL. */
+void lips_cuda_scratch_drop(lips_cuda *h, lips_cuda_scratchpad *s);
+
+/* LIPS_ERR_USAGE if ops are being recorded: what cannot be part of a graph. */
+lips_status lips_cuda_unrecorded(const lips_cuda *h, const char *what);
+
+/* A block of device memory that belongs to the handle; accepts NULL to free. */
+lips_status lips_cuda_device_alloc(lips_cuda *h, void **out, size_t bytes);
+void lips_cuda_device_free(lips_cuda *h, void *p, size_t bytes);
+
+/* bytes from any host memory to the device, staged in pieces. */
+lips_status lips_cuda_send(lips_cuda *h, void *to, const void *from, size_t bytes);
 
 /* Pinned host memory of at least `bytes`, free to be written now; lips_cuda_stage_put copies
  * `bytes` of it to the device on the stream, after which the slot is busy until the copy is done.

@@ -97,6 +97,8 @@ static lips_status start(lips_cuda *h)
     LIPS_TRY_CUDA(cudaStreamCreateWithFlags(&h->stream, cudaStreamNonBlocking));
     for (int i = 0; i < LIPS_CUDA_SLOTS; i++)
         LIPS_TRY_CUDA(cudaEventCreateWithFlags(&h->slot[i].done, cudaEventDisableTiming));
+    for (int i = 0; i < LIPS_FETCHES; i++)
+        LIPS_TRY_CUDA(cudaEventCreateWithFlags(&h->fetched[i], cudaEventDisableTiming));
     return LIPS_OK;
 }
 
@@ -134,6 +136,9 @@ void cuda_op_close(lips_backend *be)
     for (int i = 0; i < LIPS_CUDA_SLOTS; i++)
         if (h->slot[i].done)
             (void)cudaEventDestroy(h->slot[i].done);
+    for (int i = 0; i < LIPS_FETCHES; i++)
+        if (h->fetched[i])
+            (void)cudaEventDestroy(h->fetched[i]);
     if (h->stream)
         (void)cudaStreamDestroy(h->stream);
     (void)cudaGetLastError();
@@ -176,6 +181,7 @@ lips_status lips_cuda_enter(lips_backend *be, lips_cuda **out)
 
 lips_status lips_cuda_wait(lips_cuda *h)
 {
+    LIPS_TRY(lips_cuda_unrecorded(h, "waiting"));
     LIPS_TRY_CUDA(cudaStreamSynchronize(h->stream));
     return LIPS_OK;
 }

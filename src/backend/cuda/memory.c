@@ -13,7 +13,7 @@
 
 /* Host values pass through pinned memory in pieces of this size at most, 4 MiB: long enough for the
  * full rate of the bus, short enough for every worker to have its own. */
-enum { STAGE_REALS = 1 << 20 };
+enum { STAGE_REALS = 1 << 20, STAGE_BYTES = STAGE_REALS * 4 };
 
 /* ---- allocation ---- */
 
@@ -29,9 +29,10 @@ static lips_status out_of_memory(const char *what, size_t bytes)
                      bytes, room, total);
 }
 
-static lips_status device_alloc(lips_cuda *h, char **out, size_t bytes)
+lips_status lips_cuda_device_alloc(lips_cuda *h, void **out, size_t bytes)
 {
     void *p = NULL;
+    LIPS_TRY(lips_cuda_unrecorded(h, "allocation"));
     cudaError_t e = cudaMalloc(&p, bytes ? bytes : 1);
     if (e == cudaErrorMemoryAllocation)
         return out_of_memory("device memory", bytes);
@@ -40,6 +41,14 @@ static lips_status device_alloc(lips_cuda *h, char **out, size_t bytes)
     *out = p;
     h->bytes += bytes;
     return LIPS_OK;
+}
+
+void lips_cuda_device_free(lips_cuda *h, void *p, size_t bytes)
+{
+    if (!p)
+        return;
+    (void)cudaFree(p); /* waits for the ops that use it */
+    h->bytes -= bytes;
 }
 
 static lips_status pinned_alloc(void **out, size_t bytes)
@@ -69,21 +78,20 @@ static lips_status grow_blocks(lips_cuda *h)
 
 static void free_block(lips_cuda *h, const lips_cuda_block *b)
 {
-    if (b->device)
-        (void)cudaFree(b->device);
+    lips_cuda_device_free(h, b->device, b->bytes);
     if (b->host)
         (void)cudaFreeHost(b->host);
-    h->bytes -= b->device ? b->bytes : 0;
 }
 
 static lips_status take_block(lips_cuda *h, void **out, size_t bytes, bool shared)
 {
     lips_status st;
-    void *host = NULL;
+    void *host = NULL, *device = NULL;
     *out = NULL;
     LIPS_TRY(grow_blocks(h));
     lips_cuda_block b = {.bytes = bytes};
-    LIPS_TRY_GOTO(st, device_alloc(h, &b.device, bytes), fail);
+    LIPS_TRY_GOTO(st, lips_cuda_device_alloc(h, &device, bytes), fail);
+    b.device = device;
     if (shared) {
         LIPS_TRY_GOTO(st, pinned_alloc(&host, bytes), fail);
         b.host = host;
@@ -139,27 +147,45 @@ void lips_cuda_memory_free(lips_cuda *h)
     for (int i = 0; i < h->n_blocks; i++)
         free_block(h, &h->blocks[i]);
     free(h->blocks);
-    if (h->scratch)
-        (void)cudaFree(h->scratch);
+    lips_cuda_scratch_drop(h, h->scratch);
     for (int i = 0; i < LIPS_CUDA_SLOTS; i++)
         if (h->slot[i].host)
             (void)cudaFreeHost(h->slot[i].host);
 }
 
+void lips_cuda_scratch_drop(lips_cuda *h, lips_cuda_scratchpad *s)
+{
+    if (!s || --s->holders > 0)
+        return;
+    lips_cuda_device_free(h, s->device, s->bytes);
+    free(s);
+}
+
+/* Larger, in the place of the one before, which a recording may still hold. */
+static lips_status grow_scratch(lips_cuda *h, size_t bytes)
+{
+    lips_cuda_scratchpad *grown = calloc(1, sizeof *grown);
+    if (!grown)
+        return lips_fail(LIPS_ERR_MEMORY, "cuda: out of memory (%zu bytes asked)", sizeof *grown);
+    lips_cuda_scratch_drop(h, h->scratch);
+    h->scratch = NULL;
+    lips_status st = lips_cuda_device_alloc(h, &grown->device, bytes);
+    if (st != LIPS_OK) {
+        free(grown);
+        return st;
+    }
+    *grown = (lips_cuda_scratchpad){.device = grown->device, .bytes = bytes, .holders = 1};
+    h->scratch = grown;
+    return LIPS_OK;
+}
+
 lips_status lips_cuda_scratch(lips_cuda *h, size_t bytes, void **out)
 {
-    if (bytes > h->scratch_bytes) {
-        char *grown = NULL;
-        if (h->scratch) /* waits for the ops that use it */
-            LIPS_TRY_CUDA(cudaFree(h->scratch));
-        h->bytes -= h->scratch_bytes;
-        h->scratch = NULL;
-        h->scratch_bytes = 0;
-        LIPS_TRY(device_alloc(h, &grown, bytes));
-        h->scratch = grown;
-        h->scratch_bytes = bytes;
+    if (bytes > (h->scratch ? h->scratch->bytes : 0)) {
+        LIPS_TRY(lips_cuda_unrecorded(h, "an op that has not run before"));
+        LIPS_TRY(grow_scratch(h, bytes));
     }
-    *out = h->scratch;
+    *out = h->scratch ? h->scratch->device : NULL;
     return LIPS_OK;
 }
 
@@ -180,6 +206,7 @@ static lips_cuda_block *shared_block(lips_cuda *h, const void *p, size_t bytes)
 /* The device's side becomes the current one; `all`: its values will be overwritten. */
 static lips_status to_device(lips_cuda *h, lips_cuda_block *b, bool all)
 {
+    LIPS_TRY(lips_cuda_unrecorded(h, "shared memory"));
     if (!b->on_device && !all && b->bytes)
         LIPS_TRY_CUDA(
             cudaMemcpyAsync(b->device, b->host, b->bytes, cudaMemcpyHostToDevice, h->stream));
@@ -236,6 +263,7 @@ lips_status cuda_op_sync(lips_backend *be)
 
 lips_status lips_cuda_stage(lips_cuda *h, size_t bytes, lips_cuda_slot **out)
 {
+    LIPS_TRY(lips_cuda_unrecorded(h, "a host array"));
     lips_cuda_slot *s = &h->slot[h->next_slot];
     h->next_slot = (h->next_slot + 1) % LIPS_CUDA_SLOTS;
     LIPS_TRY_CUDA(cudaEventSynchronize(s->done)); /* not recorded yet: returns at once */
@@ -263,6 +291,53 @@ lips_status lips_cuda_stage_get(lips_cuda *h, lips_cuda_slot *slot, const void *
 {
     LIPS_TRY_CUDA(cudaMemcpyAsync(slot->host, device, bytes, cudaMemcpyDeviceToHost, h->stream));
     return lips_cuda_wait(h);
+}
+
+lips_status lips_cuda_send(lips_cuda *h, void *to, const void *from, size_t bytes)
+{
+    for (size_t at = 0; at < bytes; at += STAGE_BYTES) {
+        const size_t n = bytes - at < STAGE_BYTES ? bytes - at : STAGE_BYTES;
+        lips_cuda_slot *slot;
+        LIPS_TRY(lips_cuda_stage(h, n, &slot));
+        memcpy(slot->host, (const char *)from + at, n);
+        LIPS_TRY(lips_cuda_stage_put(h, slot, (char *)to + at, n));
+    }
+    return LIPS_OK;
+}
+
+lips_status cuda_op_put(lips_backend *be, void *dst, const void *src, size_t bytes)
+{
+    lips_cuda *h;
+    LIPS_TRY(lips_check_vector("put", dst, 0, bytes != 0));
+    LIPS_TRY(lips_check_vector("put", src, 0, bytes != 0));
+    LIPS_TRY(lips_cuda_enter(be, &h));
+    return lips_cuda_send(h, dst, src, bytes);
+}
+
+lips_status cuda_op_fetch(lips_backend *be, void *dst, const void *src, size_t bytes, int slot)
+{
+    lips_cuda *h;
+    LIPS_TRY(lips_check_slot("fetch", slot));
+    LIPS_TRY(lips_check_vector("fetch", dst, 0, bytes != 0));
+    LIPS_TRY(lips_check_vector("fetch", src, 0, bytes != 0));
+    LIPS_TRY(lips_cuda_enter(be, &h));
+    LIPS_TRY(lips_cuda_unrecorded(h, "a fetch"));
+    if (!shared_block(h, dst, bytes))
+        return lips_fail(LIPS_ERR_USAGE, "fetch: %zu bytes not in memory of alloc_shared", bytes);
+    if (bytes)
+        LIPS_TRY_CUDA(cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToHost, h->stream));
+    LIPS_TRY_CUDA(cudaEventRecord(h->fetched[slot], h->stream));
+    return LIPS_OK;
+}
+
+lips_status cuda_op_await(lips_backend *be, int slot)
+{
+    lips_cuda *h;
+    LIPS_TRY(lips_check_slot("await", slot));
+    LIPS_TRY(lips_cuda_enter(be, &h));
+    LIPS_TRY(lips_cuda_unrecorded(h, "waiting"));
+    LIPS_TRY_CUDA(cudaEventSynchronize(h->fetched[slot]));
+    return LIPS_OK;
 }
 
 /* ---- vectors ---- */

@@ -27,6 +27,9 @@ lips_status cuda_op_write(lips_backend *be, void *dst, int64_t off, const double
 lips_status cuda_op_read(lips_backend *be, double *dst, const void *src, int64_t off, int64_t n);
 lips_status cuda_op_zero(lips_backend *be, void *dst, size_t bytes);
 lips_status cuda_op_copy(lips_backend *be, void *dst, const void *src, size_t bytes);
+lips_status cuda_op_put(lips_backend *be, void *dst, const void *src, size_t bytes);
+lips_status cuda_op_fetch(lips_backend *be, void *dst, const void *src, size_t bytes, int slot);
+lips_status cuda_op_await(lips_backend *be, int slot);
 lips_status cuda_op_diff_sumsq(lips_backend *be, double *out, const void *a, const void *b,
                                int64_t n);
 
@@ -60,6 +63,7 @@ lips_status cuda_op_bn_grad(lips_backend *be, const lips_bn_args *a);
 lips_status cuda_op_loss(lips_backend *be, const lips_loss_args *a);
 lips_status cuda_op_sgd(lips_backend *be, const lips_sgd_args *a);
 lips_status cuda_op_adam(lips_backend *be, const lips_adam_args *a);
+lips_status cuda_op_advance(lips_backend *be, const lips_advance_args *a);
 
 /* linear.c */
 lips_status cuda_op_linear_forward(lips_backend *be, const lips_linear_args *a);
@@ -115,5 +119,11 @@ lips_status cuda_op_loss_curve(lips_backend *be, const lips_loss_curve_args *a);
 /* rows.c */
 lips_status cuda_op_rows_load(lips_backend *be, const lips_rows *r, const lips_rows_source *s);
 lips_status cuda_op_gather(lips_backend *be, const lips_gather_args *a);
+
+/* record.c */
+lips_status cuda_op_record_begin(lips_backend *be);
+lips_status cuda_op_record_end(lips_backend *be, lips_recorded **out);
+lips_status cuda_op_replay(lips_backend *be, const lips_recorded *r);
+void cuda_op_recorded_free(lips_backend *be, lips_recorded *r);
 
 #endif

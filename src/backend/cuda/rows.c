@@ -5,23 +5,8 @@
 #include "base/random.h"
 #include "kernels/rows.h"
 
-#include <string.h>
-
 /* Rows pass through pinned memory in pieces of this many bytes, or one row if it is larger. */
 enum { PIECE_BYTES = 4 << 20 };
-
-/* bytes from host memory to the device, in pieces. */
-static lips_status send(lips_cuda *h, char *to, const void *from, size_t bytes)
-{
-    for (size_t at = 0; at < bytes; at += PIECE_BYTES) {
-        const size_t n = bytes - at < PIECE_BYTES ? bytes - at : PIECE_BYTES;
-        lips_cuda_slot *slot;
-        LIPS_TRY(lips_cuda_stage(h, n, &slot));
-        memcpy(slot->host, (const char *)from + at, n);
-        LIPS_TRY(lips_cuda_stage_put(h, slot, to + at, n));
-    }
-    return LIPS_OK;
-}
 
 lips_status cuda_op_rows_load(lips_backend *be, const lips_rows *r, const lips_rows_source *s)
 {
@@ -29,8 +14,15 @@ lips_status cuda_op_rows_load(lips_backend *be, const lips_rows *r, const lips_r
     char *to = r->memory;
     LIPS_TRY(lips_check_rows(r, s));
     LIPS_TRY(lips_cuda_enter(be, &h));
-    LIPS_TRY(send(h, to, s->table, (size_t)r->c * 256 * sizeof(float)));
-    LIPS_TRY(send(h, to + lips_rows_source_at(r), s->source, (size_t)r->n * sizeof(int64_t)));
+    LIPS_TRY(lips_cuda_send(h, to, s->table, (size_t)r->c * 256 * sizeof(float)));
+    LIPS_TRY(
+        lips_cuda_send(h, to + lips_rows_source_at(r), s->source, (size_t)r->n * sizeof(int64_t)));
+    if (r->classes)
+        LIPS_TRY(lips_cuda_send(h, to + lips_rows_labels_at(r), s->labels,
+                                (size_t)r->n * sizeof(int64_t)));
+    if (r->targets)
+        LIPS_TRY(lips_cuda_send(h, to + lips_rows_targets_at(r), s->targets,
+                                (size_t)(r->n * r->targets) * sizeof(float)));
     const size_t bytes = lips_rows_row_bytes(r);
     const int64_t most = (int64_t)(PIECE_BYTES / bytes), step = most > 0 ? most : 1;
     to += lips_rows_values_at(r);
@@ -47,16 +39,16 @@ lips_status cuda_op_rows_load(lips_backend *be, const lips_rows *r, const lips_r
 lips_status cuda_op_gather(lips_backend *be, const lips_gather_args *a)
 {
     lips_cuda *h;
-    void *index = NULL;
+    void *sent = NULL;
     LIPS_TRY(lips_check_gather(a));
     LIPS_TRY(lips_cuda_layout("gather", &a->y));
     LIPS_TRY(lips_cuda_enter(be, &h));
     const lips_rows *r = a->rows;
     const char *memory = r->memory;
-    if (a->index) {
+    if (a->index && !a->order) {
         const size_t bytes = (size_t)a->y.b * sizeof *a->index;
-        LIPS_TRY(lips_cuda_scratch(h, bytes, &index));
-        LIPS_TRY(send(h, index, a->index, bytes));
+        LIPS_TRY(lips_cuda_scratch(h, bytes, &sent));
+        LIPS_TRY(lips_cuda_send(h, sent, a->index, bytes));
     }
     return lips_cuda_gather(
         &(lips_cuda_gather_args){
@@ -66,8 +58,9 @@ lips_status cuda_op_gather(lips_backend *be, const lips_gather_args *a)
             .packed = r->packed,
             .table = (const float *)(const void *)memory,
             .source = (const int64_t *)(const void *)(memory + lips_rows_source_at(r)),
-            .index = index,
-            .first = a->first,
+            .index = a->order ? a->order : sent,
+            .cursor = a->order ? a->cursor : NULL,
+            .first = a->index && !a->order ? 0 : a->first,
             .b = a->y.b,
             .cap = a->y.cap,
             .c = r->c,

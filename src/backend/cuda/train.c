@@ -1,10 +1,25 @@
 /* cuda/train.c - losses and optimiser steps. */
+#include "backend/rows.h"
+
 #include "backend/cuda/ops.h"
 #include "kernels/loss.h"
 #include "kernels/optimizer.h"
 
 #include <math.h>
 #include <string.h>
+
+/* Labels or targets that lie with the rows. */
+static void find_wanted(const lips_loss_args *a, lips_cuda_loss_args *k)
+{
+    const char *memory = a->rows->memory;
+    if (a->kind == LIPS_LOSS_MSE && a->rows->targets)
+        k->targets = (const float *)(const void *)(memory + lips_rows_targets_at(a->rows));
+    else
+        k->labels = (const int64_t *)(const void *)(memory + lips_rows_labels_at(a->rows));
+    k->order = a->order;
+    k->cursor = a->cursor;
+    k->first = a->first;
+}
 
 /* Labels or targets, whichever the loss reads, in device scratch. */
 static lips_status put_wanted(lips_cuda *h, const lips_loss_args *a, lips_cuda_loss_args *k)
@@ -29,11 +44,12 @@ static lips_status put_wanted(lips_cuda *h, const lips_loss_args *a, lips_cuda_l
 lips_status cuda_op_loss(lips_backend *be, const lips_loss_args *a)
 {
     lips_cuda *h;
-    void *loss, *pred;
+    void *pred;
+    double *loss;
     LIPS_TRY(lips_check_loss(a));
     LIPS_TRY(lips_cuda_layout("loss", &a->z));
     LIPS_TRY(lips_cuda_enter(be, &h));
-    LIPS_TRY(lips_cuda_shared(h, "loss", a->loss, a->z.b, &loss));
+    LIPS_TRY(lips_cuda_f64(h, "loss", a->loss, a->z.b, &loss));
     LIPS_TRY(lips_cuda_shared(h, "loss", a->pred, a->z.b, &pred));
     lips_cuda_loss_args k = {.squared = a->kind == LIPS_LOSS_MSE,
                              .z = a->z.data,
@@ -44,7 +60,10 @@ lips_status cuda_op_loss(lips_backend *be, const lips_loss_args *a)
                              .pred = pred,
                              .dz = a->dz ? a->dz->data : NULL,
                              .scale = a->scale};
-    LIPS_TRY(put_wanted(h, a, &k));
+    if (a->rows)
+        find_wanted(a, &k);
+    else
+        LIPS_TRY(put_wanted(h, a, &k));
     return lips_cuda_loss(&k, h->stream);
 }
 
@@ -59,7 +78,8 @@ lips_status cuda_op_sgd(lips_backend *be, const lips_sgd_args *a)
                                                .n = a->n,
                                                .lr = (float)a->lr,
                                                .momentum = (float)a->momentum,
-                                               .weight_decay = (float)a->weight_decay},
+                                               .weight_decay = (float)a->weight_decay,
+                                               .cursor = a->cursor},
                          h->stream);
 }
 
@@ -82,6 +102,27 @@ lips_status cuda_op_adam(lips_backend *be, const lips_adam_args *a)
                                                  .rest2 = (float)(1 - a->beta2),
                                                  .rate = (float)(a->lr / correction1),
                                                  .inv_root = (float)(1 / sqrt(correction2)),
-                                                 .eps = (float)a->eps},
+                                                 .eps = (float)a->eps,
+                                                 .cursor = a->cursor},
                           h->stream);
+}
+
+lips_status cuda_op_advance(lips_backend *be, const lips_advance_args *a)
+{
+    lips_cuda *h;
+    LIPS_TRY(lips_check_advance(a));
+    LIPS_TRY(lips_cuda_enter(be, &h));
+    return lips_cuda_advance(&(lips_cuda_advance_args){.cursor = a->cursor,
+                                                       .loss = a->loss,
+                                                       .b = a->b,
+                                                       .g = a->g,
+                                                       .n = a->n,
+                                                       .buffers = a->buffers,
+                                                       .kept = a->kept,
+                                                       .n_buffers = a->n_buffers,
+                                                       .loss_watch = a->loss_watch,
+                                                       .grad_max = a->grad_max,
+                                                       .beta1 = a->beta1,
+                                                       .beta2 = a->beta2},
+                             h->stream);
 }

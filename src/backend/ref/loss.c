@@ -1,5 +1,6 @@
 /* ref: loss per sample, prediction, and the gradient at the logits. */
 #include "backend/ref/ref.h"
+#include "backend/rows.h"
 
 #include <math.h>
 #include <string.h>
@@ -41,10 +42,26 @@ static void cross_entropy_gradient(const double *z, int64_t k, int64_t y, double
     dz[y] = -scale * others;
 }
 
+/* Label of sample s, the host's or its row's. */
+static int64_t label_of(const lips_loss_args *a, int64_t s)
+{
+    if (!a->rows)
+        return a->labels[s];
+    const char *labels = (const char *)a->rows->memory + lips_rows_labels_at(a->rows);
+    return ((const int64_t *)(const void *)labels)[a->order[a->cursor->row + a->first + s]];
+}
+
 /* Target of output i: given, or one-hot. */
 static double target(const lips_loss_args *a, int64_t s, int64_t i)
 {
-    return a->targets ? (double)a->targets[s * a->z.c + i] : (a->labels[s] == i ? 1.0 : 0.0);
+    if (a->rows && a->rows->targets) {
+        const char *targets = (const char *)a->rows->memory + lips_rows_targets_at(a->rows);
+        int64_t row = a->order[a->cursor->row + a->first + s];
+        return (double)((const float *)(const void *)targets)[row * a->z.c + i];
+    }
+    if (!a->rows && a->targets)
+        return (double)a->targets[s * a->z.c + i];
+    return label_of(a, s) == i ? 1.0 : 0.0;
 }
 
 static void sample_loss(const lips_loss_args *a, int64_t s)
@@ -54,9 +71,9 @@ static void sample_loss(const lips_loss_args *a, int64_t s)
     double *dz = a->dz ? ref_at(a->dz, s, 0, 0, 0) : NULL;
     if (a->kind == LIPS_LOSS_CROSS_ENTROPY) {
         if (a->loss)
-            a->loss[s] = cross_entropy(z, k, a->labels[s]);
+            a->loss[s] = cross_entropy(z, k, label_of(a, s));
         if (dz)
-            cross_entropy_gradient(z, k, a->labels[s], a->scale, dz);
+            cross_entropy_gradient(z, k, label_of(a, s), a->scale, dz);
         return;
     }
     double sum = 0;
@@ -75,6 +92,8 @@ lips_status ref_loss(lips_backend *be, const lips_loss_args *a)
     (void)be;
     LIPS_TRY(lips_check_loss(a));
     LIPS_TRY(ref_layout("loss", &a->z));
+    if (a->rows && (a->loss || a->dz))
+        LIPS_TRY(ref_course("loss", a->rows, a->order + a->cursor->row + a->first, a->z.b));
     for (int64_t s = 0; s < a->z.b; s++) {
         if (a->loss || a->dz)
             sample_loss(a, s);

@@ -1,12 +1,16 @@
 /* ref: optimiser steps, in PyTorch's order of operations. */
+#include "backend/host.h"
 #include "backend/ref/ref.h"
 
 #include <math.h>
 
-lips_status ref_sgd(lips_backend *be, const lips_sgd_args *a)
+lips_status ref_sgd(lips_backend *be, const lips_sgd_args *args)
 {
     (void)be;
-    LIPS_TRY(lips_check_sgd(a));
+    LIPS_TRY(lips_check_sgd(args));
+    lips_sgd_args now = *args, *a = &now;
+    if (!lips_host_sgd_now(a))
+        return LIPS_OK;
     double *p = a->p, *m = a->m;
     const double *grad = a->g;
     for (int64_t i = 0; i < a->n; i++) {
@@ -18,10 +22,13 @@ lips_status ref_sgd(lips_backend *be, const lips_sgd_args *a)
     return LIPS_OK;
 }
 
-lips_status ref_adam(lips_backend *be, const lips_adam_args *a)
+lips_status ref_adam(lips_backend *be, const lips_adam_args *args)
 {
     (void)be;
-    LIPS_TRY(lips_check_adam(a));
+    LIPS_TRY(lips_check_adam(args));
+    lips_adam_args now = *args, *a = &now;
+    if (!lips_host_adam_now(a))
+        return LIPS_OK;
     double *p = a->p, *m = a->m, *v = a->v;
     const double *grad = a->g;
     double correct1 = 1 - pow(a->beta1, (double)a->step),

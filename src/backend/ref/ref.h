@@ -122,6 +122,8 @@ lips_status ref_norms(lips_backend *be, const lips_norms_args *a);
 lips_status ref_loss_curve(lips_backend *be, const lips_loss_curve_args *a);
 
 /* rows.c */
+/* LIPS_ERR_USAGE if one of b places of the order is no row. */
+lips_status ref_course(const char *op, const lips_rows *r, const int64_t *order, int64_t b);
 lips_status ref_rows_load(lips_backend *be, const lips_rows *r, const lips_rows_source *s);
 lips_status ref_gather(lips_backend *be, const lips_gather_args *a);
 

@@ -13,6 +13,11 @@ lips_status ref_rows_load(lips_backend *be, const lips_rows *r, const lips_rows_
     char *to = r->memory;
     memcpy(to, s->table, (size_t)r->c * 256 * sizeof(float));
     memcpy(to + lips_rows_source_at(r), s->source, (size_t)r->n * sizeof(int64_t));
+    if (r->classes)
+        memcpy(to + lips_rows_labels_at(r), s->labels, (size_t)r->n * sizeof(int64_t));
+    if (r->targets)
+        memcpy(to + lips_rows_targets_at(r), s->targets,
+               (size_t)(r->n * r->targets) * sizeof(float));
     return lips_rows_pack(r, to + lips_rows_values_at(r), s->x, r->n, s->table);
 }
 
@@ -36,7 +41,7 @@ typedef struct place {
 /* Crop from a border of 4, and flip: words 0, 1, 2 at the sample's number in its file. */
 static place draw(const lips_gather_args *a, int64_t source)
 {
-    lips_rng r = {a->seed, LIPS_STREAM_AUGMENT, (uint32_t)a->epoch};
+    lips_rng r = {a->seed, LIPS_STREAM_AUGMENT, (uint32_t)(a->order ? a->cursor->epoch : a->epoch)};
     uint32_t word[4];
     lips_rng_words(&r, (uint64_t)source, word);
     return (place){.top = (int64_t)((uint64_t)word[0] * 9 >> 32) - 4,
@@ -44,15 +49,27 @@ static place draw(const lips_gather_args *a, int64_t source)
                    .flip = word[2] >> 31};
 }
 
+lips_status ref_course(const char *op, const lips_rows *r, const int64_t *order, int64_t b)
+{
+    for (int64_t i = 0; i < b; i++)
+        if (order[i] < 0 || order[i] >= r->n)
+            return lips_fail(LIPS_ERR_USAGE, "%s: row %lld of %lld in the order", op,
+                             (long long)order[i], (long long)r->n);
+    return LIPS_OK;
+}
+
 lips_status ref_gather(lips_backend *be, const lips_gather_args *a)
 {
     (void)be;
     LIPS_TRY(lips_check_gather(a));
     LIPS_TRY(ref_layout("gather", &a->y));
+    const int64_t *index = a->order ? a->order + a->cursor->row + a->first : a->index;
+    if (a->order)
+        LIPS_TRY(ref_course("gather", a->rows, index, a->y.b));
     const lips_rows *r = a->rows;
     const char *source = (const char *)r->memory + lips_rows_source_at(r);
     for (int64_t i = 0; i < a->y.cap; i++) {
-        int64_t row = i >= a->y.b ? 0 : a->index ? a->index[i] : a->first + i;
+        int64_t row = i >= a->y.b ? 0 : index ? index[i] : a->first + i;
         place p = a->augment ? draw(a, ((const int64_t *)(const void *)source)[row]) : (place){0};
         for (int64_t c = 0; c < r->c; c++)
             for (int64_t v = 0; v < r->h; v++)

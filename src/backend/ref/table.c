@@ -1,5 +1,6 @@
 /* ref: the table. */
 #include "backend/ref/ref.h"
+#include "backend/host.h"
 
 extern const lips_ops lips_ref_ops;
 
@@ -17,6 +18,9 @@ const lips_ops lips_ref_ops = {
     .read = ref_read,
     .zero = ref_zero,
     .copy = ref_copy,
+    .put = lips_host_put,
+    .fetch = lips_host_fetch,
+    .await = lips_host_await,
     .diff_sumsq = ref_diff_sumsq,
     .plan_lanes = ref_plan_lanes,
     .tensor_bytes = ref_tensor_bytes,
@@ -71,6 +75,7 @@ const lips_ops lips_ref_ops = {
     .loss = ref_loss,
     .sgd = ref_sgd,
     .adam = ref_adam,
+    .advance = lips_host_advance,
     .gram = ref_gram,
     .norms = ref_norms,
     .loss_curve = ref_loss_curve,

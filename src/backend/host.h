@@ -1,0 +1,19 @@
+/*
+ * backend/host.h - entries of the table that are the same for all backends whose memory is the
+ * host's and whose ops are done when they return.
+ */
+#ifndef LIPS_BACKEND_HOST_H
+#define LIPS_BACKEND_HOST_H
+
+#include "backend/check.h"
+
+lips_status lips_host_put(lips_backend *be, void *dst, const void *src, size_t bytes);
+lips_status lips_host_fetch(lips_backend *be, void *dst, const void *src, size_t bytes, int slot);
+lips_status lips_host_await(lips_backend *be, int slot);
+lips_status lips_host_advance(lips_backend *be, const lips_advance_args *a);
+
+/* The cursor's rate and step in their places; false: it has stopped. */
+bool lips_host_sgd_now(lips_sgd_args *a);
+bool lips_host_adam_now(lips_adam_args *a);
+
+#endif
