@@ -5,6 +5,7 @@
 #include "base/signals.h"
 #include "config/options.h"
 #include "../lib/tempdir.h"
+#include "../lib/toy.h"
 #include "train/schedule.h"
 #include "train/trainer.h"
 #include "train/trainer_internal.h"
@@ -20,115 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A tiny set: samples of three classes around three centres, some labels wrong. */
-typedef struct toy {
-    lips_dataset d;
-    lips_config cfg;
-    lips_net *net;
-    lips_backend *be;
-    char dir[256];
-} toy;
-
-enum { N = 37, C = 2, H = 4, W = 4, K = 3, ROW = C * H * W };
-
-static void fill_split(lips_split *s, uint64_t seed)
-{
-    const lips_rng rng = {.seed = seed, .stream = LIPS_STREAM_TEST};
-    s->n = N;
-    s->x = malloc(sizeof(float) * N * ROW);
-    s->label = malloc(sizeof(int64_t) * N);
-    s->label_clean = malloc(sizeof(int64_t) * N);
-    s->source_index = calloc(N, sizeof(int64_t));
-    for (int64_t i = 0; i < N; i++) {
-        s->label_clean[i] = i % K;
-        s->label[i] = i % 5 == 0 ? (i + 1) % K : i % K;
-        for (int64_t j = 0; j < ROW; j++)
-            s->x[i * ROW + j] = (float)(0.5 * lips_rng_normal(&rng, (uint64_t)(i * ROW + j)) +
-                                        (j % K == i % K ? 1.0 : 0.0));
-    }
-}
-
-static toy *toy_create(const char *model, bool batch_norm, const char *backend,
-                       const char *optimizer)
-{
-    toy *t = calloc(1, sizeof *t);
-    assert_non_null(t);
-    lips_config_defaults(&t->cfg);
-    snprintf(t->cfg.model, sizeof t->cfg.model, "%s", model);
-    snprintf(t->cfg.backend, sizeof t->cfg.backend, "%s", backend);
-    t->cfg.batch_norm = batch_norm;
-    t->cfg.width = 3;
-    t->cfg.batch = 8;
-    t->cfg.epochs = 40;
-    t->cfg.seed = 5;
-    t->cfg.optimizer = strcmp(optimizer, "adam") == 0 ? LIPS_OPT_ADAM : LIPS_OPT_SGD;
-    t->cfg.lr = t->cfg.optimizer == LIPS_OPT_ADAM ? 0.01 : 0.05;
-    t->d.c = C;
-    t->d.h = H;
-    t->d.w = W;
-    t->d.classes = K;
-    t->d.hash = 0x1234;
-    for (int i = 0; i < 4; i++)
-        t->d.std[i] = 1;
-    fill_split(&t->d.train, 1);
-    fill_split(&t->d.test, 2);
-    const lips_model_spec spec = lips_config_model(&t->cfg, &t->d);
-    assert_int_equal(lips_net_create(&t->net, &spec), LIPS_OK);
-    assert_int_equal(lips_backend_find(backend)->open(&t->be, 0), LIPS_OK);
-    tempdir_make(t->dir, sizeof t->dir);
-    return t;
-}
-
-static void split_clear(lips_split *s)
-{
-    free(s->x);
-    free(s->label);
-    free(s->label_clean);
-    free(s->source_index);
-}
-
-static void toy_free(toy *t)
-{
-    tempdir_remove(t->dir);
-    t->be->ops->close(t->be);
-    lips_net_free(t->net);
-    split_clear(&t->d.train);
-    split_clear(&t->d.test);
-    free(t);
-}
-
-static lips_trainer *trainer(toy *t)
-{
-    lips_trainer *tr = NULL;
-    lips_status st = lips_trainer_create(&tr, &t->cfg, t->net, &t->d, t->be);
-    if (st != LIPS_OK)
-        fail_msg("%s", lips_error());
-    return tr;
-}
-
-static void epochs(lips_trainer *tr, int n)
-{
-    for (int i = 0; i < n; i++)
-        if (lips_trainer_run_epoch(tr) != LIPS_OK)
-            fail_msg("%s", lips_error());
-}
-
-/* Parameters, then buffers. malloc'ed. */
-static double *weights(lips_trainer *tr, const toy *t, size_t *bytes)
-{
-    size_t p = (size_t)lips_net_params(t->net), b = (size_t)lips_net_buffers(t->net);
-    double *w = malloc((p + b) * sizeof *w);
-    assert_int_equal(lips_trainer_get_params(tr, w, w + p), LIPS_OK);
-    *bytes = (p + b) * sizeof *w;
-    return w;
-}
-
-static const char *path_in(const toy *t, const char *name)
-{
-    static char path[512];
-    snprintf(path, sizeof path, "%s/%s", t->dir, name);
-    return path;
-}
+enum { N = TOY_N, K = TOY_K, ROW = TOY_ROW };
 
 static lips_eval evaluate(lips_trainer *tr, const lips_split *s)
 {
@@ -140,9 +33,9 @@ static lips_eval evaluate(lips_trainer *tr, const lips_split *s)
 static void learns(const char *model, bool bn, const char *backend, const char *optimizer)
 {
     toy *t = toy_create(model, bn, backend, optimizer);
-    lips_trainer *tr = trainer(t);
+    lips_trainer *tr = toy_trainer(t);
     double before = evaluate(tr, &t->d.train).loss;
-    epochs(tr, 40);
+    toy_epochs(tr, 40);
     lips_eval after = evaluate(tr, &t->d.train);
     assert_int_equal(after.n, N);
     assert_true(before > 0.8 && before < 3);
@@ -171,8 +64,8 @@ static void test_evaluate_counts(void **state)
     (void)state;
     toy *t = toy_create("mlp", false, "ref", "adam");
     t->cfg.lr = 0.03;
-    lips_trainer *tr = trainer(t);
-    epochs(tr, 25);
+    lips_trainer *tr = toy_trainer(t);
+    toy_epochs(tr, 25);
     lips_eval noisy, clean;
     double memorized, share = 0, wrong = 0, wrong_clean = 0;
     assert_int_equal(lips_trainer_evaluate(tr, &t->d.train, &noisy, &clean, &memorized), LIPS_OK);
@@ -225,11 +118,11 @@ static void test_regression(void **state)
     t->d.train.target_clean = clean_target;
     const lips_model_spec spec = lips_config_model(&t->cfg, &t->d);
     assert_int_equal(lips_net_create(&t->net, &spec), LIPS_OK);
-    lips_trainer *tr = trainer(t);
+    lips_trainer *tr = toy_trainer(t);
     lips_eval before, after, clean;
     double memorized;
     assert_int_equal(lips_trainer_evaluate(tr, &t->d.train, &before, NULL, NULL), LIPS_OK);
-    epochs(tr, 40);
+    toy_epochs(tr, 40);
     assert_int_equal(lips_trainer_evaluate(tr, &t->d.train, &after, &clean, &memorized), LIPS_OK);
     assert_true(after.loss < 0.5 * before.loss);
     assert_true(clean.loss > after.loss);
@@ -249,39 +142,39 @@ static void resumes(const char *model, bool bn, const char *backend, const char 
     t->cfg.warmup_epochs = 2;
     t->cfg.lr_step = 3;
     t->cfg.epochs = 4;
-    lips_trainer *tr = trainer(t);
-    epochs(tr, 4); /* five steps each */
+    lips_trainer *tr = toy_trainer(t);
+    toy_epochs(tr, 4); /* five steps each */
     size_t bytes;
-    double *want = weights(tr, t, &bytes);
+    double *want = toy_weights(tr, t, &bytes);
     lips_trainer_free(tr);
     for (int k = 0; k < 20; k++) {
-        lips_trainer *a = trainer(t);
-        epochs(a, k / 5);
+        lips_trainer *a = toy_trainer(t);
+        toy_epochs(a, k / 5);
         /* Inside an epoch a trainer stops for signals only: shorten the epoch's data instead. */
         int64_t whole = t->d.train.n;
         if (k % 5 > 0) {
             lips_batch_order(t->cfg.seed, k / 5, whole, a->order);
             a->order_epoch = k / 5;
             t->d.train.n = (k % 5) * t->cfg.batch;
-            epochs(a, 1);
+            toy_epochs(a, 1);
             t->d.train.n = whole;
             a->epoch--;
             a->step = k % 5;
         }
-        assert_int_equal(lips_trainer_save(a, path_in(t, "state.safetensors"), "k"), LIPS_OK);
+        assert_int_equal(lips_trainer_save(a, toy_path(t, "state.safetensors"), "k"), LIPS_OK);
         lips_trainer_free(a);
-        lips_trainer *b = trainer(t);
+        lips_trainer *b = toy_trainer(t);
         bool found = false;
         char *extra = NULL;
-        if (lips_trainer_load(b, path_in(t, "state.safetensors"), &extra, &found) != LIPS_OK)
+        if (lips_trainer_load(b, toy_path(t, "state.safetensors"), &extra, &found) != LIPS_OK)
             fail_msg("%s", lips_error());
         assert_true(found);
         assert_string_equal(extra, "k");
         free(extra);
         assert_int_equal(lips_trainer_epoch(b), k / 5);
         assert_int_equal(lips_trainer_step(b), k % 5);
-        epochs(b, 4 - k / 5);
-        double *got = weights(b, t, &bytes);
+        toy_epochs(b, 4 - k / 5);
+        double *got = toy_weights(b, t, &bytes);
         assert_memory_equal(got, want, bytes);
         free(got);
         lips_trainer_free(b);
@@ -304,7 +197,7 @@ static void test_signal_stops_after_a_step(void **state)
 {
     (void)state;
     toy *t = toy_create("mlp", false, "ref", "sgd");
-    lips_trainer *tr = trainer(t);
+    lips_trainer *tr = toy_trainer(t);
     assert_int_equal(lips_signals_install(), LIPS_OK);
     raise(SIGUSR2);
     for (int k = 1; k < 5; k++) {
@@ -326,9 +219,9 @@ static void close_to_ref(const char *model, bool bn, const char *optimizer)
     const char *const backends[] = {"ref", "cpu"};
     for (int b = 0; b < 2; b++) {
         toy *t = toy_create(model, bn, backends[b], optimizer);
-        lips_trainer *tr = trainer(t);
-        epochs(tr, 4);
-        w[b] = weights(tr, t, &bytes);
+        lips_trainer *tr = toy_trainer(t);
+        toy_epochs(tr, 4);
+        w[b] = toy_weights(tr, t, &bytes);
         lips_trainer_free(tr);
         toy_free(t);
     }
@@ -388,9 +281,9 @@ static void test_step_is_the_formula(void **state)
     t->cfg.lr = 0.2;
     const lips_model_spec spec = lips_config_model(&t->cfg, &t->d);
     assert_int_equal(lips_net_create(&t->net, &spec), LIPS_OK);
-    lips_trainer *tr = trainer(t);
+    lips_trainer *tr = toy_trainer(t);
     size_t bytes;
-    double *p = weights(tr, t, &bytes), g[K * ROW + K] = {0};
+    double *p = toy_weights(tr, t, &bytes), g[K * ROW + K] = {0};
     for (int i = 0; i < N; i++) {
         const float *x = t->d.train.x + i * ROW;
         double z[K], sum = 0;
@@ -407,8 +300,8 @@ static void test_step_is_the_formula(void **state)
             g[K * ROW + k] += d;
         }
     }
-    epochs(tr, 1);
-    double *q = weights(tr, t, &bytes);
+    toy_epochs(tr, 1);
+    double *q = toy_weights(tr, t, &bytes);
     for (int i = 0; i < K * ROW + K; i++)
         assert_true(fabs(q[i] - (p[i] - 0.2 * (g[i] + 0.1 * p[i]))) < 1e-13);
     free(p);
@@ -423,7 +316,7 @@ static void diverges(const char *backend, bool bn, double lr, float poison)
     t->cfg.lr = lr;
     if (poison != 0)
         t->d.train.x[11] = poison;
-    lips_trainer *tr = trainer(t);
+    lips_trainer *tr = toy_trainer(t);
     lips_status st = LIPS_OK;
     for (int i = 0; i < 40 && st == LIPS_OK; i++)
         st = lips_trainer_run_epoch(tr);
@@ -431,7 +324,7 @@ static void diverges(const char *backend, bool bn, double lr, float poison)
     assert_non_null(strstr(lips_error(), "epoch"));
     assert_non_null(strstr(lips_error(), "step"));
     size_t bytes;
-    double *w = weights(tr, t, &bytes);
+    double *w = toy_weights(tr, t, &bytes);
     for (size_t i = 0; i < bytes / sizeof *w; i++)
         assert_true(isfinite(w[i]));
     free(w);
@@ -454,29 +347,29 @@ static void test_divergence_keeps_finite_weights(void **state)
 static void refuses(void (*change)(toy *), const char *field)
 {
     toy *t = toy_create("mlp", false, "cpu", "adam");
-    lips_trainer *tr = trainer(t);
-    epochs(tr, 1);
-    assert_int_equal(lips_trainer_save(tr, path_in(t, "state.safetensors"), ""), LIPS_OK);
+    lips_trainer *tr = toy_trainer(t);
+    toy_epochs(tr, 1);
+    assert_int_equal(lips_trainer_save(tr, toy_path(t, "state.safetensors"), ""), LIPS_OK);
     lips_trainer_free(tr);
     change(t);
-    tr = trainer(t);
+    tr = toy_trainer(t);
     size_t bytes;
-    double *before = weights(tr, t, &bytes);
+    double *before = toy_weights(tr, t, &bytes);
     char *extra = NULL, *file = NULL, *file_after = NULL;
     size_t size, size_after;
     bool found = true;
-    assert_int_equal(lips_file_read(&file, &size, path_in(t, "state.safetensors"), 1 << 20),
+    assert_int_equal(lips_file_read(&file, &size, toy_path(t, "state.safetensors"), 1 << 20),
                      LIPS_OK);
-    assert_int_equal(lips_trainer_load(tr, path_in(t, "state.safetensors"), &extra, &found),
+    assert_int_equal(lips_trainer_load(tr, toy_path(t, "state.safetensors"), &extra, &found),
                      LIPS_ERR_DATA);
     if (!strstr(lips_error(), field))
         fail_msg("'%s' does not name %s", lips_error(), field);
     assert_false(found);
     assert_null(extra);
-    double *after = weights(tr, t, &bytes);
+    double *after = toy_weights(tr, t, &bytes);
     assert_memory_equal(before, after, bytes);
     assert_int_equal(
-        lips_file_read(&file_after, &size_after, path_in(t, "state.safetensors"), 1 << 20),
+        lips_file_read(&file_after, &size_after, toy_path(t, "state.safetensors"), 1 << 20),
         LIPS_OK);
     assert_int_equal(size, size_after);
     assert_memory_equal(file, file_after, size);
@@ -530,10 +423,10 @@ static void flip(const char *path, size_t at)
 
 static int64_t loaded_epoch(toy *t, lips_status want)
 {
-    lips_trainer *tr = trainer(t);
+    lips_trainer *tr = toy_trainer(t);
     char *extra = NULL;
     bool found = false;
-    assert_int_equal(lips_trainer_load(tr, path_in(t, "state.safetensors"), &extra, &found), want);
+    assert_int_equal(lips_trainer_load(tr, toy_path(t, "state.safetensors"), &extra, &found), want);
     int64_t epoch = found ? lips_trainer_epoch(tr) : -1;
     if (found)
         assert_int_equal(strtol(extra, NULL, 10), epoch);
@@ -547,22 +440,22 @@ static void test_damaged_state_falls_back(void **state)
     (void)state;
     toy *t = toy_create("mlp", false, "cpu", "sgd");
     assert_int_equal(loaded_epoch(t, LIPS_OK), -1); /* nothing there */
-    lips_trainer *tr = trainer(t);
+    lips_trainer *tr = toy_trainer(t);
     for (int i = 1; i <= 3; i++) {
         char extra[8];
-        epochs(tr, 1);
+        toy_epochs(tr, 1);
         snprintf(extra, sizeof extra, "%d", i);
-        assert_int_equal(lips_trainer_save(tr, path_in(t, "state.safetensors"), extra), LIPS_OK);
+        assert_int_equal(lips_trainer_save(tr, toy_path(t, "state.safetensors"), extra), LIPS_OK);
     }
     lips_trainer_free(tr);
     assert_int_equal(tempdir_count(t->dir), 2);
     assert_int_equal(loaded_epoch(t, LIPS_OK), 3);
-    flip(path_in(t, "state.safetensors"), 1 << 20);
+    flip(toy_path(t, "state.safetensors"), 1 << 20);
     assert_int_equal(loaded_epoch(t, LIPS_OK), 2);
     /* Gone altogether, as between the two renames of a save. */
-    assert_int_equal(remove(path_in(t, "state.safetensors")), 0);
+    assert_int_equal(remove(toy_path(t, "state.safetensors")), 0);
     assert_int_equal(loaded_epoch(t, LIPS_OK), 2);
-    flip(path_in(t, "state.prev.safetensors"), 100);
+    flip(toy_path(t, "state.prev.safetensors"), 100);
     assert_int_equal(loaded_epoch(t, LIPS_ERR_DATA), -1);
     toy_free(t);
 }
@@ -571,13 +464,13 @@ static void test_export(void **state)
 {
     (void)state;
     toy *t = toy_create("convnet", true, "cpu", "sgd");
-    lips_trainer *tr = trainer(t);
-    epochs(tr, 2);
-    assert_int_equal(lips_trainer_export(tr, path_in(t, "w.safetensors")), LIPS_OK);
+    lips_trainer *tr = toy_trainer(t);
+    toy_epochs(tr, 2);
+    assert_int_equal(lips_trainer_export(tr, toy_path(t, "w.safetensors")), LIPS_OK);
     size_t bytes;
-    double *w = weights(tr, t, &bytes);
+    double *w = toy_weights(tr, t, &bytes);
     lips_st_file *f = NULL;
-    assert_int_equal(lips_st_read(&f, path_in(t, "w.safetensors")), LIPS_OK);
+    assert_int_equal(lips_st_read(&f, toy_path(t, "w.safetensors")), LIPS_OK);
     const lips_segment *s;
     int n = lips_net_segments(t->net, &s);
     for (int i = 0; i < n; i++) {
