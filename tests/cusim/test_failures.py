@@ -93,19 +93,20 @@ def failing_ends(folder):
 def faulting_kernels(folder):
     """An illegal address in a kernel: the device is lost to the process."""
     config, reference, calls = clean(folder)
-    n, faults = calls["cudaLaunchKernel"], 0
-    for at in (1, n // 4, n // 2, n):
-        out = os.path.join(folder, "fault-%d" % at)
-        ended, counted = device_run(config, out, CUSIM_STICKY="cudaLaunchKernel:%d" % at)
+    faults = 0
+    n, graphs = calls["cudaLaunchKernel"], calls["cudaGraphLaunch"]
+    for function, at in [("cudaLaunchKernel", k) for k in (1, n // 4, n // 2, n)] + [("cudaGraphLaunch", graphs)]:
+        out = os.path.join(folder, "fault-%s-%d" % (function, at))
+        ended, counted = device_run(config, out, CUSIM_STICKY="%s:%d" % (function, at))
         check(ended.code in CODES, "exit code", ended)
         # A sweep times a few steps first, as many as it takes: it may end before that kernel.
         if ended.code == 0 and "illegal" not in ended.err:
-            check(int(counted["cudaLaunchKernel"]) < at, "a fault that nobody saw", ended, counted)
+            check(int(counted[function]) < at, "a fault that nobody saw", ended, counted)
             check_same(out, reference, "without a fault")
             continue
         faults += 1
         check("illegal" in ended.err, "the fault is named", ended)
-        recovers(config, out, reference, "after a fault in kernel %d" % at)
+        recovers(config, out, reference, "after a fault in %s %d" % (function, at))
     check(faults > 0, "no kernel faulted")
 
 
