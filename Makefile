@@ -92,6 +92,7 @@ TEST_BIN := $(TEST_SRC:tests/%.c=$(BUILD)/tests/%)
 TEST_LIB_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/lib/*.c))
 BENCH_LIB := bench/common.c bench/network.c $(if $(filter 1,$(CUDA)),$(wildcard bench/gpu*.c))
 BENCH_SRC := $(filter-out $(BENCH_LIB) $(if $(filter 1,$(CUDA)),,bench/gpu% bench/cuda_%),$(wildcard bench/*.c))
+CUDA_BENCH := bench/cuda_kernels bench/cuda_networks
 BENCH_BIN := $(BENCH_SRC:bench/%.c=$(BUILD)/bench/%)
 # The emulator's own tests, and what runs a second time, on the emulated device: the walks over backends, and tests of kernels.
 SIM_TEST_BIN := $(patsubst tests/%.cpp,$(SIM)/tests/%,$(wildcard tests/cusim/test_*.cpp))
@@ -103,7 +104,7 @@ GPU_BUILD := $(if $(filter emulated,$(GPU)),$(SIM),$(BUILD))
 SIM_AGAIN := $(if $(filter build/cusim,$(SIM)),$(patsubst tests/%.c,$(SIM)/tests/%,$(sort $(SIM_PROGRAMS:%=tests/%.c) $(wildcard tests/*/test_*_cuda.c))))
 FUZZ_BIN := $(patsubst tests/fuzz/fuzz_%.c,build/fuzz/fuzzers/%,$(wildcard tests/fuzz/fuzz_*.c))
 
-.PHONY: all run test test-quick test-gpu cusim ptxas race bench asan fuzz fuzz-bins fuzzers config deps deps-test clean help install-links
+.PHONY: all run test test-quick test-gpu gpu cusim ptxas race bench asan fuzz fuzz-bins fuzzers config deps deps-test clean help install-links
 .SECONDARY:
 
 all: $(BIN) $(LIB) ## build build/lipsweep and build/liblipsweep.a
@@ -241,7 +242,7 @@ test: deps-test ## install what is missing, build, run every test
 	$(Q)$(MAKE) --no-print-directory test-quick
 
 ifeq ($(CUDA),1)
-test-quick: $(SIM_BIN) $(SIM_TEST_BIN) $(SIM_AGAIN) $(if $(filter plain,$(FLAGS)),$(RACE)/planted)
+test-quick: $(SIM_BIN) $(SIM_TEST_BIN) $(SIM_AGAIN) $(if $(filter plain,$(FLAGS)),$(RACE)/planted $(foreach b,$(BUILD) $(SIM),$(CUDA_BENCH:%=$b/%)))
 endif
 test-quick: all $(TEST_BIN) ## the tests without looking for packages
 	$(Q)BUILD=$(BUILD) SIM=$(SIM) SIM_AGAIN="$(SIM_AGAIN:$(SIM)/tests/%=%)" tests/run $(TESTS)
@@ -251,9 +252,13 @@ test-gpu: ## the cuda backend's tests on this machine's GPU, and compute-sanitiz
 	$(Q)$(if $(filter emulated,$(GPU)),,tests/run-gpu --driver)
 	$(Q)$(MAKE) --no-print-directory deps-test $(GPU_PROGRAMS:%=$(GPU_BUILD)/tests/%) $(GPU_BUILD)/tests/oracle/driver $(GPU_BUILD)/lipsweep
 	$(Q)BUILD=$(GPU_BUILD) PROGRAMS="$(GPU_PROGRAMS)" CUDA_HOME=$(CUDA_HOME) tests/run-gpu $(TESTS)
+gpu: ## test-gpu, benches and PyTorch on this machine's GPU, into bench/results (GPU=emulated: a rehearsal)
+	$(Q)$(if $(filter emulated,$(GPU)),,tests/run-gpu --driver)
+	$(Q)$(MAKE) --no-print-directory deps-test $(GPU_PROGRAMS:%=$(GPU_BUILD)/tests/%) $(GPU_BUILD)/tests/oracle/driver $(GPU_BUILD)/lipsweep $(CUDA_BENCH:%=$(GPU_BUILD)/%)
+	$(Q)PROGRAMS="$(GPU_PROGRAMS)" CUDA_HOME=$(CUDA_HOME) bench/gpu_all $(GPU_BUILD)
 else
-test-gpu:
-	@echo "error: make test-gpu: needs the plain build with the CUDA toolkit (nvcc, cuBLAS, cuDNN)" >&2; exit 1
+test-gpu gpu:
+	@echo "error: make $@: needs the plain build with the CUDA toolkit (nvcc, cuBLAS, cuDNN)" >&2; exit 1
 endif
 
 # Without the emulated device, whose tests take minutes in that build: FLAGS=asan CUDA=1 test-quick TESTS=tests/cusim has it.

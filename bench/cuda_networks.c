@@ -200,15 +200,20 @@ static double network_row(gpu *g, job *j, const char *op, const char *dtype, dou
     return gpu_print(g, &r, &found);
 }
 
-/* For the comparison with another program: a comment line that it can read. */
-static void print_mean(const job *j)
+/* For the comparison with another program: a comment line that it can read, the mean of the first
+ * images. */
+static void print_mean(const job *j, const char *what, const char *quantity)
 {
     const lips_model_spec *s = lips_net_spec(j->b.net);
     if (!gpu_is_there(j->g))
         return;
     lips_measurement m = bench_measure(&j->b, &j->how, j->n < MEAN_OVER ? j->n : MEAN_OVER);
-    printf("# mean %s w=%lld K=%lld %.9g\n", s->kind, (long long)s->width, (long long)s->classes,
-           m.records[0].mean);
+    for (int i = 0; i < m.n_records; i++)
+        if (strcmp(m.records[i].quantity, quantity) == 0) {
+            printf("# %s %s w=%lld K=%lld %.9g\n", what, s->kind, (long long)s->width,
+                   (long long)s->classes, m.records[i].mean);
+            break;
+        }
     lips_measurement_free(&m);
 }
 
@@ -218,7 +223,7 @@ static void jacobian(gpu *g, const char *kind, int64_t w, int64_t classes, int64
     const lips_model_spec spec = bench_model(kind, w, classes);
     job j = {.g = g, .n = n, .how = {.backend = "cuda", .metrics = "jacobian", .threads = 1}};
     bench_network_make(&j.b, &spec, n);
-    print_mean(&j);
+    print_mean(&j, "mean", "jacobian");
     const double flops = (double)(1 + classes) * lips_net_forward_flops(j.b.net);
     double least = INFINITY;
     for (int p = LIPS_PRECISION_F32; p <= LIPS_PRECISION_BF16; p++) {
@@ -261,6 +266,7 @@ static void gradients(gpu *g, const char *kind, int64_t w, int64_t n)
                      .threads = 1}};
     bench_network_make(&j.b, &spec, n);
     const double flops = lips_net_forward_flops(j.b.net);
+    print_mean(&j, "gradmean", "landscape.param_grad");
     if (gpu_is_there(g))
         open_gradient(&j);
     const double plain = network_row(g, &j, "gradient", "f32", 3 * flops,

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Exact Jacobian operator norms of bench/jacobian.c in PyTorch: same networks, weights and inputs.
 
-usage: jacobian.py [OURS [MODEL]]
+usage: jacobian.py [OURS [MODEL]] [--device cuda|cpu [--tiny]]
 OURS: output of build/plain/bench/jacobian from the same session; then each row ends in the ratio of samples
 per second, lipsweep / PyTorch, and in the relative difference of the two mean norms. Every way that this
 PyTorch has is tried at several batch sizes, and the fastest counts:
@@ -9,17 +9,22 @@ PyTorch has is tried at several batch sizes, and the fastest counts:
   batched  the same with is_grads_batched: one vmapped backward pass with K cotangents
   jacrev   vmap(jacrev(f)) of functorch or torch.func
 The norms come from the K x K Gram matrices, which is faster here than an SVD of the Jacobians.
+
+--device (device.py): convnet and mlp at w = 1, 4, 8, 16, 32, 64, against OURS of build/plain/bench/cuda_networks:
+vmap(jacrev) with PyTorch's defaults, and the fastest of all ways, settings (TF32, BF16 autocast, channels_last,
+torch.compile) and batches. Seconds for N images are those of one batch times N / batch: batches are alike.
 """
 import os
-import sys
 import time
 
 import numpy as np
 import torch
 from torch import nn
 
+from device import DEFAULTS, EXACT, Ours, arguments, attempt, describe, seconds, settings, target
 from models import Vit, resnet18
 
+N, WIDTHS = 10000, (1, 4, 8, 16, 32, 64)
 K, MEAN_OVER, SECONDS = 10, 16, 0.5
 ROWS = [("convnet", w) for w in (1, 2, 4, 8, 16, 32, 64)] + [("mlp", w) for w in (4, 16, 64, 256)]
 ROWS += [("resnet18", w) for w in (1, 2, 4, 8, 16)] + [("vit", w) for w in (4, 16, 64)]
@@ -71,7 +76,7 @@ def loop(net, x):
 def batched(net, x):
     x = x.clone().requires_grad_(True)
     z = net(x)
-    seeds = torch.eye(K)[:, None, :].expand(K, len(x), K)
+    seeds = torch.eye(K, dtype=z.dtype, device=z.device)[:, None, :].expand(K, len(x), K)
     return torch.autograd.grad(z, x, seeds, is_grads_batched=True)[0].flatten(2).transpose(0, 1)
 
 
@@ -89,7 +94,8 @@ def ways():
 
 
 def norms(jacobian):
-    gram = torch.bmm(jacobian, jacobian.transpose(1, 2)).double()
+    with torch.autocast(jacobian.device.type, enabled=False):
+        gram = torch.bmm(jacobian.float(), jacobian.float().transpose(1, 2)).double()
     return torch.linalg.eigvalsh(gram)[:, -1].clamp(min=0).sqrt()
 
 
@@ -132,15 +138,87 @@ def inputs(n, shape):
     return torch.from_numpy(uniform(1, n * int(np.prod(shape)))).reshape(n, *shape)
 
 
+def best_of(rows):
+    return min((r for r in rows if r), default=None)
+
+
+def measured(args, images, net, shape, setting, name, way, batch):
+    """(seconds for so many images, what) of one way, setting and batch; None where there is no such thing."""
+    what = f"{name}, {setting.name}, batch {batch}"
+    with setting.on(args.device):
+        placed, x = setting.place(net, inputs(batch, shape), args.device)
+        call = setting.wrap(lambda v: norms(way(placed, v)))
+        t = attempt(what, lambda: seconds(lambda: call(x), args))
+    return (t * images / batch, what, batch) if t else None
+
+
+def fastest_way(args, images, net, shape, batches):
+    """Of all ways and settings; compiled ones, which take long to compile, at the way's fastest batch alone."""
+    found = []
+    for name, way in ways():
+        eager = [measured(args, images, net, shape, s, name, way, b)
+                 for s in settings() if s.compiled is None for b in batches]
+        found.append(best_of(eager))
+        if found[-1] and name != "loop":  # K passes one after another: what batched is for
+            found += [measured(args, images, net, shape, s, name, way, found[-1][2])
+                      for s in settings() if s.compiled is not None]
+    return best_of(found)
+
+
+def on_device(args):
+    ours, batches, images = Ours(args.ours, args), (4,) if args.tiny else (64, 256, 1000), 5 if args.tiny else N
+    print(f"# {describe(args)}; exact operator norm, K = {K}, seconds for {images} images from one batch")
+    print("# model    w  vmap(jacrev)_s  lipsweep_f32_s  times   best_s  lipsweep_best_s  times  off      best")
+    for model in ("convnet", "mlp"):
+        for w in WIDTHS[:2] if args.tiny else WIDTHS:
+            if args.model not in (None, model):
+                continue
+            net, shape = network(model, w)
+            jacrev = dict(ways())["jacrev"]
+            plain = best_of(measured(args, images, net, shape, DEFAULTS, "jacrev", jacrev, b) for b in batches)
+            best = best_of([plain, fastest_way(args, images, net, shape, batches)])
+            with EXACT.on(args.device):
+                placed, x = EXACT.place(net, inputs(min(images, MEAN_OVER), shape), args.device)
+                mean = norms(loop(placed, x)).mean().item()
+            one_width(args, ours, images, model, w, plain, best, mean)
+
+
+def one_width(args, ours, images, model, w, plain, best, mean):
+    """A row, and what the row was to reach."""
+    parts = (f"w={w}", f"K={K}")
+    mine, fastest = (ours.find("jacobian", model, d, *parts, f"n={images}") for d in ("f32", None))
+    word = lambda t: f"{t:.4f}" if t else "-"  # noqa: E731
+    times = lambda theirs, own: f"{theirs[0] / own:.2f}" if theirs and own else "-"  # noqa: E731
+    off = ours.off("mean", mean, model, *parts)
+    print(f"{model:7} {w:4} {word(plain and plain[0]):>15} {word(mine):>15} {times(plain, mine):>6} "
+          f"{word(best and best[0]):>8} {word(fastest):>16} {times(best, fastest):>6}  {off:8} {best[1] if best else '-'}",
+          flush=True)
+    if args.tiny or not mine or not plain or model != "convnet":
+        return
+    if w == 64:
+        target(plain[0] >= 4 * mine, f"w=64: {plain[0] / mine:.1f} times vmap(jacrev) at PyTorch's defaults, wanted 4")
+        target(best[0] >= 2 * fastest, f"w=64: {best[0] / fastest:.1f} times PyTorch's best setting, wanted 2")
+    if w <= 8:
+        target(plain[0] >= 10 * mine, f"w={w}: {plain[0] / mine:.1f} times vmap(jacrev) at PyTorch's defaults, wanted 10")
+
+
 def main():
-    rates, means = ours(sys.argv[1]) if len(sys.argv) > 1 else ({}, {})
+    args = arguments(__doc__.splitlines()[0])
+    if args.device:
+        on_device(args)
+    else:
+        one_thread(args)
+
+
+def one_thread(args):
+    rates, means = ours(args.ours) if args.ours else ({}, {})
     cores = len(os.sched_getaffinity(0))
     print(f"# PyTorch {torch.__version__}, float32, exact operator norm, K = {K}")
     print("# model    w threads  way      batch  samples/s  lipsweep/PyTorch  difference of the mean norm")
     for threads in sorted({1, cores}):
         torch.set_num_threads(threads)
         for model, w in ROWS:
-            if len(sys.argv) > 2 and sys.argv[2] != model:
+            if args.model not in (None, model):
                 continue
             net, shape = network(model, w)
             best = (0, "", 0)

@@ -1,14 +1,17 @@
 #!/usr/bin/env python3
 """The training step of bench/train_step.c in PyTorch, one thread: same networks, shapes and optimiser.
 
-usage: train_step.py [OURS [MODEL]]
+usage: train_step.py [OURS [MODEL]] [--device cuda|cpu [--tiny]]
 OURS: output of build/plain/bench/train_step from the same session; then each row ends in the ratio of
 samples per second, lipsweep / PyTorch. Every optimiser variant that this PyTorch has is tried, and the
 fastest counts. Data are gathered by index from 4000 samples, as in training.
+
+--device (device.py): convnet and mlp at w = 1, 4, 8, 16, 32, 64, data on the device, against OURS of
+build/plain/bench/cuda_networks: eager with PyTorch's defaults, and the fastest of TF32, BF16 autocast, channels_last,
+torch.compile, and its CUDA graphs (mode="reduce-overhead").
 """
 import os
 import statistics
-import sys
 import time
 
 # Before torch: a threaded BLAS reads it once, and torch.set_num_threads does not reach every one.
@@ -18,6 +21,7 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 import torch  # noqa: E402
 from torch import nn  # noqa: E402
 
+from device import Ours, arguments, attempt, describe, seconds, settings  # noqa: E402
 from models import Vit, resnet18  # noqa: E402
 
 BATCH, SAMPLES, SECONDS = 128, 4000, 0.7
@@ -83,13 +87,60 @@ def ours(path):
     return found
 
 
+def device_step(args, model, w, setting):
+    """Seconds of one step in a setting."""
+    torch.manual_seed(1)
+    net, shape = build(model, w, False)
+    with setting.on(args.device):
+        net, x = setting.place(net, torch.randn(SAMPLES, *shape), args.device)
+        y = torch.randint(10, (SAMPLES,), device=args.device)
+        order = torch.randint(SAMPLES, (64, BATCH), device=args.device)
+        opt = torch.optim.Adam(net.parameters(), lr=1e-3, fused=setting.name != "defaults")
+        forward = setting.wrap(lambda a, b: nn.functional.cross_entropy(net(a), b))
+        count = [0]
+
+        def step():
+            idx = order[count[0] % len(order)]
+            count[0] += 1
+            loss = forward(x[idx], y[idx])
+            opt.zero_grad()
+            loss.backward()
+            opt.step()
+        return attempt(f"{model} w={w}, {setting.name}", lambda: seconds(step, args))
+
+
+def on_device(args):
+    mine = Ours(args.ours, args)
+    print(f"# {describe(args)}; Adam, batch {BATCH}, microseconds a step")
+    print("# model    w  eager_us  lipsweep_f32_us  times  best_us  lipsweep_best_us  times  best")
+    for model in ("convnet", "mlp"):
+        for w in (1, 4) if args.tiny else (1, 4, 8, 16, 32, 64):
+            if args.model not in (None, model):
+                continue
+            found = [(t, s.name) for s in settings(graphs=True) for t in [device_step(args, model, w, s)] if t]
+            eager, best = next((t for t, name in found if name == "defaults"), None), min(found, default=None)
+            ours_f32, fastest = (mine.find("train_step", model, d, f"w={w}", f"B={BATCH}") for d in ("f32", None))
+            cells = [eager and eager * 1e6, ours_f32 and ours_f32 * 1e6, eager and ours_f32 and eager / ours_f32,
+                     best and best[0] * 1e6, fastest and fastest * 1e6, best and fastest and best[0] / fastest]
+            print(f"{model:7} {w:4} " + " ".join(f"{c:12.2f}" if c else f"{'-':>12}" for c in cells)
+                  + f"  {best[1] if best else '-'}", flush=True)
+
+
 def main():
+    args = arguments(__doc__.splitlines()[0])
+    if args.device:
+        on_device(args)
+    else:
+        one_thread(args)
+
+
+def one_thread(args):
     torch.set_num_threads(1)
-    mine = ours(sys.argv[1]) if len(sys.argv) > 1 else {}
+    mine = ours(args.ours) if args.ours else {}
     print(f"# PyTorch {torch.__version__}, 1 thread, cpu time, Adam, batch {BATCH}")
     print("# model        w  median_us   samples/s    lipsweep/PyTorch")
     for model, w, bn in ROWS:
-        if len(sys.argv) > 2 and sys.argv[2] != model:
+        if args.model not in (None, model):
             continue
         torch.manual_seed(1)
         net, shape = build(model, w, bn)
@@ -101,4 +152,5 @@ def main():
               + (f"    {ratio * t / BATCH:.2f}x" if ratio else ""), flush=True)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -65,7 +65,11 @@ check "without a sanitizer" grep -qx "# left out: 1 tests of the emulator alone,
 attempt env BUILD="$SIM" tests/run-gpu nonesuch
 check "no such test" grep -qx "no test matches: nonesuch" "$tmp/out"
 check "no such test fails" test "$rc" != 0
-for name in $(sed -n '/^emulator_only=(/,/^)/p' tests/run-gpu | grep -o 'tests/[^ ]*'); do
+named=$(sed -n '/^emulator_only=(/,/^)/p' tests/run-gpu)
+for script in $(grep -l CUSIM_ tests/cusim/test_*.sh tests/cusim/test_*.py); do
+    check "$script is of the emulator alone, and named so" grep -qF " $script" <<<"$named"
+done
+for name in $(grep -o 'tests/[^ ]*' <<<"$named"); do
     check "$name exists" test -e "$name"
 done
 echo "$passed passed, $failed failed"
