@@ -80,10 +80,10 @@ static lips_status conclude(const lips_sweep_args *a, lips_status st, int64_t n_
 }
 
 static lips_status run_cells(const lips_sweep_args *a, const lips_forecast *plan,
-                             lips_datasets *sets, bool exists)
+                             lips_datasets *sets, lips_watchdog *watchdog, bool exists)
 {
     const lips_experiment *e = a->experiment;
-    lips_workers_args args = {.plan = plan, .sets = sets};
+    lips_workers_args args = {.plan = plan, .sets = sets, .watchdog = watchdog};
     lips_workers_result result = {0};
     char path[LIPS_PATH_MAX], progress[LIPS_PATH_MAX];
     lips_status st;
@@ -108,6 +108,8 @@ lips_status lips_sweep_run(const lips_sweep_args *a)
 {
     lips_forecast plan = {0};
     lips_devices devices;
+    lips_watchdog *watchdog = NULL;
+    lips_watched watched;
     lips_datasets *sets = NULL;
     int lock = -1;
     bool exists = false;
@@ -118,6 +120,8 @@ lips_status lips_sweep_run(const lips_sweep_args *a)
     if (!a->dry_run && lips_file_exists(a->experiment->base.out))
         LIPS_TRY_GOTO(st, lips_output_lock(a->experiment, &lock), out);
     LIPS_TRY_GOTO(st, lips_output_check(a->experiment, &exists), out);
+    LIPS_TRY_GOTO(st, lips_watchdog_start(&watchdog, a->experiment->base.hang_seconds), out);
+    lips_watchdog_enter(watchdog, &watched, "planning the sweep");
     LIPS_TRY_GOTO(st, lips_devices_find(&devices, a->experiment), out);
     LIPS_TRY_GOTO(st, lips_datasets_create(&sets), out);
     LIPS_TRY_GOTO(st, lips_forecast_create(&plan, a->experiment, &devices, sets), out);
@@ -125,12 +129,15 @@ lips_status lips_sweep_run(const lips_sweep_args *a)
         LIPS_TRY_GOTO(st, lips_sweep_dry_run(&plan, a->json), out);
         goto out;
     }
+    lips_watchdog_leave(watchdog, &watched);
     if (lock < 0)
         LIPS_TRY_GOTO(st, lips_output_lock(a->experiment, &lock), out);
-    st = run_cells(a, &plan, sets, exists);
+    st = run_cells(a, &plan, sets, watchdog, exists);
     if (a->finish && (st == LIPS_OK || st == LIPS_ERR_PARTIAL))
         st = a->finish(a->experiment->base.out, st);
 out:
+    lips_watch_use(NULL);
+    lips_watchdog_stop(watchdog);
     if (lock >= 0)
         lips_lock_release(lock);
     lips_forecast_free(&plan);

@@ -27,6 +27,7 @@ typedef struct worker {
     int place;       /* of the pool's: its device */
     lips_config cfg; /* of its cell */
     lips_cell_progress progress;
+    lips_watched watched;
     char choices[LIPS_PATH_MAX]; /* the file of the output folder */
     const lips_work_cell *at; /* NULL: idle. Guarded by the pool's lock, as are the rest */
     lips_demand demand;       /* of the cell */
@@ -250,6 +251,7 @@ static lips_status run_cell(worker *w, int64_t cell, bool *fatal)
         return st;
     LIPS_TRY(lips_path(w->choices, sizeof w->choices, "%s/cuda-choices.tsv",
                        e->base.out));
+    lips_watchdog_enter(w->pool->args->watchdog, &w->watched, w->name);
     st = lips_cell_run(&(lips_cell_args){.cfg = &w->cfg,
                                          .data = data,
                                          .dir = dir,
@@ -258,6 +260,7 @@ static lips_status run_cell(worker *w, int64_t cell, bool *fatal)
                                          .plan = (size_t)lips_demand_bytes(&w->demand),
                                          .choices = w->choices},
                        &w->progress);
+    lips_watchdog_leave(w->pool->args->watchdog, &w->watched);
     *fatal = w->progress.output_failed || st == LIPS_ERR_USAGE;
     lips_datasets_put(w->pool->args->sets, data);
     return st;

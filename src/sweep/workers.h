@@ -4,6 +4,7 @@
 
 #include "sweep/cell_files.h"
 #include "sweep/forecast.h"
+#include "sweep/watchdog.h"
 
 typedef struct lips_work_cell {
     int64_t cell;
@@ -14,6 +15,7 @@ typedef struct lips_work_cell {
 typedef struct lips_workers_args {
     const lips_forecast *plan;
     lips_datasets *sets;
+    lips_watchdog *watchdog; /* NULL: none */
     lips_work_cell *cells; /* sorted here */
     int64_t n;
     int64_t done, failed; /* cells of the sweep that are so already: for what is shown */

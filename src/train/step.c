@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "base/signals.h"
+#include "base/watch.h"
 #include "train/schedule.h"
 
 #include <inttypes.h>
@@ -277,6 +278,7 @@ lips_status lips_trainer_run_epoch(lips_trainer *tr)
     LIPS_TRY(begin_epoch(tr));
     while (tr->step < steps && pending == LIPS_OK) {
         const int64_t left = n - tr->step * batch;
+        lips_watch_at(tr->epoch + 1, tr->step + 1);
         LIPS_TRY(queue_step(tr, left < batch ? left : batch));
         tr->step++;
         tr->updates++;

@@ -177,6 +177,26 @@ def little_memory(folder):
         shutil.rmtree(out)
 
 
+def hangs(folder):
+    """A kernel that never ends: one line within the limit, exit 1; afterwards it goes on as ever."""
+    config = config_of(folder, seed="[0]", checkpoint_epochs=1, eval_epochs="end", epochs=4)
+    calm = calm_results(folder, config)
+    path, out = os.path.join(folder, "summary"), os.path.join(folder, "out")
+    expect(sweep(config, out, env=gpu(SUMMARY=path)), 0)
+    launches = summary_of(path)["cudaLaunchKernel"]
+    shutil.rmtree(out)
+    for at, what in ((launches * 3 // 4, "mlp-w6-b"), (3, "planning the sweep")):
+        begun = time.time()
+        hang = gpu(HANG="cudaLaunchKernel:%d" % at, DEVICES=2)
+        ended = expect(sweep(config, out, "hang_seconds=1.5", env=hang), 1, what, "has not answered for")
+        # The limit and 2 seconds, after what it takes to get there.
+        check(time.time() - begun < 60, "in time", time.time() - begun)
+        check(len(error_lines(ended)) == 1, "one line", ended)
+        check(re.search(r"device [01] has not.*stream 0x[0-9a-f]+, epoch \d+, step \d+", ended.err), "line", ended)
+    expect(sweep(config, out, env=gpu()), 0)
+    check_same(out, calm, "after a hang")
+
+
 def bad_devices(folder):
     """One clear line each, exit 2, nothing made."""
     config, out = config_of(folder), os.path.join(folder, "out")
@@ -219,5 +239,6 @@ main(
     lost_by_one_cell,
     out_of_memory_beside_others,
     little_memory,
+    hangs,
     bad_devices,
 )

@@ -202,7 +202,7 @@ static lips_status time_way(lips_cuda *h, const lips_cuda_product *p, lips_cuda_
         LIPS_TRY_CUDA(cudaEventRecord(c->start, h->stream));
         LIPS_TRY(p->run(h, p->args, way));
         LIPS_TRY_CUDA(cudaEventRecord(c->stop, h->stream));
-        LIPS_TRY_CUDA(cudaEventSynchronize(c->stop));
+        LIPS_TRY(lips_cuda_wait_event(h, c->stop));
         LIPS_TRY_CUDA(cudaEventElapsedTime(&ms, c->start, c->stop));
         *out = i == 0 || ms < *out ? ms : *out;
     }

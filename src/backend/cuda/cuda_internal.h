@@ -122,8 +122,11 @@ lips_status lips_cuda_stage_put(lips_cuda *h, lips_cuda_slot *slot, void *device
 lips_status lips_cuda_stage_get(lips_cuda *h, lips_cuda_slot *slot, const void *device,
                                 size_t bytes);
 
-/* Waits for the stream. */
+/* Waits for the stream, or for an event on it. Whoever waits for the device does it through these:
+ * a watchdog sees it then (base/watch.h). */
 lips_status lips_cuda_wait(lips_cuda *h);
+lips_status lips_cuda_wait_event(lips_cuda *h, cudaEvent_t e);
+void lips_cuda_wait_quietly(lips_cuda *h); /* where memory is freed: errors are not looked at */
 
 /* LIPS_ERR_USAGE if the tensor's lanes are no layout of this backend; the second also where they
  * are not LIPS_CUDA_IMAGES and that makes a difference. */

@@ -3,6 +3,7 @@
  * staging of one user of it.
  */
 #include "backend/cuda/ops.h"
+#include "base/watch.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -129,7 +130,7 @@ void cuda_op_close(lips_backend *be)
         return;
     (void)cudaSetDevice(h->device);
     if (h->stream)
-        (void)cudaStreamSynchronize(h->stream);
+        lips_cuda_wait_quietly(h);
     lips_cuda_libraries_close(h);
     lips_cuda_choices_free(h->choices);
     lips_cuda_memory_free(h);
@@ -179,11 +180,38 @@ lips_status lips_cuda_enter(lips_backend *be, lips_cuda **out)
     return LIPS_OK;
 }
 
+static cudaError_t wait_for_stream(lips_cuda *h)
+{
+    lips_watch_begin("cudaStreamSynchronize", h->device, h->stream);
+    cudaError_t e = cudaStreamSynchronize(h->stream);
+    lips_watch_end();
+    return e;
+}
+
+static cudaError_t wait_for_event(lips_cuda *h, cudaEvent_t event)
+{
+    lips_watch_begin("cudaEventSynchronize", h->device, h->stream);
+    cudaError_t e = cudaEventSynchronize(event);
+    lips_watch_end();
+    return e;
+}
+
 lips_status lips_cuda_wait(lips_cuda *h)
 {
     LIPS_TRY(lips_cuda_unrecorded(h, "waiting"));
-    LIPS_TRY_CUDA(cudaStreamSynchronize(h->stream));
+    LIPS_TRY_CUDA(wait_for_stream(h));
     return LIPS_OK;
+}
+
+lips_status lips_cuda_wait_event(lips_cuda *h, cudaEvent_t event)
+{
+    LIPS_TRY_CUDA(wait_for_event(h, event));
+    return LIPS_OK;
+}
+
+void lips_cuda_wait_quietly(lips_cuda *h)
+{
+    (void)wait_for_stream(h);
 }
 
 lips_status lips_cuda_layout(const char *op, const lips_tensor *t)

@@ -131,7 +131,7 @@ void cuda_op_release(lips_backend *be, void *p)
     if (!p)
         return;
     (void)cudaSetDevice(h->device);
-    (void)cudaStreamSynchronize(h->stream); /* copies into it may be under way */
+    lips_cuda_wait_quietly(h); /* copies into it may be under way */
     for (int i = 0; i < h->n_blocks; i++) {
         lips_cuda_block b = h->blocks[i];
         if ((b.host ? b.host : b.device) != (char *)p)
@@ -164,19 +164,21 @@ void lips_cuda_scratch_drop(lips_cuda *h, lips_cuda_scratchpad *s)
 /* Larger, in the place of the one before, which a recording may still hold. */
 static lips_status grow_scratch(lips_cuda *h, size_t bytes)
 {
+    lips_status st;
     lips_cuda_scratchpad *grown = calloc(1, sizeof *grown);
     if (!grown)
         return lips_fail(LIPS_ERR_MEMORY, "cuda: out of memory (%zu bytes asked)", sizeof *grown);
+    if (h->scratch) /* as cudaFree would, but seen by a watchdog */
+        LIPS_TRY_GOTO(st, lips_cuda_wait(h), fail);
     lips_cuda_scratch_drop(h, h->scratch);
     h->scratch = NULL;
-    lips_status st = lips_cuda_device_alloc(h, &grown->device, bytes);
-    if (st != LIPS_OK) {
-        free(grown);
-        return st;
-    }
+    LIPS_TRY_GOTO(st, lips_cuda_device_alloc(h, &grown->device, bytes), fail);
     *grown = (lips_cuda_scratchpad){.device = grown->device, .bytes = bytes, .holders = 1};
     h->scratch = grown;
     return LIPS_OK;
+fail:
+    free(grown);
+    return st;
 }
 
 lips_status lips_cuda_scratch(lips_cuda *h, size_t bytes, void **out)
@@ -266,7 +268,7 @@ lips_status lips_cuda_stage(lips_cuda *h, size_t bytes, lips_cuda_slot **out)
     LIPS_TRY(lips_cuda_unrecorded(h, "a host array"));
     lips_cuda_slot *s = &h->slot[h->next_slot];
     h->next_slot = (h->next_slot + 1) % LIPS_CUDA_SLOTS;
-    LIPS_TRY_CUDA(cudaEventSynchronize(s->done)); /* not recorded yet: returns at once */
+    LIPS_TRY(lips_cuda_wait_event(h, s->done)); /* not recorded yet: returns at once */
     if (bytes > s->bytes) {
         if (s->host)
             LIPS_TRY_CUDA(cudaFreeHost(s->host));
@@ -336,8 +338,7 @@ lips_status cuda_op_await(lips_backend *be, int slot)
     LIPS_TRY(lips_check_slot("await", slot));
     LIPS_TRY(lips_cuda_enter(be, &h));
     LIPS_TRY(lips_cuda_unrecorded(h, "waiting"));
-    LIPS_TRY_CUDA(cudaEventSynchronize(h->fetched[slot]));
-    return LIPS_OK;
+    return lips_cuda_wait_event(h, h->fetched[slot]);
 }
 
 /* ---- vectors ---- */

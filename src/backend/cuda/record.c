@@ -97,7 +97,7 @@ void cuda_op_recorded_free(lips_backend *be, lips_recorded *r)
     if (!r)
         return;
     (void)cudaSetDevice(h->device);
-    (void)cudaStreamSynchronize(h->stream); /* replays may be under way */
+    lips_cuda_wait_quietly(h); /* replays may be under way */
     (void)cudaGraphExecDestroy(r->exec);
     lips_cuda_scratch_drop(h, r->scratch);
     free(r);
