@@ -125,7 +125,13 @@ def lost_among_others(folder):
 def lost_by_one_cell(folder):
     """A cell that faults alone is recorded; one that ran beside it is not."""
     config = config_of(
-        folder, checkpoint_epochs=0, checkpoint_seconds=1000, eval_epochs="end", seed="[0]", epochs=8
+        folder,
+        checkpoint_epochs=0,
+        checkpoint_seconds=1000,
+        eval_epochs="end",
+        seed="[0]",
+        epochs=8,
+        cuda_graph="false",  # so that launches can be counted
     )
     path, out = os.path.join(folder, "summary"), os.path.join(folder, "out")
     expect(sweep(config, out, env=gpu(SUMMARY=path)), 0)

@@ -188,25 +188,21 @@ static cudaError_t wait_for_stream(lips_cuda *h)
     return e;
 }
 
-static cudaError_t wait_for_event(lips_cuda *h, cudaEvent_t event)
-{
-    lips_watch_begin("cudaEventSynchronize", h->device, h->stream);
-    cudaError_t e = cudaEventSynchronize(event);
-    lips_watch_end();
-    return e;
-}
-
 lips_status lips_cuda_wait(lips_cuda *h)
 {
     LIPS_TRY(lips_cuda_unrecorded(h, "waiting"));
-    LIPS_TRY_CUDA(wait_for_stream(h));
-    return LIPS_OK;
+    cudaError_t e = wait_for_stream(h);
+    return e == cudaSuccess ? LIPS_OK
+                            : lips_cuda_fail(e, "cudaStreamSynchronize", __FILE__, __LINE__);
 }
 
 lips_status lips_cuda_wait_event(lips_cuda *h, cudaEvent_t event)
 {
-    LIPS_TRY_CUDA(wait_for_event(h, event));
-    return LIPS_OK;
+    lips_watch_begin("cudaEventSynchronize", h->device, h->stream);
+    cudaError_t e = cudaEventSynchronize(event);
+    lips_watch_end();
+    return e == cudaSuccess ? LIPS_OK
+                            : lips_cuda_fail(e, "cudaEventSynchronize", __FILE__, __LINE__);
 }
 
 void lips_cuda_wait_quietly(lips_cuda *h)
