@@ -206,9 +206,12 @@ $(RACE)/libcusim.a: $(OBJ) $(RACE_OBJ) $(BUILD)/cuda
 $(RACE)/tests/%: $(BUILD)/tests/%.o $(TEST_LIB_OBJ) $(RACE)/libcusim.a
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) -fsanitize=thread $^ -lcmocka $(LDLIBS) -o $@
-RACE_TESTS := ops/test_backends $(patsubst tests/%.c,%,$(wildcard tests/*/test_*_cuda.c))
-race: $(RACE_TESTS:%=$(RACE)/tests/%) ## the kernels' tests under the race detector (minutes)
-	$(Q)tests/cusim/race/run $(RACE)/tests $(RACE_TESTS)
+$(RACE)/tests/cusim/test_%: $(SIM)/tests/cusim/test_%.o $(TEST_LIB_OBJ) $(RACE)/libcusim.a
+	@mkdir -p $(@D)
+	$(Q)$(CXX) -fsanitize=thread $^ -lcmocka $(LDLIBS) -fopenmp -pthread -o $@
+RACE_TESTS := $(patsubst tests/%.c,%,$(wildcard tests/ops/test_*_cuda.c)) cusim/test_conv_kernels cusim/test_flat_kernels ops/test_backends ops/test_backends@12
+race: all $(addprefix $(RACE)/tests/,$(filter-out %@12,$(RACE_TESTS))) ## the kernels' tests under the race detector (minutes)
+	$(Q)tests/cusim/race/run $(BUILD)/kernels $(RACE)/tests $(RACE_TESTS)
 $(RACE)/planted: $(RACE)/tests/cusim/race/planted.o $(RACE)/libcusim.a
 	$(Q)$(CXX) -fsanitize=thread $^ $(LDLIBS) -fopenmp -pthread -o $@
 ptxas: all ## registers, spills and shared memory of each kernel and architecture

@@ -78,7 +78,8 @@ __global__ void __launch_bounds__(WARP *WARPS, 8)
         mean += e * ((double)vs[j] - shift);
     }
     sum = warp_sum(sum);
-    mean = warp_sum(mean) / sum; /* and every lane has read v[r], which out may replace */
+    mean = warp_sum(mean) / sum;
+    __syncwarp(); /* every lane has read v[r], which out may replace */
     for (int64_t j = lane; j < k; j += WARP) {
         const double p = exp((double)zs[j] - top) / sum;
         to[j] = (float)(scale * (p * (((double)vs[j] - shift) - mean)));

@@ -58,7 +58,7 @@ inline float cut_to_float(double v)
 
 /* d += a b for the whole warp; k runs in order. */
 template <int K>
-void multiply(const float (&a)[16][K], const float (&b)[K][8], const void *const *in,
+CUSIM_UNSEEN void multiply(const float (&a)[16][K], const float (&b)[K][8], const void *const *in,
               void *const *out)
 {
     for (int lane = 0; lane < 32; lane++)
@@ -71,7 +71,7 @@ void multiply(const float (&a)[16][K], const float (&b)[K][8], const void *const
         }
 }
 
-inline void multiply_tf32(unsigned mask, const void *const *in, void *const *out)
+CUSIM_UNSEEN inline void multiply_tf32(unsigned mask, const void *const *in, void *const *out)
 {
     float a[16][8], b[8][8];
     if (mask != 0xffffffffu)
@@ -87,7 +87,7 @@ inline void multiply_tf32(unsigned mask, const void *const *in, void *const *out
     multiply(a, b, in, out);
 }
 
-inline void multiply_bf16(unsigned mask, const void *const *in, void *const *out)
+CUSIM_UNSEEN inline void multiply_bf16(unsigned mask, const void *const *in, void *const *out)
 {
     float a[16][16], b[16][8];
     if (mask != 0xffffffffu)
@@ -107,18 +107,14 @@ inline void multiply_bf16(unsigned mask, const void *const *in, void *const *out
     multiply(a, b, in, out);
 }
 
-/* in: each lane's row address; out: four words. */
-inline void load_matrices(unsigned mask, const void *const *in, void *const *out)
+/* in: each lane's row of four words; out: four words. */
+CUSIM_UNSEEN inline void deal_matrices(unsigned mask, const void *const *in, void *const *out)
 {
     if (mask != 0xffffffffu)
         cusim::report("ldmatrix by a part of a warp: mask %08x", mask);
     for (int lane = 0; lane < 32; lane++)
-        for (int i = 0; i < 4; i++) {
-            const uint32_t *row = *(const uint32_t *const *)in[i * 8 + lane / 4];
-            if ((uintptr_t)row % 16)
-                cusim::report("ldmatrix: row address %p is not 16-byte aligned", (const void *)row);
-            ((uint32_t *)out[lane])[i] = row[lane % 4];
-        }
+        for (int i = 0; i < 4; i++)
+            ((uint32_t *)out[lane])[i] = ((const uint32_t *)in[i * 8 + lane / 4])[lane % 4];
 }
 } // namespace mma_emulated
 #endif
@@ -211,7 +207,11 @@ __device__ __forceinline__ void mma_ldmatrix_x4(uint32_t (&r)[4], const void *ro
                  : "r"(at)
                  : "memory");
 #else
-    cusim::warp_collective(0xffffffffu, CUSIM_SITE, &row, r, mma_emulated::load_matrices);
+    if ((uintptr_t)row % 16)
+        cusim::report("ldmatrix: row address %p is not 16-byte aligned", (const void *)row);
+    uint32_t words[4];
+    memcpy(words, row, sizeof words);
+    cusim::warp_collective(0xffffffffu, CUSIM_SITE, words, r, mma_emulated::deal_matrices);
 #endif
 }
 

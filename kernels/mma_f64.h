@@ -20,7 +20,7 @@ struct result {
     double d[2];
 };
 
-inline void multiply(unsigned, const void *const *in, void *const *out)
+CUSIM_UNSEEN inline void multiply(unsigned, const void *const *in, void *const *out)
 {
     for (int lane = 0; lane < 32; lane++)
         for (int i = 0; i < 2; i++) {

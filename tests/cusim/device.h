@@ -67,8 +67,17 @@ enum class Reduce { COUNT, OR, AND };
 void block_barrier(const Site *site);
 int block_barrier_reduce(const Site *site, Reduce op, bool predicate);
 
+/* What the last lane does for the others is no access of the kernel's: unseen by the race detector.
+ */
+#ifdef __SANITIZE_THREAD__
+#define CUSIM_UNSEEN __attribute__((no_sanitize_thread))
+#else
+#define CUSIM_UNSEEN
+#endif
+
 /* Meets the lanes of mask; the last to arrive calls fn once for all of them. in[i] and out[i] are
- * lane i's arguments, nullptr for lanes outside mask. */
+ * lane i's arguments, nullptr for lanes outside mask. Orders no memory, as on a device; a
+ * warp_barrier does. */
 typedef void (*Collective)(unsigned mask, const void *const *in, void *const *out);
 void warp_collective(unsigned mask, const Site *site, const void *in, void *out, Collective fn);
 void warp_barrier(unsigned mask, const Site *site);
@@ -123,7 +132,7 @@ void launch_kernel(dim3 grid, dim3 block, size_t shared, cudaStream_t stream, co
 template <class T> void gather(unsigned mask, const T &value, T *out, const Site *site)
 {
     warp_collective(mask, site, &value, out,
-                    [](unsigned m, const void *const *in, void *const *to) {
+                    [](unsigned m, const void *const *in, void *const *to) CUSIM_UNSEEN {
                         for (int i = 0; i < 32; i++)
                             for (int j = 0; j < 32; j++)
                                 if (m >> i & 1 && m >> j & 1)
@@ -143,16 +152,18 @@ template <class T> T shuffle(unsigned mask, T value, int from, const Site *site)
 {
     Shuffle<T> in = {value, from};
     T out;
-    warp_collective(mask, site, &in, &out, [](unsigned m, const void *const *all, void *const *to) {
-        for (int i = 0; i < 32; i++) {
-            if (!(m >> i & 1))
-                continue;
-            int source = ((const Shuffle<T> *)all[i])->from;
-            if (!(m >> source & 1))
-                report("shuffle: lane %d reads lane %d, which is not in mask %08x", i, source, m);
-            *(T *)to[i] = ((const Shuffle<T> *)all[source])->value;
-        }
-    });
+    warp_collective(mask, site, &in, &out,
+                    [](unsigned m, const void *const *all, void *const *to) CUSIM_UNSEEN {
+                        for (int i = 0; i < 32; i++) {
+                            if (!(m >> i & 1))
+                                continue;
+                            int source = ((const Shuffle<T> *)all[i])->from;
+                            if (!(m >> source & 1))
+                                report("shuffle: lane %d reads lane %d, which is not in mask %08x",
+                                       i, source, m);
+                            *(T *)to[i] = ((const Shuffle<T> *)all[source])->value;
+                        }
+                    });
     return out;
 }
 
@@ -181,7 +192,7 @@ inline unsigned ballot(unsigned mask, bool predicate, const Site *site)
 {
     unsigned out = 0;
     warp_collective(mask, site, &predicate, &out,
-                    [](unsigned m, const void *const *in, void *const *to) {
+                    [](unsigned m, const void *const *in, void *const *to) CUSIM_UNSEEN {
                         unsigned all = 0;
                         for (int i = 0; i < 32; i++)
                             if (m >> i & 1 && *(const bool *)in[i])
@@ -200,8 +211,8 @@ template <class T, class F> T read_modify_write(T *p, F f)
     __atomic_load(p, &old, __ATOMIC_ACQUIRE);
     do
         changed = f(old);
-    while (!__atomic_compare_exchange(p, &old, &changed, false, __ATOMIC_ACQ_REL,
-                                      __ATOMIC_ACQUIRE));
+    while (
+        !__atomic_compare_exchange(p, &old, &changed, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE));
     return old;
 }
 

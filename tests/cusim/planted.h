@@ -9,6 +9,7 @@
 #define LIPS_TESTS_CUSIM_PLANTED_H
 
 #include "kernels/cuda.h"
+#include "kernels/mma.h"
 
 namespace planted
 {
@@ -71,6 +72,46 @@ template <bool GOOD> __global__ void missing_syncwarp(const float *x, float *y)
     if (GOOD)
         __syncwarp();
     y[i] = s[i ^ 31];
+}
+
+/* A shuffle meets the lanes of a warp, but orders no memory between them. */
+template <bool GOOD> __global__ void shuffle_for_syncwarp(const float *x, float *y)
+{
+    CU_SHARED(float, s, [N]);
+    int i = (int)threadIdx.x;
+    s[i] = x[i];
+    float first = __shfl_sync(0xffffffffu, x[i], 0);
+    if (GOOD)
+        __syncwarp();
+    y[i] = first + s[i ^ 31];
+}
+
+/* A copy is asked for while others still read what it overwrites. */
+template <bool GOOD> __global__ void copy_over_readers(const float *x, float *y)
+{
+    CU_SHARED(float, s, [N]);
+    int i = (int)threadIdx.x;
+    s[i] = x[i];
+    __syncthreads(); /* s is complete */
+    float old = s[N - 1 - i];
+    sync_if_good<GOOD>(); /* s is read */
+    mma_copy_async<4>(&s[i], &x[i], true);
+    mma_copy_commit();
+    __syncthreads(); /* only the copies' ends */
+    mma_copy_wait<0>();
+    y[i] = old + s[i];
+}
+
+/* The copies of other threads are seen after the barrier that follows the wait. */
+template <bool GOOD> __global__ void copies_unseen(const float *x, float *y)
+{
+    CU_SHARED(float, s, [N]);
+    int i = (int)threadIdx.x;
+    mma_copy_async<4>(&s[i], &x[i], true);
+    mma_copy_commit();
+    mma_copy_wait<0>();
+    sync_if_good<GOOD>(); /* s is complete */
+    y[i] = s[N - 1 - i];
 }
 
 template <bool GOOD> __global__ void two_writers(const float *x, float *y)
@@ -144,6 +185,49 @@ template <bool GOOD> __global__ void collective_deadlock(const float *x, float *
     if (GOOD || i % 32 >= 16)
         __syncthreads();
     y[i] = x[i];
+}
+
+/* ---- asynchronous copies ---- */
+
+template <bool GOOD> __global__ void copy_without_end(const float *x, float *y)
+{
+    CU_SHARED(float, s, [N]);
+    int i = (int)threadIdx.x;
+    mma_copy_async<4>(&s[i], &x[i], true);
+    if (GOOD) {
+        mma_copy_commit();
+        mma_copy_wait<0>();
+    }
+    y[i] = s[i];
+}
+
+/* The group that is waited for is the one before. */
+template <bool GOOD> __global__ void copy_read_early(const float *x, float *y)
+{
+    CU_SHARED(float, s, [2 * N]);
+    int i = (int)threadIdx.x;
+    for (int half = 0; half < 2; half++) {
+        mma_copy_async<4>(&s[half * N + i], &x[i], true);
+        mma_copy_commit();
+    }
+    if (GOOD)
+        mma_copy_wait<0>();
+    else
+        mma_copy_wait<1>();
+    y[i] = s[i] + s[N + i];
+    mma_copy_wait<0>();
+}
+
+template <bool GOOD> __global__ void copy_unaligned(const float *x, float *y)
+{
+    CU_SHARED(float, s, [N + 4]);
+    int i = (int)threadIdx.x;
+    if (i % 4 == 0)
+        mma_copy_async<16>(&s[i + (GOOD ? 0 : 1)], &x[i], true);
+    mma_copy_commit();
+    mma_copy_wait<0>();
+    __syncthreads(); /* s is complete */
+    y[i] = s[i + (GOOD ? 0 : 1)];
 }
 
 /* ---- memory ---- */

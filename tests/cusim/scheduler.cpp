@@ -432,10 +432,10 @@ void warp_collective(unsigned mask, const Site *site, const void *in, void *out,
     }
     warp->waiting &= ~mask;
     /* The last to arrive: all others stand still, their arguments alive. */
-    order_threads(first, first + lanes, mask, t->fiber);
     if (fn)
         fn(mask, ins, outs);
-    order_threads(first, first + lanes, mask, t->fiber);
+    else
+        order_threads(first, first + lanes, mask, t->fiber);
     for (int i = 0; i < lanes; i++)
         if (mask >> i & 1)
             sim.threads[(size_t)(first + i)].state = State::READY;

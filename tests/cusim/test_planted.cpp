@@ -114,6 +114,7 @@ void test_races(void **)
         PLANTED(missing_barrier, 1, 0),  PLANTED(write_after_read, 1, 0),
         PLANTED(reused_scratch, 1, N * sizeof(float)), PLANTED(missing_syncwarp, 1, 0),
         PLANTED(two_writers, 1, 0),      PLANTED(blocks_overwrite, 2, 0),
+        PLANTED(copies_unseen, 1, 0),
     };
     for (const Case &c : cases)
         expect_wrong_values(c);
@@ -131,6 +132,13 @@ void test_masks(void **)
     expect_report(PLANTED(source_not_in_mask, 1, 0), "which is not in mask");
     expect_report(PLANTED(mask_names_ended_lane, 1, 0), "which has ended");
     expect_report(PLANTED(collective_deadlock, 1, 0), "deadlock: the warp collective");
+}
+
+void test_copies(void **)
+{
+    expect_report(PLANTED(copy_without_end, 1, 0), "ends with asynchronous copies under way");
+    expect_report(PLANTED(copy_unaligned, 1, 0), "not aligned");
+    expect_nan(PLANTED(copy_read_early, 1, 0));
 }
 
 void test_memory(void **)
@@ -276,7 +284,7 @@ int main(void)
         cmocka_unit_test(test_masks),           cmocka_unit_test(test_memory),
         cmocka_unit_test(test_unwritten_values), cmocka_unit_test(test_red_zone),
         cmocka_unit_test(test_pointers),        cmocka_unit_test(test_use_after_free),
-        cmocka_unit_test(test_shared_limits),
+        cmocka_unit_test(test_shared_limits),   cmocka_unit_test(test_copies),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

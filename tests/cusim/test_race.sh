@@ -25,7 +25,8 @@ for kernel in $($program list); do
     "${fixed[@]}" $program "$kernel" good >"$log" 2>&1
     check "$kernel, correct: no report" test $? = 0
     "${fixed[@]}" $program "$kernel" bad >"$log" 2>&1
-    check "$kernel: a race is reported" grep -q "SUMMARY: ThreadSanitizer: data race .*planted::$kernel<false>" "$log"
+    check "$kernel: a race is reported" grep -q "WARNING: ThreadSanitizer: data race" "$log"
+    check "$kernel: by its name" grep -q " planted::$kernel<false>(" "$log"
 done
 echo "$passed passed, $failed failed"
 [ $failed = 0 ]

@@ -50,7 +50,7 @@ bool opcase_offered(const lips_ops *ops, size_t slot);
 
 /* Usual picks. */
 int64_t pick_batch(opcase *c); /* 1, 15, 16, 17, 31, 33 */
-int64_t pick_width(opcase *c); /* 1, 2, 3, 5, 7, 8, 13, 16, 17, 31, 33 */
+int64_t pick_width(opcase *c); /* 1, 2, 3, 5, 7, 8, 13, 16, 17, 31, 33; or LIPS_TEST_WIDTH */
 int64_t pick_stack(opcase *c); /* 1, 2, 3, 10 */
 bool pick_bool(opcase *c);
 /* The cursor in backend memory, somewhere in an order of n places; stop: it has stopped. */

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_B = 33, MAX_K = 33 };
+enum { MAX_B = 33, MAX_K = 129 };
 
 enum { ROWS = MAX_B + 20, FIRST = 2 };
 
@@ -65,7 +65,7 @@ static void loss(opcase *c)
                         .pred = pred,
                         .dz = &dz,
                         .scale = 1 / (double)c->b};
-    for (int64_t i = 0; i < MAX_B * MAX_K; i++)
+    for (int64_t i = 0; i < c->b * k; i++)
         targets[i] = (float)opcase_value(c);
     for (int64_t i = 0; i < c->b; i++)
         labels[i] = (int64_t)(fabs(opcase_value(c)) * 100) % k;

@@ -2,7 +2,8 @@
  * Every op on every backend: random cases against ref, two runs with equal bits, fences around all
  * memory. The rows are walked against the op table, so an op without a row fails.
  *
- * OPCASE=name:index runs one case alone.
+ * OPCASE=name:index runs one case alone, LIPS_TEST_CASES=n at most n of each row; LIPS_TEST_WIDTH
+ * sets what pick_width picks.
  */
 #include "../lib/backends.h"
 #include "../lib/cmocka_all.h"
@@ -81,6 +82,20 @@ static int asked_index(const opcase_row *row)
     return !strncmp(only, row->name, n) && only[n] == ':' ? atoi(only + n + 1) : -1;
 }
 
+/* Cases of a row that are left out between two that run. */
+static int step_of(const lips_ops *ops, const opcase_row *row, bool integers)
+{
+    /* ref is what the others are compared with: of itself it shows fences and equal bits. */
+    int step = ops == lips_backend_find("ref") ? 5 : integers ? 3 : 1;
+    if (backend_is_slow(ops))
+        step *= row->cases > 10 ? 4 : 1; /* minutes else; tests of kernels have their edges */
+    const char *most = getenv("LIPS_TEST_CASES");
+    int n = most ? atoi(most) : row->cases;
+    if (n > 0 && row->cases > n * step)
+        step = (row->cases + n - 1) / n;
+    return step | 1; /* odd: cases take turns in how their vectors are aligned */
+}
+
 static void run_table(const lips_ops *ops, const opcase_table *table, bool integers)
 {
     int bad = 0;
@@ -91,10 +106,7 @@ static void run_table(const lips_ops *ops, const opcase_table *table, bool integ
             fprintf(stderr, "SKIP %s: not offered by %s\n", row->name, ops->name);
             continue;
         }
-        /* ref is what the others are compared with: of itself it shows fences and equal bits. */
-        int step = only != -2 ? 1 : ops == lips_backend_find("ref") ? 5 : integers ? 3 : 1;
-        if (only == -2 && backend_is_slow(ops))
-            step *= row->cases > 10 ? 4 : 1; /* minutes else; tests of kernels have their edges */
+        int step = only != -2 ? 1 : step_of(ops, row, integers);
         for (int i = 0; i < row->cases && bad < 5 && (row->integers || !integers); i += step)
             if (only == -2 || only == i)
                 bad += !run_case(ops, row, i, integers);
