@@ -123,6 +123,7 @@ lips_status lips_measure_run(lips_measurement *out, const lips_measure_args *a)
     lips_status st = LIPS_OK;
     memset(out, 0, sizeof *out);
     LIPS_TRY_GOTO(st, lips_survey_create(&p, a), out);
+    LIPS_TRY_GOTO(st, lips_survey_check_labels(p), out);
     if (p->needs) {
         LIPS_TRY_GOTO(st, lips_survey_alloc(p), out);
         LIPS_TRY_GOTO(st, run_threads(p), out);

@@ -74,7 +74,7 @@ typedef struct lips_measurement {
 
 lips_status lips_measure_run(lips_measurement *out, const lips_measure_args *a);
 void lips_measurement_free(lips_measurement *m);
-/* Memory the pass needs, for --dry-run. */
+/* Memory the pass needs, for --dry-run: of sizes alone, no sample is read. */
 lips_status lips_measure_plan_bytes(const lips_measure_args *a, size_t *bytes);
 /* Work of the eigenvalues among m per sample of the curvature's subset, in forward passes, as a
  * rule. */

@@ -87,12 +87,6 @@ static lips_status check_inputs(lips_survey *p)
     if (p->args->batch < 0)
         return lips_fail(LIPS_ERR_USAGE, "measure: batch = %" PRId64 ", must not be negative",
                          p->args->batch);
-    if (in->label)
-        for (int64_t i = 0; i < in->n; i++)
-            if (lips_survey_class(p, i) < 0 || lips_survey_class(p, i) >= p->k)
-                return lips_fail(LIPS_ERR_DATA,
-                                 "label %" PRId64 " of sample %" PRId64 " is outside 0..%" PRId64,
-                                 lips_survey_class(p, i), lips_survey_row(p, i), p->k - 1);
     if (!in->label)
         p->no_class = in->target ? "needs class labels, the inputs have real targets"
                                  : "needs labels, the inputs have none";
@@ -100,6 +94,17 @@ static lips_status check_inputs(lips_survey *p)
         p->no_loss = p->no_class;
     else if (!in->label && !in->target)
         p->no_loss = "needs labels or targets, the inputs have none";
+    return LIPS_OK;
+}
+
+lips_status lips_survey_check_labels(const lips_survey *p)
+{
+    const lips_inputs *in = &p->args->inputs;
+    for (int64_t i = 0; in->label && i < in->n; i++)
+        if (lips_survey_class(p, i) < 0 || lips_survey_class(p, i) >= p->k)
+            return lips_fail(LIPS_ERR_DATA,
+                             "label %" PRId64 " of sample %" PRId64 " is outside 0..%" PRId64,
+                             lips_survey_class(p, i), lips_survey_row(p, i), p->k - 1);
     return LIPS_OK;
 }
 

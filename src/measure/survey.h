@@ -44,8 +44,10 @@ struct lips_survey {
 };
 
 /* Checks args, plans every wanted quantity, resolves needs and passes. Allocates no per-sample
- * memory yet. Errors: LIPS_ERR_USAGE (no samples, ...), LIPS_ERR_DATA (a label out of range). */
+ * memory yet, and reads no sample. LIPS_ERR_USAGE: no samples, ... */
 lips_status lips_survey_create(lips_survey **out, const lips_measure_args *a);
+/* LIPS_ERR_DATA: a label is out of range. */
+lips_status lips_survey_check_labels(const lips_survey *p);
 void lips_survey_free(lips_survey *p);
 /* Allocates the series' vectors, factorises the first layer if that is to be used. */
 lips_status lips_survey_alloc(lips_survey *p);

@@ -307,6 +307,14 @@ static void check_measured(const char *out, const char *cell, void *user)
     assert_int_equal(m.on_probes, 2 * 2 * (2 * 3 + 2));
 }
 
+/* More places on the probes than there are training samples, whose labels end before. */
+static void test_more_probes_than_samples(void **state)
+{
+    (void)state;
+    assert_int_equal(run("probed", "width=2 seed=0 epochs=1 probe_n=20000 metrics=jacobian"),
+                     LIPS_OK);
+}
+
 static void test_probes_and_traces(void **state)
 {
     (void)state;
@@ -398,39 +406,57 @@ static void wait_milliseconds(long ms)
     nanosleep(&t, NULL);
 }
 
-/* Milliseconds of a run that nobody disturbs. */
-static double whole_run(void)
+/* Bytes of records in the folder, so far. */
+static int64_t recorded(const char *out)
 {
-    struct timespec from, to;
-    clock_gettime(CLOCK_MONOTONIC, &from);
-    assert_int_equal(end(begin("whole", "jobs=2", (flags){0})), LIPS_OK);
-    clock_gettime(CLOCK_MONOTONIC, &to);
-    return (double)(to.tv_sec - from.tv_sec) * 1e3 + (double)(to.tv_nsec - from.tv_nsec) / 1e6;
+    char path[1024];
+    int64_t bytes = 0;
+    snprintf(path, sizeof path, "%s/%s/cells", folder, out);
+    DIR *d = opendir(path);
+    for (struct dirent *e = d ? readdir(d) : NULL; e; e = readdir(d)) {
+        struct stat s;
+        snprintf(path, sizeof path, "%s/%s/cells/%.200s/metrics.jsonl", folder, out, e->d_name);
+        bytes += stat(path, &s) == 0 ? (int64_t)s.st_size : 0;
+    }
+    if (d)
+        closedir(d);
+    return bytes;
 }
 
-/* Killed again and again at moments spread over the run, then left to finish. */
+/* The status at the end of the run, which is killed once so much is recorded. */
+static int kill_at(pid_t pid, const char *out, int64_t bytes)
+{
+    int status;
+    while (recorded(out) < bytes) {
+        if (waitpid(pid, &status, WNOHANG) == pid)
+            return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
+        wait_milliseconds(1);
+    }
+    kill(pid, SIGKILL);
+    return end(pid);
+}
+
+/* Killed again and again, further on each time, then left to finish. */
 static void test_kill_and_resume(void **state)
 {
     (void)state;
     make_reference();
-    const double whole = whole_run();
+    const int64_t whole = recorded("reference");
     int killed = 0;
     for (int trial = 0; trial < 4; trial++) {
         char out[32];
         int st = -SIGKILL;
         snprintf(out, sizeof out, "kill%d", trial);
-        for (int i = 0; i < 25 && st != LIPS_OK; i++) {
+        for (int i = 0; i < 8 && st != LIPS_OK; i++) {
             pid_t pid = begin(out, "jobs=2", (flags){0}); /* checkpoints after each epoch */
-            wait_milliseconds((long)(whole * (0.1 + 0.01 * ((trial * 13 + i * 37) % 80))));
-            kill(pid, SIGKILL);
-            st = end(pid);
+            st = kill_at(pid, out, whole * (3 * trial + 12 * i) / 100);
             killed += st == -SIGKILL;
             assert_true(st == LIPS_OK || st == -SIGKILL);
         }
         assert_int_equal(run(out, "jobs=2"), LIPS_OK);
         assert_same(out, "reference");
     }
-    assert_true(killed >= 4);
+    assert_true(killed >= 16);
 }
 
 /* The signal comes while cells train, again and again; each time the run ends with its checkpoint.
@@ -706,6 +732,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cells_complete),
         cmocka_unit_test(test_probes_and_traces),
+        cmocka_unit_test(test_more_probes_than_samples),
         cmocka_unit_test(test_jobs_change_nothing),
         cmocka_unit_test(test_second_run_does_nothing),
         cmocka_unit_test(test_more_cells_may_be_added),
