@@ -48,6 +48,9 @@ typedef struct lips_st_file lips_st_file;
 lips_status lips_st_read(lips_st_file **out, const char *path);
 /* The same from memory (fuzzing); copies. label stands for the path. */
 lips_status lips_st_parse(lips_st_file **out, const void *bytes, size_t size, const char *label);
+/* What people are most likely to hand in instead, told by its first bytes: "a Python pickle
+ * (torch.save?)" and the like; NULL: none of these. */
+const char *lips_st_mistaken(const void *bytes, size_t size);
 void lips_st_free(lips_st_file *f);
 const char *lips_st_label(const lips_st_file *f); /* the path or label it was read from */
 int lips_st_count(const lips_st_file *f);

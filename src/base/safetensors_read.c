@@ -171,9 +171,9 @@ static lips_status check_sum(const lips_st_file *f)
     return LIPS_OK;
 }
 
-/* What people are most likely to hand in instead. */
-static const char *other_format(const unsigned char *b, size_t size)
+const char *lips_st_mistaken(const void *bytes, size_t size)
 {
+    const unsigned char *b = bytes;
     if (size >= 4 && memcmp(b, "PK\003\004", 4) == 0)
         return "a zip file (torch.save?)";
     if (size >= 2 && b[0] == 0x80 && b[1] >= 2 && b[1] <= 5)
@@ -187,7 +187,7 @@ static const char *other_format(const unsigned char *b, size_t size)
 
 static lips_status check_prefix(lips_st_file *f)
 {
-    const char *other = other_format((const unsigned char *)f->bytes, f->size);
+    const char *other = lips_st_mistaken(f->bytes, f->size);
     if (other)
         return lips_fail(LIPS_ERR_DATA,
                          "%s is %s, not safetensors: save it with "

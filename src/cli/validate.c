@@ -153,12 +153,23 @@ static lips_status validate_folder(const char *out)
     return LIPS_OK;
 }
 
+/* Weights in another format are told by what is wrong with them as weights. */
+static bool holds_weights(const char *path)
+{
+    char head[16];
+    FILE *f = ends_with(path, ".safetensors") ? NULL : fopen(path, "rb");
+    size_t n = f ? fread(head, 1, sizeof head, f) : 0;
+    if (f)
+        fclose(f);
+    return ends_with(path, ".safetensors") || lips_st_mistaken(head, n);
+}
+
 static lips_status run(const lips_args *a)
 {
     const char *what = a->positional[0];
     struct stat s;
     bool folder = stat(what, &s) == 0 && S_ISDIR(s.st_mode);
-    bool weights = ends_with(what, ".safetensors");
+    bool weights = !folder && holds_weights(what);
     if ((folder || weights) && a->n_overrides)
         return lips_fail(LIPS_ERR_USAGE,
                          "validate: key=value goes with a configuration, not with %s", what);

@@ -349,11 +349,8 @@ static lips_status passes(lips_block *b)
     const lips_ops *ops = b->be->ops;
     lips_tensor logits, seed;
     lips_tensor *input = lips_exec_input(b->exec);
-    const float *x = p->args->inputs.x;
-    const int64_t *index = p->args->inputs.index;
     input->b = b->b;
-    LIPS_TRY(ops->upload(b->be, input, index ? x : x + b->first * lips_tensor_features(input),
-                         index ? index + b->first : NULL));
+    LIPS_TRY(lips_survey_input(p, b->be, input, b->first));
     LIPS_TRY(lips_exec_forward(b->exec, false, &logits));
     LIPS_TRY(ops->download(b->be, b->logits, &logits));
     head(b);
@@ -397,7 +394,8 @@ static bool broken(const lips_block *b, int64_t i)
     const lips_survey *p = b->survey;
     int64_t features = lips_tensor_features(lips_exec_input(b->exec));
     const float *x = p->args->inputs.x + lips_survey_row(p, b->first + i) * features;
-    if (!all_finite(x, features))
+    bool bytes = p->args->inputs.rows && p->args->inputs.rows->packed; /* finite, every one */
+    if (!bytes && !all_finite(x, features))
         return true;
     for (int64_t j = 0; j < b->k; j++)
         if (!isfinite(b->logits[i * b->k + j]))

@@ -226,12 +226,10 @@ static lips_status forward(worker *w, seat *t, int64_t first, int64_t b)
     lips_tensor *input = lips_exec_input(t->exec), logits;
     int64_t d = lips_tensor_features(input), k = s->k;
     input->b = b;
-    LIPS_TRY(w->be->ops->upload(w->be, input, in->index ? in->x : in->x + first * d,
-                                in->index ? in->index + first : NULL));
+    LIPS_TRY(lips_survey_input(s, w->be, input, first));
     LIPS_TRY(lips_exec_forward(t->exec, false, &logits));
     t->logits = logits;
     LIPS_TRY(w->be->ops->download(w->be, t->z, &logits));
-    LIPS_TRY(w->be->ops->sync(w->be));
     t->unit = 0;
     t->finite = true;
     for (int64_t i = 0; i < b; i++) {
@@ -283,7 +281,6 @@ static lips_status curve(worker *w, seat *t, const lips_tensor *zdot, const lips
                                                               .y = *seed,
                                                               .scale = 1 / t->unit});
     LIPS_TRY(ops->download(w->be, t->z, zdot));
-    LIPS_TRY(ops->sync(w->be));
     for (int64_t i = 0; i < zdot->b; i++) {
         lips_head_curve(s, t->p + i * s->k, t->z + i * s->k);
         for (int64_t j = 0; j < s->k; j++)

@@ -18,6 +18,8 @@ typedef struct lips_inputs {
     int64_t n;
     const float *x;       /* (n,C,H,W) standardised, host */
     const int64_t *index; /* (n) rows of x to use, or NULL for 0..n-1 */
+    const lips_rows *rows; /* the rows of x in the device's memory already, so that none crosses the
+                            * bus; NULL: they are uploaded */
     const int64_t *label; /* by row of x, or NULL */
     const float *target;  /* (rows,K), or NULL */
     const char *split;    /* for the records */

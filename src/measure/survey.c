@@ -70,6 +70,19 @@ int64_t lips_survey_row(const lips_survey *p, int64_t i)
     return p->args->inputs.index ? p->args->inputs.index[i] : i;
 }
 
+lips_status lips_survey_input(const lips_survey *p, lips_backend *be, const lips_tensor *input,
+                              int64_t first)
+{
+    const lips_inputs *in = &p->args->inputs;
+    const int64_t *index = in->index ? in->index + first : NULL;
+    if (in->rows)
+        return be->ops->gather(
+            be, &(lips_gather_args){
+                    .rows = in->rows, .y = *input, .index = index, .first = index ? 0 : first});
+    return be->ops->upload(be, input, index ? in->x : in->x + first * lips_tensor_features(input),
+                           index);
+}
+
 int64_t lips_survey_class(const lips_survey *p, int64_t i)
 {
     return p->args->inputs.label[lips_survey_row(p, i)];

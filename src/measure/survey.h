@@ -66,6 +66,10 @@ lips_status lips_survey_require(lips_survey *p, const char *name);
 /* The series of a quantity at a layer; NULL if not planned. */
 const lips_series *lips_survey_find(const lips_survey *p, const char *name, int layer);
 
+/* Samples first..first+input->b-1 into an exec's input. */
+lips_status lips_survey_input(const lips_survey *p, lips_backend *be, const lips_tensor *input,
+                              int64_t first);
+
 /* Row of inputs.x of sample i, and its class (needs no_class == NULL). */
 int64_t lips_survey_row(const lips_survey *p, int64_t i);
 int64_t lips_survey_class(const lips_survey *p, int64_t i);

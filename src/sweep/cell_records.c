@@ -103,6 +103,7 @@ typedef struct subject {
     const lips_config *cfg;
     const lips_dataset *data;
     lips_record_buffer *out;
+    const lips_trainer *trainer;
     lips_measure_args args; /* network and backend; metrics and inputs for each use */
     double *params, *init, *buffers, *init_buffers;
 } subject;
@@ -149,6 +150,7 @@ static lips_status measure_train(subject *s, const lips_metrics *metrics, int64_
     a.inputs = (lips_inputs){.n = count,
                              .x = split->x,
                              .index = index,
+                             .rows = lips_trainer_rows(s->trainer, split),
                              .label = split->label,
                              .target = split->target,
                              .split = "train",
@@ -193,6 +195,7 @@ lips_status lips_records_measure(lips_record_buffer *out, const lips_config *cfg
     subject s = {.cfg = cfg,
                  .data = data,
                  .out = out,
+                 .trainer = tr,
                  .args = {.ops = at->ops,
                           .device = at->device,
                           .arithmetic = {.backward = cfg->measure_precision,

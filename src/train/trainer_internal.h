@@ -67,9 +67,6 @@ void lips_trainer_erase(lips_trainer *tr);
  * bit. */
 int64_t lips_eval_batch(const lips_net *net, const lips_backend *be);
 
-/* rows.c: the rows of a split in the backend's memory; NULL: upload them. */
-const lips_rows *lips_trainer_rows(const lips_trainer *tr, const lips_split *split);
-
 /* Those of the steps, if any: then a step takes nothing from the host. */
 static inline const lips_rows *lips_trainer_train_rows(const lips_trainer *tr)
 {

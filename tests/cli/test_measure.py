@@ -285,6 +285,10 @@ def own_cell(tmp):
     run("measure", plain, rc=2, error="give --inputs")
     run("export", weights, rc=2, error="--to")
     run("validate", weights)
+    for name, head, said in (("w.pt", b"\x80\x02}q", "is a Python pickle"), ("w.bin", b"PK\003\004..", "is a zip file")):
+        other = os.path.join(tmp, name)
+        open(other, "wb").write(head)
+        run("validate", other, rc=6, error=f"{other} {said} (torch.save?), not safetensors")
     check("1 of 1 cells begun, 1 finished" in run("validate", out), "validate OUT")
     # One flipped bit anywhere in the weights is noticed.
     raw = bytearray(open(weights, "rb").read())

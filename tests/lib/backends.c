@@ -33,6 +33,17 @@ const lips_ops *tested_backend(int i)
     return NULL;
 }
 
+const char *tested_fast(void)
+{
+    const char *only = getenv("LIPS_TEST_BACKEND");
+    return only ? only : "cpu";
+}
+
+int64_t tested_samples(const char *backend, int64_t n, int64_t few)
+{
+    return backend_is_slow(lips_backend_find(backend)) ? few : n;
+}
+
 bool backend_is_emulated(const lips_ops *ops)
 {
     lips_device d;

@@ -3,6 +3,7 @@
  * sampled Jacobian; networks with sums; the record of the chain.
  */
 #include "../lib/cmocka_all.h"
+#include "../lib/backends.h"
 #include "../lib/tiny_net.h"
 #include "measure/emit.h"
 #include "measure/measure.h"
@@ -86,7 +87,7 @@ static void bounds(void **state)
 {
     (void)state;
     const lips_model_spec *specs[] = {&MLP, &NARROW, &CONVNET, &CONVNET_BN};
-    const char *backends[] = {"ref", "cpu"};
+    const char *backends[] = {"ref", tested_fast()};
     for (int i = 0; i < 8; i++) {
         tiny_net t = tiny_net_create(specs[i / 2], 25, 20 + (uint64_t)i / 2);
         lips_measurement m = measure(&t, backends[i % 2], "jacobian,layer.weight_op,lipschitz");

@@ -5,6 +5,7 @@
  */
 #include "../lib/cmocka_all.h"
 #include "../lib/compare.h"
+#include "../lib/backends.h"
 #include "../lib/tiny_net.h"
 #include "measure/curvature.h"
 #include "measure/lanczos.h"
@@ -318,10 +319,10 @@ static void threads_do_not_matter(void **state)
 {
     (void)state;
     const lips_model_spec *specs[] = {&MLP, &CONVNET_BN};
-    const char *backends[] = {"ref", "cpu"};
+    const char *backends[] = {"ref", tested_fast()};
     for (int i = 0; i < 2; i++)
         for (int b = 0; b < 2; b++) {
-            tiny_net t = tiny_net_create(specs[i], 300, 7);
+            tiny_net t = tiny_net_create(specs[i], tested_samples(backends[b], 300, 20), 7);
             lips_measure_args a =
                 args_of(&t, backends[b], LIPS_LOSS_CROSS_ENTROPY, "hessian,ggn,bound.landscape");
             a.threads = 1;
@@ -341,7 +342,7 @@ static void keeping_does_not_matter(void **state)
 {
     (void)state;
     tiny_net t = tiny_net_create(&CONVNET, 40, 12);
-    lips_measure_args a = args_of(&t, "cpu", LIPS_LOSS_CROSS_ENTROPY, "hessian");
+    lips_measure_args a = args_of(&t, tested_fast(), LIPS_LOSS_CROSS_ENTROPY, "hessian");
     lips_survey *s;
     lips_curvature *c;
     double *kept = take(t.p), *anew = take(t.p), *g = take(t.p), norm = 0;
@@ -384,25 +385,25 @@ static void subset(void **state)
     tiny_net_free(&t);
 }
 
-static void cpu_agrees_with_ref(void **state)
+static void agrees_with_ref(void **state)
 {
     (void)state;
     for (int i = 0; i < SUBJECTS; i++) {
         const struct subject *s = &subjects[i];
         tiny_net t = tiny_net_create(s->spec, s->n, 60 + (uint64_t)i);
         lips_measure_args a = args_of(&t, "ref", s->loss, "hessian,ggn");
-        lips_measure_args b = args_of(&t, "cpu", s->loss, "hessian,ggn");
-        lips_measurement ref = measure(&a), cpu = measure(&b);
-        assert_int_equal(ref.n_records, cpu.n_records);
+        lips_measure_args b = args_of(&t, tested_fast(), s->loss, "hessian,ggn");
+        lips_measurement ref = measure(&a), fast = measure(&b);
+        assert_int_equal(ref.n_records, fast.n_records);
         double top = record(&ref, "hessian.lambda_max", NULL, 0)->value;
         for (int r = 0; r < ref.n_records; r++) {
-            const lips_record *x = &ref.records[r], *y = &cpu.records[r];
+            const lips_record *x = &ref.records[r], *y = &fast.records[r];
             bool trace = strstr(x->quantity, "trace");
             if (x->form == LIPS_FORM_VALUE)
                 near(x->quantity, y->value, x->value, trace ? 1e-4 * x->value : 1e-4 * top);
         }
         lips_measurement_free(&ref);
-        lips_measurement_free(&cpu);
+        lips_measurement_free(&fast);
         tiny_net_free(&t);
     }
 }
@@ -426,7 +427,7 @@ static void bad_input(void **state)
     (void)state;
     const char *metrics = "hessian,ggn,bound.landscape,E";
     tiny_net t = tiny_net_create(&MLP, 6, 9);
-    lips_measure_args a = args_of(&t, "cpu", LIPS_LOSS_CROSS_ENTROPY, metrics);
+    lips_measure_args a = args_of(&t, tested_fast(), LIPS_LOSS_CROSS_ENTROPY, metrics);
     a.inputs.label = NULL;
     lips_measurement m = measure(&a);
     all_finite(&m);
@@ -467,7 +468,7 @@ static void nan_input(void **state)
 {
     (void)state;
     tiny_net t = tiny_net_create(&MLP, 6, 11);
-    lips_measure_args a = args_of(&t, "cpu", LIPS_LOSS_CROSS_ENTROPY, "hessian,ggn");
+    lips_measure_args a = args_of(&t, tested_fast(), LIPS_LOSS_CROSS_ENTROPY, "hessian,ggn");
     t.x[8] = NAN;
     lips_measurement m = measure(&a);
     const char *names[] = {"hessian.lambda_max", "ggn.lambda_max", "hessian.trace", "ggn.trace"};
@@ -565,7 +566,7 @@ int main(void)
         cmocka_unit_test(threads_do_not_matter),
         cmocka_unit_test(keeping_does_not_matter),
         cmocka_unit_test(subset),
-        cmocka_unit_test(cpu_agrees_with_ref),
+        cmocka_unit_test(agrees_with_ref),
         cmocka_unit_test(bad_input),
         cmocka_unit_test(nan_input),
     };

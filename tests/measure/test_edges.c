@@ -1,4 +1,5 @@
 /* One sample, one class, dead networks, NaN, missing labels, threads, blocks; cpu against ref. */
+#include "../lib/backends.h"
 #include "../lib/tiny_net.h"
 #include "measure/measure.h"
 
@@ -72,11 +73,13 @@ static void same_bits(const lips_measurement *a, const lips_measurement *b)
 static void threads_do_not_matter(void **state)
 {
     (void)state;
-    static const char *const backends[] = {"ref", "cpu"};
+    const char *const backends[] = {"ref", tested_fast()};
     for (int i = 0; i < 2; i++)
         for (int conv = 0; conv < 2; conv++) {
-            tiny_net t = tiny_net_create(conv ? &CONVNET : &MLP, conv ? 70 : 300, 11);
-            lips_measure_args a = args(&t, backends[i], "all");
+            const int64_t n = tested_samples(backends[i], conv ? 70 : 300, 20);
+            tiny_net t = tiny_net_create(conv ? &CONVNET : &MLP, n, 11);
+            lips_measure_args a = args(&t, backends[i], n > 20 ? "all" : "B,C,ggn.trace");
+            a.batch = n > 128 ? 128 : n > 20 ? 16 : 6; /* several blocks on every backend */
             lips_measurement one = run(&a);
             a.threads = 5;
             lips_measurement five = run(&a);
@@ -106,30 +109,45 @@ static void blocks_do_not_matter(void **state)
 /* Relative to the largest value of the vector: a float's rounding grows with the depth and the
  * sizes of the sums, here about 100 * 2^-24 = 6e-6, bounded by 1e-5. A ReLU whose sum is within
  * rounding of 0 may flip; none of these seeds has one. */
-static void cpu_agrees_with_ref(void **state)
+static void agrees_with_ref(void **state)
 {
     (void)state;
     lips_model_spec bn = CONVNET;
     bn.batch_norm = true;
-    const lips_model_spec *specs[] = {&CONVNET, &MLP, &bn};
-    for (int i = 0; i < 3; i++) {
-        tiny_net t = tiny_net_create(specs[i], 37, 13);
-        lips_measure_args a = args(&t, "ref", "all"), b = args(&t, "cpu", "all");
-        lips_measurement ref = run(&a), cpu = run(&b);
-        assert_int_equal(ref.n_samples, cpu.n_samples);
+    const lips_model_spec resnet = {
+        .kind = "resnet18", .width = 2, .classes = 3, .c = 3, .h = 8, .w = 8};
+    const lips_model_spec vit = {
+        .kind = "vit", .width = 4, .depth = 2, .classes = 3, .c = 3, .h = 8, .w = 8};
+    const lips_model_spec many = {
+        .kind = "mlp", .width = 5, .depth = 1, .classes = 40, .c = 1, .h = 3, .w = 3};
+    const struct {
+        const lips_model_spec *spec;
+        const char *metrics;
+    } cases[] = {{&CONVNET, "all"},
+                 {&MLP, "all"},
+                 {&bn, "all"},
+                 {&resnet, "A,B,C,D,ggn.trace,landscape"},
+                 {&vit, "A,B,C,D,ggn.trace,landscape"},
+                 {&many, "A,B,C,ggn.trace,landscape"}};
+    for (int i = 0; i < 6; i++) {
+        tiny_net t = tiny_net_create(cases[i].spec, tested_samples(tested_fast(), 37, 6), 13);
+        lips_measure_args a = args(&t, "ref", cases[i].metrics);
+        lips_measure_args b = args(&t, tested_fast(), cases[i].metrics);
+        lips_measurement ref = run(&a), fast = run(&b);
+        assert_int_equal(ref.n_samples, fast.n_samples);
         for (int s = 0; s < ref.n_samples; s++) {
             double top = 0;
             for (int64_t j = 0; j < t.n; j++)
                 top = fmax(top, fabs(ref.samples[s].v[j]));
             for (int64_t j = 0; j < t.n; j++)
-                if (!(fabs(ref.samples[s].v[j] - cpu.samples[s].v[j]) <= 1e-5 * top)) {
-                    print_error("%s[%d]: ref %.9g cpu %.9g\n", ref.samples[s].name, (int)j,
-                                ref.samples[s].v[j], cpu.samples[s].v[j]);
+                if (!(fabs(ref.samples[s].v[j] - fast.samples[s].v[j]) <= 1e-5 * top)) {
+                    print_error("%s[%d]: ref %.9g, %.9g\n", ref.samples[s].name, (int)j,
+                                ref.samples[s].v[j], fast.samples[s].v[j]);
                     fail();
                 }
         }
         lips_measurement_free(&ref);
-        lips_measurement_free(&cpu);
+        lips_measurement_free(&fast);
         tiny_net_free(&t);
     }
 }
@@ -139,7 +157,7 @@ static void rows_by_index(void **state)
     (void)state;
     tiny_net t = tiny_net_create(&MLP, 20, 14);
     int64_t index[5] = {17, 3, 3, 0, 19};
-    lips_measure_args a = args(&t, "cpu", "loss,jacobian");
+    lips_measure_args a = args(&t, tested_fast(), "loss,jacobian");
     lips_measurement all = run(&a);
     a.inputs.index = index;
     a.inputs.n = 5;
@@ -161,10 +179,11 @@ static void few_classes(void **state)
     for (int64_t k = 1; k <= 4; k++) {
         lips_model_spec spec = MLP;
         spec.classes = k;
-        tiny_net t = tiny_net_create(&spec, 200, 22);
-        lips_measure_args a = args(&t, "cpu", "all");
+        const int64_t n = tested_samples(tested_fast(), 200, 9);
+        tiny_net t = tiny_net_create(&spec, n, 22);
+        lips_measure_args a = args(&t, tested_fast(), "all");
         lips_measurement m = run(&a);
-        assert_int_equal(find(&m, "landscape.param_grad", NULL, "norm", 0)->n, 200);
+        assert_int_equal(find(&m, "landscape.param_grad", NULL, "norm", 0)->n, n);
         lips_measurement_free(&m);
         tiny_net_free(&t);
     }
@@ -176,7 +195,7 @@ static void one_sample_one_class(void **state)
     lips_model_spec spec = MLP;
     spec.classes = 1;
     tiny_net t = tiny_net_create(&spec, 1, 15);
-    lips_measure_args a = args(&t, "cpu", "all");
+    lips_measure_args a = args(&t, tested_fast(), "all");
     lips_measurement m = run(&a);
     const lips_record *r = find(&m, "jacobian", "op", "logits", 0);
     assert_true(r->form == LIPS_FORM_STATS && r->n == 1 && r->std_err == 0 && r->mean > 0);
@@ -193,7 +212,7 @@ static void one_sample_one_class(void **state)
 static void dead_network(void **state)
 {
     (void)state;
-    static const char *const backends[] = {"ref", "cpu"};
+    const char *const backends[] = {"ref", tested_fast()};
     for (int conv = 0; conv < 2; conv++) {
         tiny_net t = tiny_net_create(conv ? &CONVNET : &MLP, 18, 16);
         const lips_segment *seg;
@@ -226,7 +245,7 @@ static void dead_network(void **state)
 static void nan_inputs_stay_apart(void **state)
 {
     (void)state;
-    static const char *const backends[] = {"ref", "cpu"};
+    const char *const backends[] = {"ref", tested_fast()};
     for (int b = 0; b < 2; b++)
         for (int conv = 0; conv < 2; conv++) {
             tiny_net t = tiny_net_create(conv ? &CONVNET : &MLP, 20, 17);
@@ -258,7 +277,7 @@ static void nan_weights(void **state)
     tiny_net t = tiny_net_create(&MLP, 5, 18);
     for (int64_t i = 0; i < t.p; i++)
         t.params[i] = NAN;
-    lips_measure_args a = args(&t, "cpu", "all");
+    lips_measure_args a = args(&t, tested_fast(), "all");
     lips_measurement m = run(&a);
     assert_true(isnan(find(&m, "jacobian", "op", "logits", 0)->mean));
     assert_true(isnan(find(&m, "loss", NULL, NULL, 0)->value));
@@ -330,7 +349,7 @@ static void bytes_are_planned(void **state)
 {
     (void)state;
     tiny_net t = tiny_net_create(&CONVNET, 40, 21);
-    lips_measure_args a = args(&t, "cpu", "jacobian");
+    lips_measure_args a = args(&t, "cpu", "jacobian"); /* a device has two blocks at least */
     size_t one, two, all;
     assert_int_equal(lips_measure_plan_bytes(&a, &one), LIPS_OK);
     a.threads = 2;
@@ -346,7 +365,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(threads_do_not_matter),
         cmocka_unit_test(blocks_do_not_matter),
-        cmocka_unit_test(cpu_agrees_with_ref),
+        cmocka_unit_test(agrees_with_ref),
         cmocka_unit_test(rows_by_index),
         cmocka_unit_test(few_classes),
         cmocka_unit_test(one_sample_one_class),
