@@ -319,6 +319,16 @@ void test_grad(void **)
     every_case(case_grad, GRAD);
 }
 
+/* So many rows that a thread of the narrow kernel takes eight of them. */
+void test_many_rows(void **)
+{
+    const int shapes[][9] = {{4, 69, 32, 31, 4, 8, 3, 1, 1}, {5, 54, 33, 31, 3, 2, 3, 1, 1}};
+    for (const int *v : shapes) {
+        case_forward(make(v, LIPS_PRECISION_F32, NARROW, true));
+        case_vjp(make(v, LIPS_PRECISION_F32, NARROW, true));
+    }
+}
+
 Floats run_linear_vjp(const int (&v)[4], lips_precision precision, const Floats &y, const Floats &w,
                       const Floats &m, size_t skew)
 {
@@ -497,7 +507,8 @@ int main(int argc, char **argv)
         return print_bits();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_forward), cmocka_unit_test(test_vjp),
-        cmocka_unit_test(test_grad),    cmocka_unit_test(test_linear_vjp),
+        cmocka_unit_test(test_grad),    cmocka_unit_test(test_many_rows),
+        cmocka_unit_test(test_linear_vjp),
         cmocka_unit_test(test_ends),    cmocka_unit_test(test_not_finite),
         cmocka_unit_test(test_orders),  cmocka_unit_test(test_refusals),
     };
