@@ -11,7 +11,7 @@
  *
  * Shapes     x (B,N,T,3C), y (B,N,T,C) f32; work: P (B,heads,N,N) f32 and of each stacked value of
  *            a group U of the same shape; all device
- * Work split products by attention_product.cu, all samples, heads and stacked values in one launch;
+ * Work split products by batched_product.cu, all samples, heads and stacked values in one launch;
  *            both terms of a sum in one pass. Softmax and D: a warp per row, which keeps to one row
  *            of P for all stacked values. Stacked values go through in groups whose matrices fit
  *            into GROUP_REALS.
@@ -28,7 +28,7 @@
  */
 #include "kernels/attention.h"
 
-#include "kernels/attention_product.h"
+#include "kernels/batched_product.h"
 #include "kernels/check.h"
 #include "kernels/flat.h"
 
@@ -36,8 +36,8 @@
 #include <math.h>
 
 using namespace lips_flat;
-using attention_product::operand;
-using attention_product::product;
+using batched_product::operand;
+using batched_product::product;
 
 namespace
 {
@@ -218,7 +218,7 @@ lips_status launch(const pass &p, product r, int64_t n, int64_t k)
 {
     r.n = (int)n;
     r.k = (int)k;
-    return lips_cuda_attn_product(r, p.a->b * p.a->heads * p.stack, p.stream);
+    return lips_cuda_batched_product(r, p.a->b * p.a->heads * p.stack, p.stream);
 }
 
 /* Scores: tokens by tokens, summed over channels. Values: tokens by channels, over tokens. */

@@ -9,7 +9,7 @@
  * Work split rows m = (sample, y, x, t), columns n = channel of the result, k = (tap, channel of
  *            the source). Grid: x = row tile and column tile (columns fastest: tiles that read the
  *            same rows run side by side), z = phase of the vjp's stride (conv_geometry.h). Tiles
- *            128 x 32, 64 or 128 by the number of columns (gemm_tile.h). The k of a thread's copies
+ *            128 x 32, 64 or 128 by the number of columns and of tiles (gemm_tile.h). The k of a thread's copies
  *            advances by 16 a slab: taps are counted, never divided.
  * Precision  f32, tf32 or bf16 products, f32 sums (gemm_tile.h); bias, relu and mask in f32
  * Order      each output is one chain over k = tap, then channel, ascending, in every tile
@@ -168,6 +168,13 @@ lips_status start_tile(ConvParams p, cudaStream_t stream)
     return LIPS_OK;
 }
 
+/* Smaller tiles where wider ones would leave multiprocessors without one; the bits are the same. */
+template <class T> bool fills(const ConvParams &p)
+{
+    const int64_t tiles = (conv_most_rows(p) + T::BM - 1) / T::BM * ((p.n + T::BN - 1) / T::BN);
+    return tiles * conv_phases(p) >= MULTIPROCESSORS;
+}
+
 template <lips_precision P> lips_status start(const ConvParams &p, cudaStream_t stream)
 {
     const bool vectors = vectors_fit(p.src, p.c) && vectors_fit(p.weight, p.c);
@@ -175,9 +182,9 @@ template <lips_precision P> lips_status start(const ConvParams &p, cudaStream_t 
         return start_tile<TileNarrow, P, 1>(p, stream);
     if (!vectors)
         return start_tile<TileScalar, P, 1>(p, stream);
-    if (p.n <= TileNarrow::BN)
+    if (p.n <= TileNarrow::BN || !fills<TileMiddle>(p))
         return start_tile<TileNarrow, P, 4>(p, stream);
-    if (p.n <= TileMiddle::BN)
+    if (p.n <= TileMiddle::BN || !fills<TileWide>(p))
         return start_tile<TileMiddle, P, 4>(p, stream);
     return start_tile<TileWide, P, 4>(p, stream);
 }

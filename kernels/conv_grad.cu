@@ -28,6 +28,8 @@
 namespace
 {
 
+constexpr int PART_PIXELS = 32 * BK; /* at least in each part */
+
 struct GradParams {
     const float *x, *dy;
     float *part, *dw;
@@ -136,9 +138,15 @@ lips_status start_tile(GradParams p, int64_t parts, cudaStream_t stream)
     return LIPS_OK;
 }
 
+/* Wide tiles where both sides are long; for a linear layer of few rows, whose sums cannot be cut
+ * into many parts, only where there are enough of them. */
 bool wide(const lips_cuda_conv *s)
 {
-    return s->o > TileSmall::BM && s->c * s->r * s->r > TileSmall::BN;
+    const int64_t n = s->c * s->r * s->r, parts = s->b * s->oh * s->ow / PART_PIXELS + 1;
+    const int64_t tiles =
+        (s->o + TileWide::BM - 1) / TileWide::BM * ((n + TileWide::BN - 1) / TileWide::BN);
+    return s->o > TileSmall::BM && n > TileSmall::BN &&
+           (s->r > 1 || tiles * parts >= MULTIPROCESSORS);
 }
 
 template <lips_precision P>
@@ -171,7 +179,7 @@ extern "C" int64_t lips_cuda_conv_grad_parts(const lips_cuda_conv *shape, int64_
     const int64_t tiles =
         (shape->o + side - 1) / side * ((shape->c * shape->r * shape->r + side - 1) / side);
     const int64_t pixels = shape->b * shape->oh * shape->ow;
-    int64_t parts = 264 / tiles, slabs = pixels / (32 * BK);
+    int64_t parts = 2 * MULTIPROCESSORS / tiles, slabs = pixels / PART_PIXELS;
     parts = parts < slabs ? parts : slabs;
     parts = parts < most ? parts : most;
     return parts < 1 ? 1 : parts;

@@ -35,6 +35,7 @@ namespace
 {
 
 constexpr int WARP = 32;
+constexpr int MULTIPROCESSORS = 132; /* of an H100: so many tiles should there be at least */
 constexpr int BK = 16;    /* one 16-byte copy by each of 4 threads fills a row of a slab */
 constexpr int STAGES = 4; /* 3 slabs under way hide about 600 cycles of L2 latency at 200 a slab */
 

@@ -5,8 +5,9 @@
  *
  * Shapes     dy (B,T,O), w (O,C), dx (B,T,C), mask (B,C), all f32, the last index innermost
  * Work split rows m = (sample, t), columns c, k = o; grid x = row tile and column tile, columns
- *            fastest. Tiles 128 x 32 and 128 x 128 (gemm_tile.h), 128 x 64 by single floats where
- *            sizes or addresses are no multiples of 16 bytes. w is read as it lies, k by rows.
+ *            fastest. Tiles 128 x 128 where there are enough of them, else 128 x 32 (gemm_tile.h),
+ *            128 x 64 by single floats where sizes or addresses are no multiples of 16 bytes. w is
+ *            read as it lies, k by rows.
  *            affine_end, mask_end: one thread an element, columns in neighbouring threads.
  * Precision  products as in gemm_tile.h; sums, mask, bias in f32
  * Order      o ascending
@@ -132,7 +133,10 @@ template <lips_precision P> lips_status start(const VjpParams &p, cudaStream_t s
 {
     if (!vectors_fit(p.dy, p.o) || !vectors_fit(p.w, p.c))
         return start_tile<TileScalar, P, 1>(p, stream);
-    if (p.c <= TileNarrow::BN)
+    /* Narrow tiles, too, where wide ones would leave multiprocessors without one. */
+    const int64_t tiles = ((int64_t)p.rows + TileWide::BM - 1) / TileWide::BM *
+                          ((p.c + TileWide::BN - 1) / TileWide::BN);
+    if (p.c <= TileNarrow::BN || tiles < MULTIPROCESSORS)
         return start_tile<TileNarrow, P, 4>(p, stream);
     return start_tile<TileWide, P, 4>(p, stream);
 }

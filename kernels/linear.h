@@ -30,6 +30,22 @@ typedef struct lips_cuda_linear_vjp_args {
 
 lips_status lips_cuda_linear_vjp(const lips_cuda_linear_vjp_args *a, cudaStream_t stream);
 
+/* Forward and vjp with the sum over features in parts; 1 part: not worth it. */
+int64_t lips_cuda_linear_split_parts(int64_t k, int64_t n);
+
+typedef struct lips_cuda_linear_split_args {
+    int64_t b, t, c, o;
+    bool vjp, relu;
+    float *dst;        /* (b,t,o), or (b,t,c) for the vjp; overwritten */
+    float *part;       /* (parts, rows, n), overwritten; n of dst, parts of k and n */
+    const float *src;  /* (b,t,c), or (b,t,o) */
+    const float *w;    /* (o,c) */
+    const float *bias; /* (o) or NULL; forward */
+    const float *mask; /* (b,c) or NULL; vjp */
+} lips_cuda_linear_split_args;
+
+lips_status lips_cuda_linear_split(const lips_cuda_linear_split_args *a, cudaStream_t stream);
+
 /* After a library's product. y (rows, n) = y + bias, then relu; bias may be NULL. */
 lips_status lips_cuda_affine_end(float *y, const float *bias, bool relu, int64_t rows, int64_t n,
                                  cudaStream_t stream);

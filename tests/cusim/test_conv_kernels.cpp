@@ -319,7 +319,8 @@ void test_grad(void **)
     every_case(case_grad, GRAD);
 }
 
-/* So many rows that a thread of the narrow kernel takes eight of them. */
+/* So many rows that a thread of the narrow kernel takes eight of them, and that there are enough
+ * tiles of 128 x 64 and 128 x 128. */
 void test_many_rows(void **)
 {
     const int shapes[][9] = {{4, 69, 32, 31, 4, 8, 3, 1, 1}, {5, 54, 33, 31, 3, 2, 3, 1, 1}};
@@ -327,6 +328,13 @@ void test_many_rows(void **)
         case_forward(make(v, LIPS_PRECISION_F32, NARROW, true));
         case_vjp(make(v, LIPS_PRECISION_F32, NARROW, true));
     }
+    const int wide[][9] = {{1, 1, 92, 92, 4, 132, 1, 1, 0}, {1, 2, 92, 92, 8, 64, 1, 1, 0}};
+    for (const int *v : wide)
+        for (int precision = 0; precision < 3; precision++)
+            case_forward(make(v, (lips_precision)precision, TILE, false));
+    const int back[][9] = {{1, 1, 92, 92, 132, 4, 1, 1, 0}, {1, 2, 92, 92, 64, 8, 1, 1, 0}};
+    for (const int *v : back)
+        case_vjp(make(v, LIPS_PRECISION_F32, TILE, true));
 }
 
 Floats run_linear_vjp(const int (&v)[4], lips_precision precision, const Floats &y, const Floats &w,
@@ -354,7 +362,8 @@ void test_linear_vjp(void **)
 {
     /* b, t, c, o */
     const int shapes[][4] = {{1, 1, 1, 1},    {31, 1, 32, 33}, {13, 10, 33, 16}, {2, 3, 64, 12},
-                             {129, 1, 65, 4}, {5, 3, 132, 63}, {64, 2, 127, 31}, {1, 2, 28, 128}};
+                             {129, 1, 65, 4}, {5, 3, 132, 63}, {64, 2, 127, 31}, {1, 2, 28, 128},
+                             {4230, 2, 132, 4}};
     for (const int(&v)[4] : shapes)
         for (int k = 0; k < 8; k++) {
             const lips_precision p = (lips_precision)(k % 4 % 3);
@@ -379,6 +388,56 @@ void test_linear_vjp(void **)
             c.s.o = v[3];
             judge(c, "linear vjp", got, want);
         }
+}
+
+/* b, t, c, o of linear layers whose sum goes in parts; the last has a part that is not whole. */
+void test_split(void **)
+{
+    const int shapes[][4] = {{3, 2, 256, 1}, {5, 1, 300, 7}, {2, 3, 1030, 9}, {9, 2, 3072, 12}};
+    for (const int(&v)[4] : shapes)
+        for (int k = 0; k < 4; k++) {
+            const bool vjp = k >= 2, integers = k % 2;
+            const size_t t = (size_t)v[1], rows = (size_t)v[0] * t, depth = (size_t)v[2];
+            const size_t n = (size_t)v[3];
+            const Floats x = random_floats(rows * depth, integers);
+            const Floats w = random_floats(depth * n, integers), bias = random_floats(n, integers);
+            const Floats m = random_floats((size_t)v[0] * n, integers);
+            Doubles want(rows * n);
+            for (size_t r = 0; r < rows; r++)
+                for (size_t i = 0; i < n; i++) {
+                    double sum = 0;
+                    for (size_t c = 0; c < depth; c++)
+                        sum += (double)x[r * depth + c] *
+                               (double)w[vjp ? c * n + i : i * depth + c];
+                    want[r * n + i] = vjp ? (m[r / t * n + i] > 0 ? sum : 0)
+                                          : fmax(0, sum + (double)bias[i]);
+                }
+            const int64_t parts = lips_cuda_linear_split_parts((int64_t)depth, (int64_t)n);
+            assert_in_range(parts, 2, 16);
+            Device<float> src(x), dw(w), db(bias), mask(m), dst(rows * n);
+            Device<float> part(rows * n * (size_t)parts);
+            lips_cuda_linear_split_args a = {};
+            a.b = v[0];
+            a.t = v[1];
+            a.c = vjp ? v[3] : v[2];
+            a.o = vjp ? v[2] : v[3];
+            a.vjp = vjp;
+            a.relu = !vjp;
+            a.dst = dst.p;
+            a.part = part.p;
+            a.src = src.p;
+            a.w = dw.p;
+            a.bias = db.p;
+            a.mask = mask.p;
+            assert_int_equal(lips_cuda_linear_split(&a, 0), LIPS_OK);
+            Case c = {};
+            c.integers = integers;
+            c.s.c = v[2];
+            c.s.o = v[3];
+            judge(c, vjp ? "split vjp" : "split forward", dst.read(), want);
+        }
+    assert_int_equal(lips_cuda_linear_split_parts(128, 1), 1);
+    assert_int_equal(lips_cuda_linear_split_parts(1024, 1024), 1);
 }
 
 void test_ends(void **)
@@ -509,6 +568,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_forward), cmocka_unit_test(test_vjp),
         cmocka_unit_test(test_grad),    cmocka_unit_test(test_many_rows),
         cmocka_unit_test(test_linear_vjp),
+        cmocka_unit_test(test_split),
         cmocka_unit_test(test_ends),    cmocka_unit_test(test_not_finite),
         cmocka_unit_test(test_orders),  cmocka_unit_test(test_refusals),
     };

@@ -6,9 +6,9 @@
 /* Larger than a tile now and then. */
 static int64_t pick_features(opcase *c)
 {
-    static const int64_t large[] = {63, 100, 130};
+    static const int64_t large[] = {63, 100, 130, 300};
     return opcase_pick(c, (const int64_t[]){0, 1, 2, 3, 4}, 5) ? pick_width(c)
-                                                               : opcase_pick(c, large, 3);
+                                                               : opcase_pick(c, large, 4);
 }
 
 typedef struct sizes {

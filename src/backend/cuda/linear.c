@@ -78,10 +78,45 @@ static lips_cuda_product offer(const char *op, const lips_linear_args *a, lips_p
                                .args = a};
 }
 
+/* Long sums of few results go in parts, as many samples at a time as there is room for. */
+static bool splits(const lips_linear_args *a, bool is_vjp)
+{
+    return lips_cuda_linear_split_parts(is_vjp ? a->y.c : a->x.c, is_vjp ? a->x.c : a->y.c) > 1;
+}
+
+static lips_status split(lips_cuda *h, const lips_linear_args *a, bool is_vjp)
+{
+    const int64_t k = is_vjp ? a->y.c : a->x.c, n = is_vjp ? a->x.c : a->y.c;
+    const int64_t row = lips_cuda_linear_split_parts(k, n) * n * (int64_t)sizeof(float);
+    const int64_t t = a->y.t, fit = MOST_SCRATCH / (row * t);
+    const int64_t each = fit < 1 ? 1 : fit < a->y.b ? fit : a->y.b;
+    void *part;
+    LIPS_TRY(lips_cuda_scratch(h, (size_t)(each * t * row), &part));
+    for (int64_t s = 0; s < a->y.b; s += each)
+        LIPS_TRY(lips_cuda_linear_split(
+            &(lips_cuda_linear_split_args){
+                .b = a->y.b - s < each ? a->y.b - s : each,
+                .t = t,
+                .c = a->x.c,
+                .o = a->y.c,
+                .vjp = is_vjp,
+                .relu = a->relu,
+                .dst = (float *)(is_vjp ? a->x.data : a->y.data) + s * t * n,
+                .part = part,
+                .src = (const float *)(is_vjp ? a->y.data : a->x.data) + s * t * k,
+                .w = a->w,
+                .bias = a->bias,
+                .mask = a->mask ? (const float *)a->mask->data + s * n : NULL},
+            h->stream));
+    return LIPS_OK;
+}
+
 static lips_status forward(lips_cuda *h, const void *args, lips_cuda_way way)
 {
     const lips_linear_args *a = args;
     const int64_t rows = a->y.b * a->y.t;
+    if (way != LIPS_CUDA_LIBRARY && splits(a, false))
+        return split(h, a, false);
     if (way != LIPS_CUDA_LIBRARY)
         return lips_cuda_conv_apply(&(lips_cuda_conv_apply_args){.shape = as_conv(a),
                                                                  .relu = a->relu,
@@ -121,6 +156,8 @@ static lips_status vjp(lips_cuda *h, const void *args, lips_cuda_way way)
 {
     const lips_linear_args *a = args;
     const float *mask = a->mask ? a->mask->data : NULL;
+    if (way != LIPS_CUDA_LIBRARY && splits(a, true))
+        return split(h, a, true);
     if (way != LIPS_CUDA_LIBRARY)
         return lips_cuda_linear_vjp(&(lips_cuda_linear_vjp_args){.b = a->y.b,
                                                                  .t = a->y.t,

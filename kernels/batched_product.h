@@ -1,16 +1,16 @@
 /*
- * kernels/attention_product.h - the matrix products of attention.cu: one for every sample, head and
- * stacked value, in one launch.
+ * kernels/batched_product.h - many matrix products of one shape in one launch: attention's, one for
+ * every sample, head and stacked value; parts of a long sum over k.
  */
-#ifndef LIPS_KERNELS_ATTENTION_PRODUCT_H
-#define LIPS_KERNELS_ATTENTION_PRODUCT_H
+#ifndef LIPS_KERNELS_BATCHED_PRODUCT_H
+#define LIPS_KERNELS_BATCHED_PRODUCT_H
 
 #include "base/status.h"
 
 #include <cuda_runtime_api.h>
 #include <stdint.h>
 
-namespace attention_product
+namespace batched_product
 {
 
 /* A matrix for every sample, head and stacked value. */
@@ -25,14 +25,16 @@ struct product {
     operand c, a[2], b[2];
     int terms;
     int m, n, k;
+    int k_all; /* of all stacked values one after another: the last has what is left; 0: k each */
     float alpha;
     int heads, stack; /* a block's number is (sample * heads + head) * stack + stacked value */
+    int unused;       /* no bytes of padding: the emulated device looks at every word */
 };
 
-} // namespace attention_product
+} // namespace batched_product
 
 /* For `matrices` = samples * heads * stack. */
-lips_status lips_cuda_attn_product(const attention_product::product &p, int64_t matrices,
-                                   cudaStream_t stream);
+lips_status lips_cuda_batched_product(const batched_product::product &p, int64_t matrices,
+                                      cudaStream_t stream);
 
 #endif

@@ -1,5 +1,5 @@
 /*
- * attention_product - attention.cu's batched products on tensor cores (attention_product.h).
+ * batched_product - many matrix products of one shape on tensor cores (batched_product.h).
  *
  *   c = alpha (a[0] b[0] + a[1] b[1])
  *
@@ -18,16 +18,16 @@
  *            in attention.cu's v1. N = 65 fills 66 % of 80 x 80, 26 % of four tiles of 64 x 64.
  * Registers  (ptxas for sm_90a, no spills) 116 to 133; 80 x 80: 128 to 144
  * Limits     m and n below 65536 tiles; matrices below 2^31
- * Proof      tests/ops (attn_*, test_attention_cuda)
+ * Proof      tests/ops (attn_*, test_attention_cuda, linear_*), tests/cusim/test_conv_kernels.cpp
  * History    v1 this file; before, FFMA in tiles of 32 x 32 in attention.cu.
  */
-#include "kernels/attention_product.h"
+#include "kernels/batched_product.h"
 
 #include "kernels/check.h"
 #include "kernels/gemm_tile.h"
 
-using attention_product::operand;
-using attention_product::product;
+using batched_product::operand;
+using batched_product::product;
 
 namespace
 {
@@ -111,21 +111,22 @@ __global__ void __launch_bounds__(T::THREADS, T::BLOCKS) multiply(const product 
 {
     constexpr bool AR = OA == Order::ROWS, BR = OB == Order::ROWS;
     const int m0 = (int)blockIdx.z * T::BM, n0 = (int)blockIdx.y * T::BN;
-    const int slabs = (p.k + BK - 1) / BK * p.terms;
+    const int k0 = (int)(blockIdx.x % p.stack) * p.k, k = p.k_all ? min(p.k, p.k_all - k0) : p.k;
+    const int slabs = (k + BK - 1) / BK * p.terms;
     float acc[T::MI][T::NI][4];
     ProductLoader<T, OA, OB, VEC> load = {
         {{matrix_of(p.a[0], p), matrix_of(p.a[1], p)},
          {AR ? p.a[0].row : p.a[0].col, AR ? p.a[1].row : p.a[1].col},
          m0,
          p.m,
-         p.k,
+         k,
          0,
          0},
         {{matrix_of(p.b[0], p), matrix_of(p.b[1], p)},
          {BR ? p.b[0].col : p.b[0].row, BR ? p.b[1].col : p.b[1].row},
          n0,
          p.n,
-         p.k,
+         k,
          0,
          0}};
     tile_multiply<T, LIPS_PRECISION_F32, OA, OB>(acc, load, slabs);
@@ -182,7 +183,7 @@ lips_status start(const product &p, int64_t matrices, cudaStream_t stream)
 
 } // namespace
 
-lips_status lips_cuda_attn_product(const product &p, int64_t matrices, cudaStream_t stream)
+lips_status lips_cuda_batched_product(const product &p, int64_t matrices, cudaStream_t stream)
 {
     if (p.a[0].col != 1)
         return start<Order::COLS, Order::COLS>(p, matrices, stream);
