@@ -96,15 +96,45 @@ static double predict_gradient(gpu *g, const lips_net *net, int64_t n, const cha
     return (block + launches * GPU_LAUNCH_SECONDS) * (double)n / BLOCK;
 }
 
-static double predict_step(gpu *g, const lips_net *net, lips_precision precision, bool graph)
+/* The device's own time of a training step, its launches counted apart. */
+static double predict_work(gpu *g, const lips_net *net, lips_precision precision, int *launches)
 {
     const gpu_shape params = {.b = 1, .t = 1, .c = 1, .h = 1, .w = 1, .o = lips_net_params(net)};
-    int launches = 4; /* gather, loss, its labels, zeroing */
-    double sum = passes(g, net, BATCH, 1, precision, false, "grad", &launches);
-    sum += gpu_op_predict(g, "adam", params, LIPS_PRECISION_F32, &launches);
-    launches += lips_net_layers(net); /* biases */
-    const double nodes = launches * (graph ? node_seconds : direct_seconds);
-    return graph ? sum + nodes : sum > nodes ? sum : nodes;
+    const double sum = passes(g, net, BATCH, 1, precision, false, "grad", launches) +
+                       gpu_op_predict(g, "adam", params, LIPS_PRECISION_F32, launches);
+    *launches += 4 + lips_net_layers(net); /* gather, loss, its labels, zeroing; biases */
+    return sum;
+}
+
+/* Op by op the device waits for the host where that is slower. */
+static double predict_step(gpu *g, const lips_net *net, lips_precision precision, bool graph)
+{
+    int launches = 0;
+    const double sum = predict_work(g, net, precision, &launches);
+    const double device = sum + launches * (graph ? node_seconds : GPU_LAUNCH_SECONDS);
+    const double host = graph ? 0 : launches * direct_seconds;
+    return device > host ? device : host;
+}
+
+/* One step each of convnets of widths 1 to 16, several at once so that launches hide behind each
+ * other's work, against PyTorch's eager steps one by one: some 55 launches, forward, loss, backward
+ * and a fused Adam, that take its host at least 6 us each. */
+static void predict_sweep(gpu *g)
+{
+    double ours = 0;
+    for (int64_t w = 1; w <= 16; w++) {
+        const lips_model_spec spec = bench_model("convnet", w, 10);
+        lips_net *net = NULL;
+        int launches = 0;
+        bench_ok(lips_net_create(&net, &spec));
+        ours += predict_work(g, net, LIPS_PRECISION_F32, &launches);
+        lips_net_free(net);
+    }
+    const double theirs = 16 * 55 * 6e-6;
+    gpu_target(g, theirs >= 10 * ours,
+               "sweep of convnets of widths 1..16 %.1f times as fast as the least that PyTorch's "
+               "eager steps can take (%.2f ms), wanted 10 of what they take",
+               theirs / ours, 1e3 * theirs);
 }
 
 /* What vmap(jacrev) of PyTorch cannot take less than: its convolutions in TF32 (its default) at
@@ -205,7 +235,11 @@ static double network_row(gpu *g, job *j, const char *op, const char *dtype, dou
 static void print_mean(const job *j, const char *what, const char *quantity)
 {
     const lips_model_spec *s = lips_net_spec(j->b.net);
-    if (!gpu_is_there(j->g))
+    char shape[96];
+    snprintf(shape, sizeof shape, "w=%lld,n=%lld,K=%lld", (long long)s->width, (long long)j->n,
+             (long long)s->classes);
+    const gpu_row r = {.op = what, .variant = s->kind, .shape = shape};
+    if (!gpu_is_there(j->g) || !gpu_selected(j->g, &r))
         return;
     lips_measurement m = bench_measure(&j->b, &j->how, j->n < MEAN_OVER ? j->n : MEAN_OVER);
     for (int i = 0; i < m.n_records; i++)
@@ -444,5 +478,7 @@ int main(int argc, char **argv)
         for (int i = 0; i < last; i++)
             steps(g, kinds[k], widths[i]);
     }
+    if (!gpu_is_there(g))
+        predict_sweep(g);
     return gpu_end(g);
 }
