@@ -167,6 +167,7 @@ int main(int argc, char **argv)
                                                         LIPS_LIBRARY_OWN));
     streams(g);
     launches(g);
+    gpu_bare_rows(g);
     convnet(g);
     mlp(g);
     resnet18(g);

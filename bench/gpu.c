@@ -172,17 +172,30 @@ static lips_status gemm_once(void *user)
     return LIPS_OK;
 }
 
-/* Random numbers: zeros would draw less power and run faster. Bits of a small f32 are, taken as two
- * bf16, numbers as well. */
-static void *random_matrix(gpu *g, int n)
+/* n x n random numbers, since zeros would draw less power and run faster; `pairs`: each f32's two
+ * halves are bf16 numbers. Blocks of a million repeat. */
+static void *random_matrix(gpu *g, int n, bool pairs)
 {
-    const int64_t count = (int64_t)n * n;
-    void *p = device_memory(g, (size_t)count * sizeof(float));
-    double *host = bench_take(count, sizeof *host);
-    for (int64_t i = 0; i < count; i++)
-        host[i] = (double)bench_uniform(7, i);
-    bench_ok(g->h->base.ops->write(&g->h->base, p, 0, host, count));
+    const lips_ops *o = g->h->base.ops;
+    const int64_t count = (int64_t)n * n, block = count < 1 << 20 ? count : 1 << 20;
+    char *p = device_memory(g, (size_t)count * sizeof(float));
+    double *host = bench_take(block, sizeof *host);
+    for (int64_t i = 0; i < block; i++) {
+        float u = bench_uniform(7, 2 * i), v = bench_uniform(7, 2 * i + 1);
+        uint32_t high, low;
+        memcpy(&high, &u, sizeof high);
+        memcpy(&low, &v, sizeof low);
+        high = (high & 0xffff0000u) | low >> 16;
+        memcpy(&v, &high, sizeof v);
+        host[i] = (double)(pairs ? v : u);
+    }
+    bench_ok(o->write(&g->h->base, p, 0, host, block));
     free(host);
+    for (int64_t done = block; done < count; done += block) {
+        const int64_t more = count - done < block ? count - done : block;
+        bench_ok(o->copy(&g->h->base, p + done * (int64_t)sizeof(float), p,
+                         (size_t)more * sizeof(float)));
+    }
     return p;
 }
 
@@ -197,19 +210,19 @@ static void matrix_rates(gpu *g)
                  {GPU_BF16, CUDA_R_16BF, CUBLAS_COMPUTE_32F}};
     gemm_job j = {.n = g->tiny ? 32 : 8192};
     bench_ok(lips_cuda_blas(g->h, &j.blas));
-    j.a = random_matrix(g, j.n);
-    j.b = random_matrix(g, j.n);
     j.c = device_memory(g, (size_t)j.n * (size_t)j.n * sizeof(float));
     for (int i = 0; i < 3; i++) {
         j.type = kinds[i].type;
         j.compute = kinds[i].compute;
+        j.a = random_matrix(g, j.n, j.type == CUDA_R_16BF);
+        j.b = random_matrix(g, j.n, j.type == CUDA_R_16BF);
         g->rate[kinds[i].unit] = 2 * pow(j.n, 3) / gpu_clock(g, gemm_once, &j, GPU_WARM).median;
+        g->h->base.ops->release(&g->h->base, j.a);
+        g->h->base.ops->release(&g->h->base, j.b);
     }
+    g->h->base.ops->release(&g->h->base, j.c);
     /* cuBLAS's f32 is FFMA; f64 tensor cores have its rate on the devices that have them. */
     g->rate[GPU_FFMA] = g->rate[GPU_F64] = g->rate[GPU_F32];
-    void *done[] = {j.a, j.b, j.c};
-    for (int i = 0; i < 3; i++)
-        g->h->base.ops->release(&g->h->base, done[i]);
 }
 
 /* ---- begin and end ---- */

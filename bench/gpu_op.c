@@ -30,6 +30,12 @@ static bool uses(const gpu_op *op, char letter)
     return reads(op, letter) || strchr(op->writes, letter);
 }
 
+/* Are its products in the handle's precision? */
+static bool has_precision(const gpu_op *op)
+{
+    return op->unit == GPU_F32 && (op->family == GPU_CONV || op->family == GPU_LINEAR);
+}
+
 /* ---- operands ---- */
 
 static lips_tensor tensor(const gpu_side *s, int64_t c, int64_t h, int64_t w, int64_t t)
@@ -307,8 +313,8 @@ static void check(gpu_side *s, lips_precision precision, gpu_found *found)
         narrow[i] = (float)got[i];
     }
     found->checked = true;
-    found->error = bench_error(narrow, want, n,
-                               error_most[s->op->unit == GPU_F32 ? precision : f32], &found->wrong);
+    found->error = bench_error(narrow, want, n, error_most[has_precision(s->op) ? precision : f32],
+                               &found->wrong);
     free(want), free(got), free(narrow);
     drop(&host);
     host.be->ops->close(host.be);
@@ -347,11 +353,11 @@ static void count_row(gpu_side *s, lips_precision precision, gpu_row *r)
                    .dtype = op->unit == GPU_F64 ? "f64" : dtypes[precision],
                    .bytes = all_bytes(s),
                    .flops = op->flops ? op->flops(s) : 0,
-                   .unit = op->unit == GPU_F32 ? units[precision] : op->unit,
+                   .unit = has_precision(op) ? units[precision] : op->unit,
                    .expected = op->expected,
                    .launches = op->launches,
                    .streams = op->streams};
-    if (op->unit == GPU_F32)
+    if (has_precision(op))
         r->expected = expected_product(s, precision, &r->unit);
 }
 

@@ -47,7 +47,7 @@ typedef struct gpu_op {
     lips_status (*run)(gpu_side *s);
     double (*flops)(const gpu_side *s); /* NULL: none worth counting */
     enum { GPU_SAME, GPU_CONV, GPU_POOL, GPU_LINEAR, GPU_ATTN, GPU_TOKENS, GPU_PICK } family;
-    gpu_unit unit;   /* of an op whose products have a precision: GPU_F32, and the row's */
+    gpu_unit unit;   /* of convolutions and linear layers: as the precision says */
     double expected; /* share of the limit, for predictions */
     int launches;
     bool streams;
@@ -61,6 +61,9 @@ const gpu_op *gpu_op_find(const char *name, const char *variant);
 
 /* Prints the rows of the op at the shape: f32, and with `precise` TF32 and BF16 as well. */
 void gpu_op_rows(gpu *g, const char *name, const char *variant, gpu_shape s, bool precise);
+
+/* gpu_bare.c: rows of kernels that no single op of the table stands for. */
+void gpu_bare_rows(gpu *g);
 
 /* Seconds that one call is predicted to take by the rates in use, but for its launches, which are
  * counted. */

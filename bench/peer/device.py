@@ -74,7 +74,8 @@ EXACT = Setting("float32", tf32=False)
 def settings(graphs=False):
     """From PyTorch's defaults to all that it offers. graphs: also as CUDA graphs (mode="reduce-overhead")."""
     yield DEFAULTS
-    for compiled, word in [(None, "")] + [({}, " compiled")] + ([({"mode": "reduce-overhead"}, " graphs")] if graphs else []):
+    compilers = [({}, " compiled")] + ([({"mode": "reduce-overhead"}, " graphs")] if graphs else [])
+    for compiled, word in [(None, "")] + (compilers if hasattr(torch, "compile") else []):
         yield Setting("tf32" + word, tf32=True, compiled=compiled)
         yield Setting("tf32 nhwc" + word, tf32=True, channels_last=True, compiled=compiled)
         yield Setting("bf16 nhwc" + word, tf32=True, bf16=True, channels_last=True, compiled=compiled)
@@ -104,7 +105,7 @@ def attempt(what, call):
     """The call's result; None, and a line that says why, where this PyTorch or the memory does not do it."""
     try:
         return call()
-    except torch.OutOfMemoryError:
+    except torch.cuda.OutOfMemoryError:
         torch.cuda.empty_cache()
         return None
     except Exception as e:  # what torch.compile raises is of many kinds
