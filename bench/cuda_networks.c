@@ -211,7 +211,9 @@ static double network_row(gpu *g, job *j, const char *op, const char *dtype, dou
                        .shape = shape,
                        .bytes = 4.0 * (double)(j->n * s->c * s->h * s->w),
                        .flops = flops * (double)j->n,
-                       .unit = GPU_F32,
+                       .unit = strstr(dtype, "tf32")   ? GPU_TF32
+                               : strstr(dtype, "bf16") ? GPU_BF16
+                                                       : GPU_F32,
                        .expected = 1,
                        .predicted = predicted};
     gpu_found found = {0};
