@@ -7,10 +7,12 @@ import tempfile
 
 import numpy as np
 
-from torchlib import BACKENDS, BUILD, LIPSWEEP, check, close, contrib, finish, model_of, read, torch_or_skip, write
+from torchlib import (BACKENDS, BUILD, EMULATED, LIPSWEEP, check, close, contrib, finish, model_of, read, torch_or_skip,
+                      write)
 
 torch = torch_or_skip()
-IMAGES, SIDE, CHANNELS = 256, 32, 3
+IMAGES, BATCH = (4, 4) if EMULATED else (256, 50)
+SIDE, CHANNELS = 32, 3
 MODELS = [{"model": "mlp", "width": 5, "depth": 2, "batch_norm": False},
           {"model": "convnet", "width": 3, "depth": 0, "batch_norm": False},
           {"model": "convnet", "width": 2, "depth": 0, "batch_norm": True},
@@ -63,8 +65,8 @@ def out_case(tmp, data, classes, spec, backend):
     what = f"{spec['model']}{' bn' if spec['batch_norm'] else ''}, {classes} classes, {backend}"
     spec = {**spec, "classes": classes}
     path = run("train", f"model={spec['model']}", f"width={spec['width']}", f"depth={spec['depth']}",
-               f"batch_norm={str(spec['batch_norm']).lower()}", f"data=cifar{classes}", f"data_dir={data}", "n_train=150",
-               "n_test=20", "batch=50", "epochs=2", "lr=0.01", "measure_epochs=none", f"backend={backend}", "--quiet",
+               f"batch_norm={str(spec['batch_norm']).lower()}", f"data=cifar{classes}", f"data_dir={data}", f"n_train={3 * BATCH}",
+               "n_test=20", f"batch={BATCH}", "epochs=2", "lr=0.01", "measure_epochs=none", f"backend={backend}", "--quiet",
                "--out", os.path.join(tmp, f"out-{what}")).stdout.strip()
     weights = os.path.join(path, "epoch-0002.safetensors")
     module = module_of(spec).float().eval()
