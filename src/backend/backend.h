@@ -365,8 +365,12 @@ typedef struct lips_device {
     char detail[256];         /* what a reader of a result may want to know, "" if nothing */
     size_t bytes, bytes_free; /* its own memory; 0: the host's */
     int64_t threads;          /* that it holds at once; 0: unknown */
+    int capability;           /* a GPU's: 90 for 9.0; else 0 */
     bool emulated;            /* a stand-in for tests: its results are right, its speed is not */
 } lips_device;
+
+/* One measured choice, as texts: device, libraries and sizes; what was chosen; the times. */
+typedef void lips_choice_fn(void *user, const char *product, const char *way, const char *times);
 
 typedef struct lips_ops {
     const char *name;  /* "ref", "cpu", "cuda": stamped into records */
@@ -381,9 +385,8 @@ typedef struct lips_ops {
     /* Is there such a device, and can this backend use it? LIPS_ERR_UNSUPPORTED with one line
      * where not: none at all, too old, its driver too old; LIPS_ERR_USAGE: no such index. */
     lips_status (*probe)(lips_device *out, int device);
-    /* Prints what measurement has chosen so far on this machine, one line each, indented by
-     * `indent`. NULL: nothing to choose. */
-    void (*list_choices)(FILE *f, int indent);
+    /* Hands over what measurement has chosen so far on this machine. NULL: nothing to choose. */
+    void (*each_choice)(lips_choice_fn *f, void *user);
     /* Measured choices are kept in that file too, and taken from it before they are measured or
      * looked up elsewhere: who names the same file gets the same bits. After open, before the first op; a file
      * that cannot be written is a warning. NULL: nothing to choose. */

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { JSON_MAX = 1 << 16 };
+enum { JSON_MAX = 8 << 20 }; /* thousands of measured choices */
 
 static const lips_flag flags[] = {
     {"json", NULL, "JSON instead of text"},
@@ -53,27 +53,56 @@ static lips_status gather(facts *f)
     return LIPS_OK;
 }
 
+static void print_choice(void *user, const char *product, const char *way, const char *times)
+{
+    bool *any = user;
+    if (!*any)
+        printf("%13schoices measured\n", "");
+    *any = true;
+    printf("%15s%s: %s; %s\n", "", product, way, times);
+}
+
 /* Backends with devices of their own: those that there are, or why there is none. */
 static void print_devices(void)
 {
     for (int i = 0; lips_backends[i]; i++) {
         const char *name = lips_backends[i]->name;
+        bool any = false;
         lips_device d;
         lips_status st = lips_backends[i]->probe(&d, 0);
-        if (st != LIPS_OK)
+        const int count = st == LIPS_OK && d.bytes == 0 ? 0 : d.count; /* 0: the host's */
+        if (st != LIPS_OK && count == 0)
             printf("%-9s not here: %s\n", name, lips_error());
-        for (int k = 0; st == LIPS_OK && d.bytes > 0 && k < d.count; k++) {
-            st = lips_backends[i]->probe(&d, k);
-            if (st != LIPS_OK)
+        for (int k = 0; k < count; k++) {
+            if (lips_backends[i]->probe(&d, k) != LIPS_OK)
                 printf("%-9s %d: not usable: %s\n", name, k, lips_error());
             else
                 printf("%-9s %d: %s, %.1f of %.1f GiB free\n%-9s    %s\n", name, k, d.name,
                        (double)d.bytes_free / 0x1p30, (double)d.bytes / 0x1p30, "", d.detail);
         }
-        if (st == LIPS_OK && lips_backends[i]->list_choices)
-            lips_backends[i]->list_choices(stdout, 13);
+        if (count > 0 && lips_backends[i]->each_choice)
+            lips_backends[i]->each_choice(print_choice, &any);
         lips_error_clear();
     }
+}
+
+static void choice_json(void *user, const char *product, const char *way, const char *times)
+{
+    lips_json *j = user;
+    lips_json_open(j, NULL, '{');
+    lips_json_string(j, "product", product);
+    lips_json_string(j, "chosen", way);
+    lips_json_string(j, "times", times);
+    lips_json_close(j, '}');
+}
+
+static void choices_json(lips_json *j)
+{
+    lips_json_open(j, "choices", '[');
+    for (int i = 0; lips_backends[i]; i++)
+        if (lips_backends[i]->each_choice)
+            lips_backends[i]->each_choice(choice_json, j);
+    lips_json_close(j, ']');
 }
 
 static void devices_json(lips_json *j)
@@ -81,6 +110,7 @@ static void devices_json(lips_json *j)
     lips_json_open(j, "devices", '[');
     for (int i = 0; lips_backends[i]; i++) {
         lips_device d = {.count = 1};
+        char capability[32];
         for (int k = 0; k < d.count; k++) {
             lips_status st = lips_backends[i]->probe(&d, k);
             lips_json_open(j, NULL, '{');
@@ -96,6 +126,9 @@ static void devices_json(lips_json *j)
             if (st == LIPS_OK && d.bytes > 0) {
                 lips_json_int(j, "bytes", (int64_t)d.bytes);
                 lips_json_int(j, "bytes_free", (int64_t)d.bytes_free);
+                snprintf(capability, sizeof capability, "%d.%d", d.capability / 10,
+                         d.capability % 10);
+                lips_json_string(j, "capability", capability);
             }
             lips_json_close(j, '}');
             lips_error_clear();
@@ -154,6 +187,7 @@ static lips_status print_json(const facts *f)
         lips_json_string(&j, NULL, lips_backends[i]->name);
     lips_json_close(&j, ']');
     devices_json(&j);
+    choices_json(&j);
     lips_json_open(&j, "data", '{');
     for (int i = 0; i < FILE_SOURCES; i++) {
         if (f->dirs[i][0])

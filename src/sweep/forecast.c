@@ -99,8 +99,7 @@ static int64_t class_number(const lips_forecast *p, int64_t cell)
     return number;
 }
 
-/* The class's first cell. */
-static int64_t representative(const lips_forecast *p, int64_t number)
+int64_t lips_forecast_first(const lips_forecast *p, int64_t number)
 {
     int64_t cell = 0;
     for (int a = 0; a < p->e->n_axes; a++)
@@ -131,7 +130,7 @@ static lips_status load_shapes(planner *w)
         return lips_fail(LIPS_ERR_MEMORY, "out of memory planning the sweep");
     lips_status st = LIPS_OK;
     for (int64_t i = 0; i < w->plan->n_classes; i++) {
-        LIPS_TRY_GOTO(st, lips_experiment_cell(w->plan->e, representative(w->plan, i), &w->cfg),
+        LIPS_TRY_GOTO(st, lips_experiment_cell(w->plan->e, lips_forecast_first(w->plan, i), &w->cfg),
                       out);
         lips_config *c = &largest[w->cfg.data];
         if (!used[w->cfg.data])
@@ -344,7 +343,7 @@ static lips_status fill_class(planner *w, const lips_net *net, const lips_datase
 static lips_status plan_class(planner *w, int64_t number)
 {
     lips_net *net = NULL;
-    int64_t cell = representative(w->plan, number);
+    int64_t cell = lips_forecast_first(w->plan, number);
     lips_status st;
     LIPS_TRY_GOTO(st, lips_experiment_cell(w->plan->e, cell, &w->cfg), out);
     LIPS_TRY_GOTO(st, open_backend(w), out);
@@ -386,7 +385,7 @@ static lips_status measure_group(planner *w, int number, sized *members)
         const sized *m = &members[(n - 1) * a / (ANCHORS_MAX - 1)];
         if (g->n_rates > 0 && g->rate[g->n_rates - 1].flops >= m->flops)
             continue;
-        LIPS_TRY(lips_experiment_cell(w->plan->e, representative(w->plan, m->number), &w->cfg));
+        LIPS_TRY(lips_experiment_cell(w->plan->e, lips_forecast_first(w->plan, m->number), &w->cfg));
         lips_status st =
             lips_rate_measure(&g->rate[g->n_rates], &w->cfg, w->shape[w->cfg.data], first_device(w));
         if (st == LIPS_ERR_MEMORY) /* planned too little: its cells will say so, one by one */
@@ -460,6 +459,16 @@ static int by_bytes_down(const void *a, const void *b)
     return (x < y) - (x > y);
 }
 
+/* The part of its device that a cell takes from others: what it keeps busy, or one slot if that is
+ * more; a core. */
+static double occupied(const lips_forecast *p, const lips_cell_class *k)
+{
+    if (!p->devices.own)
+        return 1;
+    const double slot = (double)p->devices.n / (double)p->jobs;
+    return k->share > slot || slot > 1 ? k->share : slot;
+}
+
 lips_status lips_forecast_sum(const lips_forecast *p, lips_forecast_totals *out)
 {
     *out = (lips_forecast_totals){.bytes = p->data_bytes};
@@ -479,6 +488,7 @@ lips_status lips_forecast_sum(const lips_forecast *p, lips_forecast_totals *out)
         out->bytes += (size_t)at_once * k->bytes;
         out->disk += each * k->disk + at_once * k->state;
         out->seconds += (double)each * k->seconds;
+        out->busy += (double)each * k->seconds * occupied(p, k);
         out->longest = k->seconds > out->longest ? k->seconds : out->longest;
     }
     free(sorted);

@@ -14,7 +14,7 @@
 
 typedef struct lips_cell_class {
     double flops;   /* of one sample's forward pass */
-    double seconds; /* predicted, on one core */
+    double seconds; /* predicted, on one core or alone on a device */
     int64_t params;
     int64_t n_train, n_test;
     size_t bytes;    /* memory beside the data set: training, or measuring if that is more */
@@ -47,12 +47,15 @@ lips_status lips_forecast_create(lips_forecast *out, const lips_experiment *e,
                                  const lips_devices *devices, lips_datasets *s);
 void lips_forecast_free(lips_forecast *p);
 
+/* The first cell of class number `number`. */
+int64_t lips_forecast_first(const lips_forecast *p, int64_t number);
+
 const lips_cell_class *lips_forecast_class(const lips_forecast *p, int64_t cell);
 
-/* All cells: seconds on one core and of the longest cell; the largest memory of `jobs` cells at
- * once with the data; disk. */
+/* All cells: seconds one after the other, of the longest cell, and of one device (or core) that they
+ * keep busy; the largest host memory of `jobs` cells at once with the data; disk. */
 typedef struct lips_forecast_totals {
-    double seconds, longest;
+    double seconds, longest, busy;
     size_t bytes;
     int64_t disk;
 } lips_forecast_totals;

@@ -66,12 +66,18 @@ static bool less_loaded(const lips_place *a, const lips_place *b)
     return a->share != b->share ? a->share < b->share : a->running < b->running;
 }
 
+bool lips_places_fit(const lips_places *p, const lips_demand *d)
+{
+    bool fits = false;
+    for (int i = 0; i < p->n; i++)
+        fits = fits || lips_demand_bytes(d) <= p->at[i].memory;
+    return fits;
+}
+
 int lips_places_choose(const lips_places *p, const lips_demand *d)
 {
     int best = -1;
-    bool fits = false; /* somewhere, when empty */
-    for (int i = 0; i < p->n; i++)
-        fits = fits || lips_demand_bytes(d) <= p->at[i].memory;
+    const bool fits = lips_places_fit(p, d);
     for (int i = 0; i < p->n && p->running < p->jobs; i++) {
         const lips_place *at = &p->at[i];
         if ((fits && lips_demand_bytes(d) > at->memory) || at->slots == 0 || !has_room(at, d))

@@ -47,6 +47,9 @@ typedef struct lips_places {
 lips_status lips_places_create(lips_places *out, const lips_forecast *plan);
 void lips_places_free(lips_places *p);
 
+/* Whether some place holds the cell when nothing else runs there. */
+bool lips_places_fit(const lips_places *p, const lips_demand *d);
+
 /* Where the cell goes now: where least runs of those that have room for it; one that has too little
  * memory even when empty only if all have. -1: it must wait. */
 int lips_places_choose(const lips_places *p, const lips_demand *d);

@@ -203,6 +203,46 @@ def hangs(folder):
     check_same(out, calm, "after a hang")
 
 
+def planned(folder):
+    """--dry-run shows for each device what it starts with, and what does not fit anywhere."""
+    config = config_of(folder, width="[6, 1000]", batch="[20]", seed="[0, 1, 2]", epochs=1)
+    dry = ["sweep", config, "--dry-run", "out=" + os.path.join(folder, "none")]
+    more = ["device=0,2", "cells_per_device=2"]
+    plan = json.loads(expect(run(dry + ["--json"] + more, env=gpu(DEVICES=3)), 0).out)
+    check([d["device"] for d in plan["devices"]] == [0, 2] and plan["jobs"] == 4, "devices", plan)
+    for d in plan["devices"]:
+        check(d["cells"] == 2 and d["fits"] and d["data_bytes"] > 60 * 64, "two cells", d)
+        check(d["bytes"] == d["cell_bytes"] + d["data_bytes"] <= d["limit_bytes"], "bytes", d)
+    large = max(c["memory_bytes"] for c in plan["cells"])
+    less = gpu(DEVICES=2, MEMORY=large)
+    ended = expect(run(dry, env=less), 0)
+    check("device 1 (emulated (cusim)): " in ended.out, "a line for each", ended)
+    check("3 cells do not fit on any device" in ended.out, "what does not fit", ended)
+    plan = json.loads(expect(run(dry + ["--json"], env=less), 0).out)
+    check(not plan["devices"][0]["fits"], "does not fit", plan)
+    ended = run(["info", "--json"], env=environment(CUSIM_DEVICES="2", CUSIM_CAPABILITY="100"))
+    found = [d for d in json.loads(ended.out)["devices"] if d["backend"] == "cuda"]
+    check([d["device"] for d in found] == [0, 1], "info", found)
+    check(found[1]["capability"] == "10.0" and found[1]["bytes"] > 0, "info", found)
+
+
+def measured_choices(folder):
+    """info lists what was measured on this machine, as text and as JSON."""
+    os.makedirs(os.path.join(folder, "lipsweep"))
+    with open(os.path.join(folder, "lipsweep", "cuda-choices.tsv"), "w") as f:
+        f.write("GPU, cuBLAS: conv f32 1 2\ttile\ttile 1 ms\ntorn line\nGPU: x\tlibrary\t2 ms\n")
+    env = gpu(DEVICES=1)
+    env["XDG_CACHE_HOME"] = folder
+    found = json.loads(run(["info", "--json"], env=env).out)["choices"]
+    want = [
+        {"product": "GPU, cuBLAS: conv f32 1 2", "chosen": "tile", "times": "tile 1 ms"},
+        {"product": "GPU: x", "chosen": "library", "times": "2 ms"},
+    ]
+    check(found == want, "choices", found)
+    text = run(["info"], env=env).out
+    check("choices measured" in text and "GPU: x: library; 2 ms" in text, "as text", text)
+
+
 def bad_devices(folder):
     """One clear line each, exit 2, nothing made."""
     config, out = config_of(folder), os.path.join(folder, "out")
@@ -246,5 +286,7 @@ main(
     out_of_memory_beside_others,
     little_memory,
     hangs,
+    planned,
+    measured_choices,
     bad_devices,
 )

@@ -358,19 +358,18 @@ lips_status lips_cuda_run(lips_cuda *h, const lips_cuda_product *p, lips_library
     return p->run(h, p->args, p->rule);
 }
 
-void cuda_op_list_choices(FILE *f, int indent)
+void cuda_op_each_choice(lips_choice_fn *f, void *user)
 {
     char path[1100], line[TEXT_MAX + 128];
     FILE *cache = cache_path(path, sizeof path, false) ? fopen(path, "r") : NULL;
-    if (!cache)
-        return;
-    fprintf(f, "%*schoices measured (%s)\n", indent, "", path);
-    while (fgets(line, sizeof line, cache)) {
+    while (cache && fgets(line, sizeof line, cache)) {
         char *way = strchr(line, '\t'), *times = way ? strchr(way + 1, '\t') : NULL;
-        if (!times || !strchr(times, '\n'))
+        char *end = times ? strchr(times, '\n') : NULL;
+        if (!end)
             continue;
-        *way = *times = '\0';
-        fprintf(f, "%*s%s: %s; %s", indent + 2, "", line, way + 1, times + 1);
+        *way = *times = *end = '\0';
+        f(user, line, way + 1, times + 1);
     }
-    (void)fclose(cache);
+    if (cache)
+        (void)fclose(cache);
 }

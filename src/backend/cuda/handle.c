@@ -84,6 +84,7 @@ lips_status cuda_op_probe(lips_device *out, int device)
     lips_cuda_libraries_describe(libraries, sizeof libraries);
     snprintf(out->name, sizeof out->name, "%.*s", (int)sizeof out->name - 1, prop.name);
     out->threads = (int64_t)prop.multiProcessorCount * prop.maxThreadsPerMultiProcessor;
+    out->capability = prop.major * 10 + prop.minor;
     out->emulated = strncmp(prop.name, LIPS_CUDA_EMULATED, strlen(LIPS_CUDA_EMULATED)) == 0;
     snprintf(out->detail, sizeof out->detail,
              "compute capability %d.%d, %d multiprocessors, driver %s, runtime %s, %s", prop.major,
