@@ -192,6 +192,10 @@ void launch(cudaStream_t stream, const Launch &what)
         finish(cudaErrorInvalidValue);
         return;
     }
+    if (capture_implied(stream)) {
+        finish(cudaErrorStreamCaptureImplicit);
+        return;
+    }
     auto run = [what, faulty, endless]() {
         if (sticky_error() != cudaSuccess)
             return true;
@@ -391,6 +395,7 @@ cudaError_t cudaPeekAtLastError(void)
     X(cudaErrorStreamCaptureUnmatched, "capture was not begun in this stream")                     \
     X(cudaErrorStreamCaptureUnjoined, "capturing stream has unjoined work")                        \
     X(cudaErrorStreamCaptureIsolation, "dependency on uncaptured work in a captured stream")       \
+    X(cudaErrorStreamCaptureImplicit, "operation would make the null stream depend on a capture")    \
     X(cudaErrorStreamCaptureWrongThread, "capture belongs to another thread")                      \
     X(cudaErrorCapturedEvent, "operation not permitted on an event last recorded in a capture")    \
     X(cudaErrorGraphExecUpdateFailure, "the graph update was not performed")

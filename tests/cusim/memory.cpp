@@ -377,6 +377,8 @@ cudaError_t cudaMallocHost(void **p, size_t bytes)
 cudaError_t cudaFreeHost(void *p)
 {
     CUSIM_ENTER(cudaErrorIllegalAddress);
+    if (capture_forbids())
+        return finish(cudaErrorStreamCaptureUnsupported);
     if (!p)
         return finish(cudaSuccess);
     drain_all();
@@ -389,6 +391,8 @@ cudaError_t cudaFreeHost(void *p)
 cudaError_t cudaHostRegister(void *p, size_t bytes, unsigned)
 {
     CUSIM_ENTER(cudaErrorMemoryAllocation);
+    if (capture_forbids())
+        return finish(cudaErrorStreamCaptureUnsupported);
     if (bytes == 0 || in_range(p))
         return finish(cudaErrorInvalidValue);
     if (memory_kind(p, bytes) == Memory::PINNED)
@@ -400,6 +404,8 @@ cudaError_t cudaHostRegister(void *p, size_t bytes, unsigned)
 cudaError_t cudaHostUnregister(void *p)
 {
     CUSIM_ENTER(cudaErrorIllegalAddress);
+    if (capture_forbids())
+        return finish(cudaErrorStreamCaptureUnsupported);
     drain_all();
     bool known = state.registered.erase((const unsigned char *)p) > 0;
     return finish(known ? cudaSuccess : cudaErrorHostMemoryNotRegistered);

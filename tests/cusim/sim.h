@@ -84,6 +84,9 @@ bool belongs_here(cudaStream_t stream);
 bool capturing(cudaStream_t stream);
 /* Any capture on the calling thread that forbids unsafe calls; such a call ends it as invalid. */
 bool capture_forbids();
+/* Work on the null stream while a stream that waits for it is being captured: also the end of that
+ * capture. */
+bool capture_implied(cudaStream_t stream);
 void drain(cudaStream_t stream);
 void drain_all();
 

@@ -116,6 +116,17 @@ bool capture_forbids()
     return any;
 }
 
+bool capture_implied(cudaStream_t stream)
+{
+    bool any = false;
+    for (CUstream_st *s : state.streams)
+        if (stream_of(stream) == &state.legacy && s->graph && s->blocking) {
+            s->graph->invalid = true;
+            any = true;
+        }
+    return any;
+}
+
 void drain(cudaStream_t stream)
 {
     drain_stream(stream_of(stream));
@@ -195,6 +206,10 @@ cudaError_t cudaStreamQuery(cudaStream_t stream)
 {
     CUSIM_ENTER(cudaErrorIllegalAddress);
     CUstream_st *s = stream_of(stream);
+    if (s->graph) {
+        s->graph->invalid = true;
+        return finish(cudaErrorStreamCaptureUnsupported);
+    }
     if (s->queue.empty())
         return finish(cudaSuccess);
     s->asked = !s->asked;
@@ -245,10 +260,12 @@ cudaError_t cudaEventQuery(cudaEvent_t e)
 {
     CUSIM_ENTER(cudaErrorIllegalAddress);
     Record *r = e->record.get();
+    if (r && r->graph)
+        return finish(cudaErrorCapturedEvent);
+    if (capture_forbids())
+        return finish(cudaErrorStreamCaptureUnsupported);
     if (!r || r->done)
         return finish(cudaSuccess);
-    if (r->graph)
-        return finish(cudaErrorCapturedEvent);
     r->asked = !r->asked;
     if (r->asked)
         return finish(cudaErrorNotReady);
@@ -262,6 +279,8 @@ cudaError_t cudaEventSynchronize(cudaEvent_t e)
     Record *r = e->record.get();
     if (r && r->graph)
         return finish(cudaErrorCapturedEvent);
+    if (capture_forbids())
+        return finish(cudaErrorStreamCaptureUnsupported);
     if (r && !r->done)
         drain_stream(r->stream, r);
     return finish(cudaSuccess);

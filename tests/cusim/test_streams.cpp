@@ -252,25 +252,105 @@ void test_graph(void **)
     cudaGetLastError();
 }
 
-/* What a capture does not allow ends it as invalid. */
+/* Host waits, memory and pageable copies: what a capture does not allow. */
+cudaError_t forbidden(int which, Setup &t)
+{
+    static float pageable[N];
+    void *p = nullptr;
+    switch (which) {
+    case 0: return cudaStreamSynchronize(t.a);
+    case 1: return cudaMalloc(&p, 100);
+    case 2: return cudaDeviceSynchronize();
+    case 3: return cudaFree(t.other);
+    case 4: return cudaMallocHost(&p, 100);
+    case 5: return cudaFreeHost(t.pinned);
+    case 6: return cudaStreamQuery(t.a);
+    case 7: return cudaEventSynchronize(t.e);
+    case 8: return cudaEventQuery(t.e);
+    case 9: return cudaMemcpy(t.other, t.device, N * sizeof(float), cudaMemcpyDeviceToDevice);
+    case 10: return cudaMemset(t.other, 0, N * sizeof(float));
+    case 11:
+        return cudaMemcpyAsync(t.device, pageable, sizeof pageable, cudaMemcpyHostToDevice, t.a);
+    case 12:
+        return cudaMemcpyAsync(pageable, t.device, sizeof pageable, cudaMemcpyDeviceToHost, t.a);
+    default: return cudaHostRegister(pageable, sizeof pageable, cudaHostRegisterDefault);
+    }
+}
+
+/* Each ends the capture as invalid, and nothing of it runs. */
 void test_capture_forbids(void **)
 {
-    for (int which = 0; which < 3; which++) {
+    for (int which = 0; which <= 13; which++) {
         Setup t;
         cudaGraph_t graph = nullptr;
-        void *p = nullptr;
+        cudaEventRecord(t.e, t.b);
         cudaStreamBeginCapture(t.a, cudaStreamCaptureModeThreadLocal);
         t.launch_add(1, t.a);
-        cudaError_t e = which == 0   ? cudaStreamSynchronize(t.a)
-                        : which == 1 ? cudaMalloc(&p, 100)
-                                     : cudaDeviceSynchronize();
-        assert_int_equal(e, cudaErrorStreamCaptureUnsupported);
+        assert_int_equal(forbidden(which, t), cudaErrorStreamCaptureUnsupported);
         assert_int_equal(cudaStreamEndCapture(t.a, &graph), cudaErrorStreamCaptureInvalidated);
         assert_null(graph);
         t.get(t.a);
         cudaStreamSynchronize(t.a);
         assert_true(t.pinned[0] == 0);
         cudaGetLastError();
+    }
+}
+
+/* The null stream waits for blocking streams: not for one that is being captured. */
+void test_null_stream_in_capture(void **)
+{
+    for (int blocking = 0; blocking < 2; blocking++) {
+        Setup t;
+        cudaStream_t s = nullptr;
+        cudaGraph_t graph = nullptr;
+        cudaStreamCreateWithFlags(&s, blocking ? cudaStreamDefault : cudaStreamNonBlocking);
+        cudaStreamBeginCapture(s, cudaStreamCaptureModeThreadLocal);
+        t.launch_add(1, s);
+        t.launch_add(10, nullptr);
+        assert_int_equal(cudaGetLastError(),
+                         blocking ? cudaErrorStreamCaptureImplicit : cudaSuccess);
+        assert_int_equal(cudaStreamEndCapture(s, &graph),
+                         blocking ? cudaErrorStreamCaptureInvalidated : cudaSuccess);
+        if (graph)
+            cudaGraphDestroy(graph);
+        cudaStreamDestroy(s);
+        cudaGetLastError();
+    }
+}
+
+/* Mistake: a graph outlives memory that it names. */
+void stale_graph(int which)
+{
+    Setup t;
+    cudaGraph_t graph = nullptr;
+    cudaGraphExec_t exec = nullptr;
+    cudaStreamBeginCapture(t.a, cudaStreamCaptureModeThreadLocal);
+    if (which == 0)
+        t.launch_add(1, t.a);
+    else if (which == 1)
+        cudaMemsetAsync(t.device, 0, N * sizeof(float), t.a);
+    else
+        t.get(t.a);
+    cudaStreamEndCapture(t.a, &graph);
+    cudaGraphInstantiate(&exec, graph, 0);
+    cudaGraphDestroy(graph);
+    cudaGraphLaunch(exec, t.a);
+    cudaStreamSynchronize(t.a);
+    if (which < 2)
+        cudaFree(t.device);
+    else
+        cudaFreeHost(t.pinned);
+    cudaGraphLaunch(exec, t.a);
+    cudaStreamSynchronize(t.a);
+}
+
+void test_graph_of_freed_memory(void **)
+{
+    const char *const said[] = {"freed memory", "freed memory", "pinned no more"};
+    for (int which = 0; which < 3; which++) {
+        Outcome o = in_child(1, "CUSIM_ORDER", "forward", [which](float *) { stale_graph(which); });
+        assert_true(o.died);
+        assert_non_null(strstr(o.text.c_str(), said[which]));
     }
 }
 
@@ -354,7 +434,8 @@ int main(void)
         cmocka_unit_test(test_release),           cmocka_unit_test(test_queries),
         cmocka_unit_test(test_event_records),  cmocka_unit_test(test_mapped),
         cmocka_unit_test(test_graph),          cmocka_unit_test(test_capture_forbids),
-        cmocka_unit_test(test_bad_launch),
+        cmocka_unit_test(test_null_stream_in_capture),
+        cmocka_unit_test(test_graph_of_freed_memory), cmocka_unit_test(test_bad_launch),
         cmocka_unit_test(test_no_device),      cmocka_unit_test(test_memory_cap),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -31,8 +31,26 @@ bool kinds_agree(const Copy &c, cudaMemcpyKind kind)
     return false;
 }
 
+/* A graph may outlive the pinned memory that it names. */
+void need_pinned(const void *p, size_t bytes)
+{
+    if (memory_kind(p, bytes) == Memory::PINNED)
+        return;
+    fprintf(stderr, "cusim: a copy in a graph names %zu bytes at %p, pinned no more\n", bytes, p);
+    abort();
+}
+
+/* Of host memory that is not pinned a captured copy could not keep what the call promises. */
+bool may_push(const Copy &c, cudaStream_t stream)
+{
+    return !capturing(stream) || (memory_kind(c.to, c.bytes) != Memory::HOST &&
+                                  memory_kind(c.from, c.bytes) != Memory::HOST);
+}
+
 void push_copy(const Copy &c, cudaStream_t stream)
 {
+    const bool in_graph = capturing(stream);
+    const bool from_device = memory_kind(c.from, c.bytes) == Memory::DEVICE;
     const bool to_device = memory_kind(c.to, c.bytes) == Memory::DEVICE;
     const bool over_bus = to_device != (memory_kind(c.from, c.bytes) == Memory::DEVICE);
     bool staged = memory_kind(c.from, c.bytes) == Memory::HOST && !capturing(stream);
@@ -45,6 +63,10 @@ void push_copy(const Copy &c, cudaStream_t stream)
         });
     } else {
         push(stream, "memcpy", [=]() {
+            if (in_graph && !from_device)
+                need_pinned(c.from, c.bytes);
+            if (in_graph && !to_device)
+                need_pinned(c.to, c.bytes);
             memcpy(c.to, c.from, c.bytes);
             if (over_bus)
                 count_copy(to_device, c.bytes);
@@ -72,6 +94,12 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaM
         return finish(cudaSuccess);
     if (!kinds_agree(c, kind))
         return finish(cudaErrorInvalidValue);
+    if (capture_implied(stream))
+        return finish(cudaErrorStreamCaptureImplicit);
+    if (!may_push(c, stream)) {
+        stream_of(stream)->graph->invalid = true;
+        return finish(cudaErrorStreamCaptureUnsupported);
+    }
     push_copy(c, stream);
     return finish(cudaSuccess);
 }
@@ -109,6 +137,8 @@ cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t strea
         return finish(cudaSuccess);
     if (memory_kind(p, bytes) == Memory::HOST)
         return finish(cudaErrorInvalidValue);
+    if (capture_implied(stream))
+        return finish(cudaErrorStreamCaptureImplicit);
     push(stream, "memset", [=]() { memset(p, value, bytes); });
     return finish(cudaSuccess);
 }
