@@ -41,7 +41,10 @@ extern "C" lips_status lips_cuda_launched(cudaStream_t stream, const char *file,
 {
     cudaError_t e = cudaPeekAtLastError();
 #ifdef LIPS_CUDA_SYNC
+    cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
     if (e == cudaSuccess)
+        e = cudaStreamIsCapturing(stream, &capture);
+    if (e == cudaSuccess && capture == cudaStreamCaptureStatusNone)
         e = cudaStreamSynchronize(stream);
 #else
     (void)stream;

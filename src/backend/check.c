@@ -320,6 +320,12 @@ lips_status lips_check_advance(const lips_advance_args *a)
     return LIPS_OK;
 }
 
+lips_status lips_check_bytes(const char *op, const void *dst, const void *src, size_t bytes)
+{
+    LIPS_TRY(lips_check_vector(op, dst, 0, bytes != 0));
+    return lips_check_vector(op, src, 0, bytes != 0);
+}
+
 lips_status lips_check_slot(const char *op, int slot)
 {
     return need_range(op, "slot", slot, 0, LIPS_FETCHES - 1);

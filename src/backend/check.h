@@ -51,6 +51,8 @@ lips_status lips_check_loss_curve(const lips_loss_curve_args *a);
 lips_status lips_check_sgd(const lips_sgd_args *a);
 lips_status lips_check_adam(const lips_adam_args *a);
 lips_status lips_check_advance(const lips_advance_args *a);
+/* Of put and fetch: both are set where there are bytes. */
+lips_status lips_check_bytes(const char *op, const void *dst, const void *src, size_t bytes);
 /* Of fetch and await. */
 lips_status lips_check_slot(const char *op, int slot);
 lips_status lips_check_gram(const lips_gram_args *a);

@@ -5,12 +5,14 @@
 
 lips_status lips_host_put(lips_backend *be, void *dst, const void *src, size_t bytes)
 {
+    LIPS_TRY(lips_check_bytes("put", dst, src, bytes));
     return be->ops->copy(be, dst, src, bytes);
 }
 
 lips_status lips_host_fetch(lips_backend *be, void *dst, const void *src, size_t bytes, int slot)
 {
     LIPS_TRY(lips_check_slot("fetch", slot));
+    LIPS_TRY(lips_check_bytes("fetch", dst, src, bytes));
     return be->ops->copy(be, dst, src, bytes);
 }
 

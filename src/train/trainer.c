@@ -69,20 +69,22 @@ static lips_status alloc_host(lips_trainer *tr)
     return LIPS_OK;
 }
 
+static lips_status shared_alloc(lips_trainer *tr, void *out, int64_t count, size_t size)
+{
+    void *p = NULL;
+    LIPS_TRY(tr->be->ops->alloc_shared(tr->be, &p, (size_t)count * size));
+    memcpy(out, &p, sizeof p);
+    return LIPS_OK;
+}
+
 /* Memory that ops write and the host reads. */
 static lips_status alloc_shared(lips_trainer *tr)
 {
-    size_t most = (size_t)lips_eval_batch(tr->net, tr->be);
-    void *losses = NULL, *pred = NULL, *seen = NULL;
-    lips_status st = tr->be->ops->alloc_shared(tr->be, &losses, most * sizeof *tr->losses);
-    tr->losses = losses;
-    if (st == LIPS_OK)
-        st = tr->be->ops->alloc_shared(tr->be, &pred, most * sizeof *tr->pred);
-    tr->pred = pred;
-    if (st == LIPS_OK)
-        st = tr->be->ops->alloc_shared(tr->be, &seen, LIPS_FETCHES * sizeof *tr->seen);
-    tr->seen = seen;
-    return st;
+    tr->window = lips_eval_window(tr->data, tr->net, tr->be);
+    LIPS_TRY(shared_alloc(tr, &tr->losses, tr->window, sizeof *tr->losses));
+    LIPS_TRY(shared_alloc(tr, &tr->clean_losses, tr->window, sizeof *tr->losses));
+    LIPS_TRY(shared_alloc(tr, &tr->pred, tr->window, sizeof *tr->pred));
+    return shared_alloc(tr, &tr->seen, LIPS_FETCHES, sizeof *tr->seen);
 }
 
 /* Memory that the steps use among themselves. */
@@ -180,9 +182,9 @@ void lips_trainer_free(lips_trainer *tr)
     lips_trainer_erase(tr);
     lips_exec_free(tr->eval_exec);
     lips_exec_free(tr->exec);
-    void *device[] = {tr->device_order, tr->step_losses, tr->cursor, tr->kept,
-                      tr->buffers,      tr->v,           tr->m,      tr->grads,
-                      tr->params,       tr->seen,        tr->pred,   tr->losses};
+    void *device[] = {tr->device_order, tr->step_losses, tr->cursor, tr->kept,        tr->buffers,
+                      tr->v,            tr->m,           tr->grads,  tr->params,      tr->seen,
+                      tr->pred,         tr->losses,      tr->clean_losses};
     for (size_t i = 0; i < sizeof device / sizeof *device; i++)
         if (device[i])
             tr->be->ops->release(tr->be, device[i]);
@@ -208,7 +210,7 @@ lips_status lips_trainer_plan_bytes(const lips_config *cfg, const lips_net *net,
     *bytes = train + eval + vectors * (size_t)lips_net_params(net) * real +
              2 * (size_t)lips_net_buffers(net) * real +
              (rows ? 2 : 1) * (size_t)data->train.n * sizeof(int64_t) +
-             (size_t)es.cap * (sizeof(double) + sizeof(int64_t)) +
+             (size_t)lips_eval_window(data, net, be) * (2 * sizeof(double) + sizeof(int64_t)) +
              (size_t)cfg->batch * sizeof(double) +
              (cfg->augment && !rows ? (size_t)cfg->batch * row : 0) + sizeof(lips_trainer);
     return LIPS_OK;

@@ -26,6 +26,7 @@ struct lips_trainer {
     const lips_dataset *data;
     lips_backend *be;
     int64_t n_params, n_buffers;
+    int64_t window; /* samples of an evaluation between two waits */
 
     /* Device memory. m, v: the optimiser's vectors, v only for Adam. */
     lips_exec *exec, *eval_exec;
@@ -40,8 +41,8 @@ struct lips_trainer {
     lips_resident *own_resident;   /* its own; NULL: shared */
 
     /* Shared memory of the backend. */
-    double *losses;    /* (evaluation batch) */
-    int64_t *pred;     /* (evaluation batch) */
+    double *losses, *clean_losses; /* (window) of an evaluation */
+    int64_t *pred;                 /* (window) */
     lips_cursor *seen; /* (LIPS_FETCHES) the cursor as it was fetched */
 
     /* Host scratch. */
@@ -66,6 +67,9 @@ void lips_trainer_erase(lips_trainer *tr);
 /* Samples per evaluation pass: fixed by network and backend alone, so that no other setting moves a
  * bit. */
 int64_t lips_eval_batch(const lips_net *net, const lips_backend *be);
+
+/* Samples between two waits: whole batches, all of a split unless it is very large. */
+int64_t lips_eval_window(const lips_dataset *d, const lips_net *net, const lips_backend *be);
 
 /* Those of the steps, if any: then a step takes nothing from the host. */
 static inline const lips_rows *lips_trainer_train_rows(const lips_trainer *tr)

@@ -6,6 +6,7 @@
 #include "../lib/cmocka_all.h"
 #include "../lib/opcase.h"
 #include "backend/check.h"
+#include "backend/rows.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -280,6 +281,56 @@ static void refuse_training(opcase *c)
     REFUSE(adam, lips_adam_args, d, a.beta2 = 1, "beta2 1");
 }
 
+static void refuse_steps(opcase *c)
+{
+    const lips_cursor start = {.rate = 0.1};
+    const double losses[4] = {1, 2, 3, 4};
+    const lips_advance_args a0 = {.cursor = opcase_bytes(c, &start, sizeof start),
+                                  .loss = opcase_bytes(c, losses, sizeof losses),
+                                  .b = 4,
+                                  .g = opcase_reals(c, 9),
+                                  .n = 9,
+                                  .buffers = opcase_reals(c, 3),
+                                  .kept = opcase_reals(c, 3),
+                                  .n_buffers = 3,
+                                  .loss_watch = 1e4,
+                                  .grad_max = 1e30};
+    REFUSE(advance, lips_advance_args, a0, a.cursor = NULL, "cursor is NULL");
+    REFUSE(advance, lips_advance_args, a0, a.loss = NULL, "loss is NULL");
+    REFUSE(advance, lips_advance_args, a0, a.b = 0, "b is 0");
+    REFUSE(advance, lips_advance_args, a0, a.kept = NULL, "vector is NULL");
+    REFUSE(advance, lips_advance_args, a0, a.beta1 = 1, "beta1 1");
+    const lips_ops *ops = c->be->ops;
+    double v = 0;
+    refused(c, ops->put(c->be, NULL, &v, 8), "put", "NULL");
+    refused(c, ops->fetch(c->be, &v, a0.g, 8, LIPS_FETCHES), "fetch", "slot is 2");
+    refused(c, ops->await(c->be, -1), "await", "slot is -1");
+    lips_rows rows = {.n = 4, .c = 1, .h = 1, .w = 1, .classes = 3};
+    const float x[4] = {0}, table[256] = {0};
+    const int64_t source[4] = {0}, bad[4] = {0, 1, 3, 2}, order[4] = {3, 2, 1, 0};
+    if (!ops->rows_load)
+        return;
+    opcase_ok(ops->alloc(c->be, &rows.memory, lips_rows_bytes(&rows)));
+    lips_rows_source from = {.x = x, .table = table, .source = source, .labels = bad};
+    refused(c, ops->rows_load(c->be, &rows, &from), "rows_load", "a label is 3");
+    from.labels = NULL;
+    refused(c, ops->rows_load(c->be, &rows, &from), "rows_load", "labels is NULL");
+    from.labels = source;
+    opcase_ok(ops->rows_load(c->be, &rows, &from));
+    const lips_loss_args l = {.z = opcase_input(c, 3, 1, 1, 1),
+                              .rows = &rows,
+                              .order = opcase_bytes(c, order, sizeof order),
+                              .cursor = opcase_bytes(c, &start, sizeof start),
+                              .first = 1,
+                              .loss = opcase_doubles(c, 3, true)};
+    REFUSE(loss, lips_loss_args, l, a.order = NULL, "order is NULL");
+    REFUSE(loss, lips_loss_args, l, a.cursor = NULL, "cursor is NULL");
+    REFUSE(loss, lips_loss_args, l, a.first = 4, "first is 4");
+    rows.classes = 2;
+    refused(c, ops->loss(c->be, &l), "loss", "rows.classes is 2");
+    ops->release(c->be, rows.memory);
+}
+
 static void refuse_transfers(opcase *c)
 {
     const lips_ops *ops = c->be->ops;
@@ -331,6 +382,7 @@ FAMILY(ln, true)
 FAMILY(attn, true)
 FAMILY(tokens, true)
 FAMILY(training, false)
+FAMILY(steps, false)
 FAMILY(transfers, true)
 
 int main(void)
@@ -339,7 +391,7 @@ int main(void)
         cmocka_unit_test(test_linear),    cmocka_unit_test(test_conv),
         cmocka_unit_test(test_simple),    cmocka_unit_test(test_bn),
         cmocka_unit_test(test_ln),        cmocka_unit_test(test_attn),
-        cmocka_unit_test(test_tokens),    cmocka_unit_test(test_training),
+        cmocka_unit_test(test_tokens),    cmocka_unit_test(test_training),  cmocka_unit_test(test_steps),
         cmocka_unit_test(test_transfers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -91,6 +91,15 @@ static void test_evaluate_counts(void **state)
     assert_true(clean.error == wrong_clean / N);
     assert_true(memorized == share / (double)corrupted);
     assert_true(clean.error != noisy.error);
+    /* In pieces of a few samples, as a split of more than a window is: the same bits. */
+    lips_eval again, again_clean;
+    double again_memorized;
+    tr->window = 8;
+    assert_int_equal(
+        lips_trainer_evaluate(tr, &t->d.train, &again, &again_clean, &again_memorized), LIPS_OK);
+    assert_memory_equal(&again, &noisy, sizeof again);
+    assert_memory_equal(&again_clean, &clean, sizeof clean);
+    assert_true(again_memorized == memorized);
     /* Nothing corrupted: nothing to memorise. */
     memcpy(t->d.train.label, t->d.train.label_clean, sizeof(int64_t) * N);
     assert_int_equal(lips_trainer_evaluate(tr, &t->d.train, &noisy, NULL, &memorized), LIPS_OK);

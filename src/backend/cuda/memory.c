@@ -310,8 +310,7 @@ lips_status lips_cuda_send(lips_cuda *h, void *to, const void *from, size_t byte
 lips_status cuda_op_put(lips_backend *be, void *dst, const void *src, size_t bytes)
 {
     lips_cuda *h;
-    LIPS_TRY(lips_check_vector("put", dst, 0, bytes != 0));
-    LIPS_TRY(lips_check_vector("put", src, 0, bytes != 0));
+    LIPS_TRY(lips_check_bytes("put", dst, src, bytes));
     LIPS_TRY(lips_cuda_enter(be, &h));
     return lips_cuda_send(h, dst, src, bytes);
 }
@@ -320,8 +319,7 @@ lips_status cuda_op_fetch(lips_backend *be, void *dst, const void *src, size_t b
 {
     lips_cuda *h;
     LIPS_TRY(lips_check_slot("fetch", slot));
-    LIPS_TRY(lips_check_vector("fetch", dst, 0, bytes != 0));
-    LIPS_TRY(lips_check_vector("fetch", src, 0, bytes != 0));
+    LIPS_TRY(lips_check_bytes("fetch", dst, src, bytes));
     LIPS_TRY(lips_cuda_enter(be, &h));
     LIPS_TRY(lips_cuda_unrecorded(h, "a fetch"));
     if (!shared_block(h, dst, bytes))
