@@ -185,8 +185,10 @@ lips_status lips_block_create(lips_block **out, const lips_survey *p)
     b->cap = p->block;
     b->k = p->k;
     LIPS_TRY_GOTO(st, take_host(b, p, &bytes), out);
-    LIPS_TRY_GOTO(st, p->args->ops->open(&b->be, p->args->device), out);
-    LIPS_TRY_GOTO(st, lips_backend_arithmetic(b->be, &p->args->arithmetic), out);
+    LIPS_TRY_GOTO(st,
+                  lips_survey_open(p, p->args->arithmetic.forward, p->args->arithmetic.backward,
+                                   &b->be),
+                  out);
     LIPS_TRY_GOTO(st, take_grams(b, p, &bytes), out);
     LIPS_TRY_GOTO(st, put(b->be, &b->params, net->params, lips_net_params(net->net)), out);
     LIPS_TRY_GOTO(st, put(b->be, &b->buffers, net->buffers, lips_net_buffers(net->net)), out);

@@ -65,7 +65,7 @@ static lips_status open_worker(worker *w, int64_t kept)
     const lips_survey *s = w->c->s;
     const lips_network_view *net = network(w->c);
     int64_t p = params_of(w->c);
-    LIPS_TRY(s->args->ops->open(&w->be, s->args->device));
+    LIPS_TRY(lips_survey_open(s, LIPS_PRECISION_F32, LIPS_PRECISION_F32, &w->be));
     LIPS_TRY(put(w->be, &w->params, net->params, p));
     LIPS_TRY(put(w->be, &w->buffers, net->buffers, lips_net_buffers(s->net)));
     LIPS_TRY(put(w->be, &w->v, NULL, p));

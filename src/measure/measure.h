@@ -48,7 +48,8 @@ typedef struct lips_measure_args {
     const lips_ops *ops; /* backend; each thread opens its own handle */
     int device;
     lips_arithmetic arithmetic; /* of the blocks' passes; eigenvalues of curvature are f32's */
-    int threads;   /* >= 1 */
+    const char *choices; /* file of the backend's measured choices (keep_choices); NULL: none */
+    int threads;         /* >= 1 */
     int64_t batch; /* samples per block; 0: chosen from network and backend alone */
     lips_network_view network;
     lips_inputs inputs;

@@ -70,6 +70,18 @@ int64_t lips_survey_row(const lips_survey *p, int64_t i)
     return p->args->inputs.index ? p->args->inputs.index[i] : i;
 }
 
+lips_status lips_survey_open(const lips_survey *p, lips_precision forward, lips_precision backward,
+                             lips_backend **out)
+{
+    const lips_measure_args *a = p->args;
+    lips_arithmetic arithmetic = a->arithmetic;
+    arithmetic.forward = forward;
+    arithmetic.backward = backward;
+    LIPS_TRY(a->ops->open(out, a->device));
+    LIPS_TRY(lips_backend_arithmetic(*out, &arithmetic));
+    return a->choices && a->ops->keep_choices ? a->ops->keep_choices(*out, a->choices) : LIPS_OK;
+}
+
 lips_status lips_survey_input(const lips_survey *p, lips_backend *be, const lips_tensor *input,
                               int64_t first)
 {

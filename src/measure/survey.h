@@ -66,6 +66,11 @@ lips_status lips_survey_require(lips_survey *p, const char *name);
 /* The series of a quantity at a layer; NULL if not planned. */
 const lips_series *lips_survey_find(const lips_survey *p, const char *name, int layer);
 
+/* A handle on the backend with the libraries and choices that the caller asks for, and these
+ * precisions. */
+lips_status lips_survey_open(const lips_survey *p, lips_precision forward, lips_precision backward,
+                             lips_backend **out);
+
 /* Samples first..first+input->b-1 into an exec's input. */
 lips_status lips_survey_input(const lips_survey *p, lips_backend *be, const lips_tensor *input,
                               int64_t first);

@@ -131,7 +131,8 @@ static lips_status start(cell *c)
     LIPS_TRY(lips_device_open(&c->be, c->cfg, c->args->device));
     if (c->args->choices && c->be->ops->keep_choices)
         LIPS_TRY(c->be->ops->keep_choices(c->be, c->args->choices));
-    c->at = (lips_place){.ops = c->be->ops, .device = c->args->device};
+    c->at = (lips_place){
+        .ops = c->be->ops, .device = c->args->device, .choices = c->args->choices};
     LIPS_TRY(lips_backend_label(&c->at.label, c->at.ops, c->at.device));
     c->at.precision = lips_precision_label(c->at.ops, c->cfg->precision, c->cfg->precision);
     LIPS_TRY(lips_residents_get(c->args->residents, c->data, c->at.ops, c->at.device, &c->resident));

@@ -201,6 +201,7 @@ lips_status lips_records_measure(lips_record_buffer *out, const lips_config *cfg
                           .arithmetic = {.backward = cfg->measure_precision,
                                          .conv = cfg->cuda_conv,
                                          .linear = cfg->cuda_linear},
+                          .choices = at->choices,
                           .threads = 1,
                           .curvature_n = cfg->curvature_n}};
     lips_metrics metrics, trace;

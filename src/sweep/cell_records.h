@@ -17,6 +17,7 @@ typedef struct lips_place {
     const lips_ops *ops;
     int device;
     const char *label, *precision;
+    const char *choices; /* file of measured choices, or NULL */
 } lips_place;
 
 typedef struct lips_fit {

@@ -1,0 +1,99 @@
+"""Every quantity of small cells on the emulated CUDA device against the cpu backend, from the same weights; what crosses the bus
+for it, and how often the host waits."""
+import glob, json, os, sys
+
+SIM = os.environ.get("SIM", "")
+if not SIM:
+    print("0 passed, 0 failed, 1 skipped")
+    sys.exit(0)
+os.environ["LIPSWEEP"] = os.path.join(SIM, "lipsweep")
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "faults"))
+from faultlib import *
+
+# Without the eigenvalues, whose dozens of products take the emulator minutes in deep networks.
+MOST = "A,B,C,D,E,F,ggn.trace,hessian.trace,landscape,logit_hessian"
+CASES = {
+    "mlp": dict(model="mlp", width="[6]", depth=2, metrics="all", trace_metrics="C", trace_epochs='"0"'),
+    "mlp-mse": dict(model="mlp", width="[5]", loss="mse", metrics="B,C,hessian,ggn"),
+    "convnet": dict(model="convnet", width="[2]", batch_norm="true", metrics="all"),
+    "resnet18": dict(model="resnet18", width="[2]", metrics=MOST),
+    "vit": dict(model="vit", width="[4]", depth=1, metrics=MOST, probes='"jitter"'),
+}
+COMMON = dict(
+    epochs=0, n_train=20, batch=10, measure_n=9, curvature_n=7, seed="[3]", probes='"uniform,path"', probe_n=3, trace_n=5,
+    eval_epochs='"0"', save_epochs='"none"', measure_epochs='"0"', jobs=1, init="he",
+)
+FIELDS = ("mean", "min", "median", "q90", "max", "value")
+
+
+def records(folder, name, backend, **more):
+    settings = dict(COMMON, **CASES[name])
+    settings.update(more)
+    config = write_config(folder, f"{name}-{backend}.yaml", backend=backend, emulated="true", **settings)
+    out = os.path.join(folder, f"{name}-{backend}")
+    summary = out + ".summary"
+    expect(run(["train", config, "out=" + out], env=environment(CUSIM_SUMMARY=summary)), 0)
+    lines = []
+    for cell in os.listdir(os.path.join(out, "cells")):
+        with open(os.path.join(out, "cells", cell, "metrics.jsonl")) as f:
+            lines += [json.loads(line) for line in f]
+    counted = {}
+    if os.path.exists(summary):
+        with open(summary) as f:
+            counted = dict(line.split() for line in f)
+    return {tuple(r.get(k) for k in ("quantity", "norm", "output", "layer", "rank", "split", "epoch")): r for r in lines}, counted
+
+
+def agree(name):
+    def test(folder):
+        cpu, _ = records(folder, name, "cpu")
+        cuda, _ = records(folder, name, "cuda")
+        check(cpu.keys() == cuda.keys() and len(cpu) > 20, "other records", cpu.keys() ^ cuda.keys())
+        top = max([abs(r["value"]) for k, r in cpu.items() if k[0] == "hessian.top"] + [0])
+        for key, a in cpu.items():
+            b = cuda[key]
+            check(b.get("device") == ("emulated" if "device" in a else None), "not on the device", a, b)
+            check(a.get("precision") == b.get("precision"), "another precision", a, b)
+            check(a.get("reason") == b.get("reason"), "another reason", a, b)
+            for field in FIELDS:
+                x, y = a.get(field), b.get(field)
+                check((x is None) == (y is None), f"{field}: one has it", a, b)
+                if x is None or isinstance(x, str):
+                    check(x == y, f"{field} differs", a, b)
+                    continue
+                # Floats of a pass: some 1e-6 of the largest sample. Eigenvalues: of the largest one.
+                scale = max(abs(x), abs(a.get("max", 0)), top if key[0].startswith("hessian.top") else 0)
+                if key[0] == "hessian.alignment":
+                    scale = 100  # of eigenvectors, which neighbours share
+                check(abs(x - y) <= 1e-4 * scale, f"{key} {field}: cpu {x!r}, cuda {y!r}", a, b)
+
+    test.__name__ = name.replace("-", "_")
+    return test
+
+
+def counts(summary):
+    with open(summary) as f:
+        return {k: int(v) for k, v in (line.split() for line in f) if k != "digest"}
+
+
+def crosses_the_bus(folder):
+    """A block of 48 samples is as many launches and waits as one of 16, and Gram matrices (800 bytes each) stay on the device."""
+    CASES["bus"] = dict(model="convnet", width="[2]", metrics="B,C", n_train=60, probes="none", eval_epochs='"none"', save_epochs='"0"')
+    records(folder, "bus", "cpu")
+    weights = glob.glob(os.path.join(folder, "bus-cpu", "cells", "*", "epoch-0000.safetensors"))[0]
+    n = {}
+    for samples in (16, 48):
+        summary = os.path.join(folder, str(samples))
+        ended = run(["measure", weights, "--backend", "cuda", "--n", str(samples)], env=environment(CUSIM_SUMMARY=summary))
+        expect(ended, 0)
+        n[samples] = counts(summary)
+    for call in ("cudaLaunchKernel", "cudaStreamSynchronize", "cudaEventSynchronize", "cudaMemcpyAsync"):
+        check(n[16][call] == n[48][call], call, n)
+    # op and fro: 3 maps at the input, 3 items of 5 layers; 2 numbers; 10 loss norms; 5 inputs: 53 doubles. p, u, class: 30.
+    # Logits: 10 floats. The way there: the same piece, but the image, 64 floats, instead of the logits.
+    host = (n[48]["to_host_bytes"] - n[16]["to_host_bytes"]) / 32
+    device = (n[48]["to_device_bytes"] - n[16]["to_device_bytes"]) / 32
+    check(host <= 53 * 8 + 30 * 8 + 40 and device <= 53 * 8 + 30 * 8 + 256, "bytes a sample", host, device)
+
+
+main(*[agree(name) for name in CASES], crosses_the_bus)
