@@ -72,6 +72,8 @@ NVCC_FLAGS := -std=c++17 -O3 -lineinfo -fmad=false -Werror all-warnings -Xptxas 
 # A local variable that nothing has written holds a pattern, as shared and device memory do (tests/cusim).
 SIM_FLAGS := -std=c++17 -g -O2 -ffp-contract=off -fno-math-errno -ftrivial-auto-var-init=pattern -pthread -Wall -Wextra \
   -Wshadow -Werror -Wno-unknown-pragmas -Wno-deprecated-declarations -fvect-cost-model=dynamic -Iinclude -Isrc $(CUDA_INCLUDE) $(CFLAGS_$(FLAGS)) $(CFLAGS)
+# On a device every access must be aligned to its size: said by tests/cusim/alignment.cpp, or by the sanitizer.
+SIM_ALIGNED := -fsanitize=alignment
 CU_SRC := $(wildcard kernels/*.cu)
 SIM_OBJ := $(CU_SRC:%.cu=$(SIM)/%.o) $(patsubst %.cpp,$(SIM)/%.o,$(filter-out tests/cusim/test_%,$(wildcard tests/cusim/*.cpp)))
 DEVICE_OBJ := $(if $(filter plain,$(FLAGS)),$(CU_SRC:%.cu=$(BUILD)/%.o) $(LATE),$(SIM_OBJ))
@@ -167,11 +169,11 @@ $(LATE): ALL_CFLAGS += -I$(BUILD)
 $(SIM)/kernels/%.o: kernels/%.cu
 	@mkdir -p $(@D)
 	@echo "CXX $<"
-	$(Q)$(CXX) $(SIM_FLAGS) -MMD -MP -x c++ -c $< -o $@
+	$(Q)$(CXX) $(SIM_FLAGS) $(SIM_ALIGNED) -MMD -MP -x c++ -c $< -o $@
 $(SIM)/tests/cusim/%.o: tests/cusim/%.cpp
 	@mkdir -p $(@D)
 	@echo "CXX $<"
-	$(Q)$(CXX) $(SIM_FLAGS) -MMD -MP -c $< -o $@
+	$(Q)$(CXX) $(SIM_FLAGS) $(if $(filter test_%,$(notdir $@)),$(SIM_ALIGNED)) -MMD -MP -c $< -o $@
 $(SIM)/libcusim.a: $(OBJ) $(SIM_OBJ) $(BUILD)/cuda
 	$(Q)mkdir -p $(@D) && rm -f $@ && ar rcsT $@ $(filter %.o,$^)
 $(SIM)/tests/cusim/%: $(SIM)/tests/cusim/%.o $(TEST_LIB_OBJ) $(SIM)/libcusim.a

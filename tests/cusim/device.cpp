@@ -17,10 +17,14 @@ namespace
 
 const int SHARED_DEFAULT_MAX = (int)SHARED_STATIC_MAX;
 
+struct Ran {
+    long times = 0, threads = 0; /* of a block, at most */
+};
+
 struct State {
     std::map<std::string, long> calls;
     std::map<const void *, int> dynamic_limit; /* cudaFuncSetAttribute */
-    std::map<const void *, long> kernels;      /* launches that ran to their end */
+    std::map<const void *, Ran> kernels;       /* that ran to their end */
     cudaError_t sticky[DEVICES_MAX] = {};
     bool announced = false;
     uint64_t digest = 0xcbf29ce484222325u; /* FNV-1a */
@@ -50,9 +54,10 @@ void write_summary()
         return;
     for (auto &i : state.calls)
         fprintf(f, "%s %ld\n", i.first.c_str(), i.second);
-    for (auto &i : state.kernels)
-        fprintf(f, "kernel:%zx %ld\n", (size_t)((const char *)i.first - &__executable_start),
-                i.second);
+    for (auto &i : state.kernels) {
+        size_t at = (size_t)((const char *)i.first - &__executable_start);
+        fprintf(f, "kernel:%zx %ld\nthreads:%zx %ld\n", at, i.second.times, at, i.second.threads);
+    }
     fprintf(f, "digest %016llx\ndevice_bytes %zu\npinned_bytes %zu\n",
             (unsigned long long)state.digest, memory_used(), memory_pinned());
     fprintf(f, "to_device_bytes %zu\nto_host_bytes %zu\n", state.to_device, state.to_host);
@@ -182,8 +187,8 @@ void launch(cudaStream_t stream, const Launch &what)
         return;
     }
     auto limit = state.dynamic_limit.find(what.function);
-    size_t dynamic_max = (size_t)(limit == state.dynamic_limit.end() ? SHARED_DEFAULT_MAX
-                                                                     : limit->second);
+    size_t dynamic_max =
+        (size_t)(limit == state.dynamic_limit.end() ? SHARED_DEFAULT_MAX : limit->second);
     if (!valid_shape(what)) {
         finish(cudaErrorInvalidConfiguration);
         return;
@@ -207,7 +212,9 @@ void launch(cudaStream_t stream, const Launch &what)
         }
         run_kernel(what);
         memory_check(what.name);
-        state.kernels[what.function]++;
+        Ran &r = state.kernels[what.function];
+        r.times++;
+        r.threads = std::max(r.threads, (long)(what.block.x * what.block.y * what.block.z));
         return true;
     };
     push(stream, {run, "kernel", what.function});

@@ -278,6 +278,35 @@ template <bool GOOD> __global__ void dynamic_past_end(const float *x, float *y)
     y[i] = GOOD ? s[N - 1 - i] : 0;
 }
 
+struct alignas(16) Quad {
+    float v[4];
+};
+
+/* An access of 16 bytes at an address that is a multiple of 4. */
+template <bool GOOD> __global__ void unaligned_vector(const float *x, float *y)
+{
+    int i = (int)threadIdx.x;
+    if (i < N / 4 - 1) {
+        Quad q = *reinterpret_cast<const Quad *>(x + 4 * i + (GOOD ? 0 : 1));
+        for (int k = 0; k < 4; k++)
+            y[4 * i + k] = q.v[k];
+    } else if (i < N / 4 + 3) {
+        y[N - 4 + i - (N / 4 - 1)] = 0;
+    }
+}
+
+template <bool GOOD> __global__ void unaligned_shared(const float *x, float *y)
+{
+    CU_SHARED(float, s, [N + 4]);
+    int i = (int)threadIdx.x;
+    s[i] = x[i];
+    if (i < 4)
+        s[N + i] = 0;
+    __syncthreads(); /* s is complete */
+    Quad q = *reinterpret_cast<const Quad *>(&s[i / 4 * 4 + (GOOD ? 0 : 1)]);
+    y[i] = q.v[i % 4];
+}
+
 /* ---- values that nothing wrote: caught as NaN in the output ---- */
 
 template <bool GOOD> __global__ void shared_read_past_end(const float *x, float *y)

@@ -57,8 +57,12 @@ def main():
             print("FAILED: %s %s\n%s" % (program, environment, said))
     ran = SourceFileLoader("kernels_ran", os.path.join(HERE, "kernels_ran")).load_module()
     good, bad = ran.report(folder, [p for p in pairs if os.path.exists(p[1])])
-    for file, kernel in bad:
-        print("FAILED: never ran: %s: %s" % (file, kernel))
+    for line in bad:
+        print("FAILED: " + line)
+    # Of the judge itself: 64 registers of 1024 threads are all that there are, 65 take up 72 each.
+    if ran.too_many(64, 1024) or not ran.too_many(65, 1024) or not ran.too_many(255, 257):
+        bad.append("registers of a launch")
+        print("FAILED: registers of a launch")
     passed, failed = passed + len(good), failed + len(bad)
     print("%d passed, %d failed" % (passed, failed))
     return int(failed > 0 or not good)

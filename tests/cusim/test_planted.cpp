@@ -151,6 +151,12 @@ void test_memory(void **)
     expect_report(PLANTED(dynamic_past_end, 1, N * sizeof(float)), "dynamic shared memory");
 }
 
+void test_alignment(void **)
+{
+    expect_report(PLANTED(unaligned_vector, 1, 0), "misaligned address");
+    expect_report(PLANTED(unaligned_shared, 1, 0), "misaligned address");
+}
+
 void test_unwritten_values(void **)
 {
     expect_nan(PLANTED(shared_read_past_end, 1, 0));
@@ -285,6 +291,7 @@ int main(void)
         cmocka_unit_test(test_unwritten_values), cmocka_unit_test(test_red_zone),
         cmocka_unit_test(test_pointers),        cmocka_unit_test(test_use_after_free),
         cmocka_unit_test(test_shared_limits),   cmocka_unit_test(test_copies),
+        cmocka_unit_test(test_alignment),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
