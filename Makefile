@@ -11,7 +11,7 @@ CXX := g++
 endif
 Q := $(if $(V),,@)
 FLAGS ?= plain
-BUILD := build/$(FLAGS)
+BUILD := build/$(FLAGS)$(if $(filter asan1,$(FLAGS)$(CUDA)),-cuda)
 COMMIT := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)$(shell git diff --quiet HEAD 2>/dev/null || echo +)
 
 DEBIAN_RUN := gcc make libc6-dev pkg-config libdnnl-dev libopenblas-dev liblapacke-dev libyaml-dev libjansson-dev \
@@ -47,7 +47,13 @@ ISA_base := $(ISA_O)
 # libraries; beside it (SIM) the same objects are linked with kernels compiled by g++ and with tests/cusim in the place of
 # the device and of those libraries. Instrumented builds have that emulated device alone.
 CUDA_HOME ?= $(patsubst %/bin/nvcc,%,$(firstword $(wildcard /usr/local/cuda/bin/nvcc) $(shell command -v nvcc)))
-CUDA_FOUND := $(if $(wildcard $(CUDA_HOME)/bin/nvcc),$(if $(wildcard $(CUDA_HOME)/include/cublas_v2.h),$(wildcard $(CUDA_HOME)/include/cudnn.h)))
+CUDA_LACKS := $(strip $(foreach f,bin/nvcc include/cublas_v2.h include/cudnn.h,$(if $(wildcard $(CUDA_HOME)/$(f)),,$(f))))
+CUDA_FOUND := $(if $(CUDA_LACKS),,1)
+ifeq ($(origin CUDA)$(MAKELEVEL),undefined0)
+ifneq ($(if $(CUDA_FOUND),,$(wildcard $(CUDA_HOME)/bin/nvcc)),)
+$(shell echo 'note: $(CUDA_HOME) has nvcc but not $(CUDA_LACKS): building without the cuda backend' >&2)
+endif
+endif
 CUDA ?= $(if $(CUDA_FOUND),1,0)
 CUDA_ARCHS ?= 80 90a 100
 ifeq ($(filter plain asan,$(FLAGS)),)
@@ -58,7 +64,7 @@ $(error CUDA=$(CUDA): 0 or 1)
 endif
 ifeq ($(CUDA),1)
 ifeq ($(CUDA_FOUND),)
-$(error CUDA=1: no nvcc with cuBLAS and cuDNN headers under CUDA_HOME=$(CUDA_HOME); CUDA=0 builds without)
+$(error CUDA=1: no $(CUDA_LACKS) under CUDA_HOME=$(CUDA_HOME); CUDA=0 builds without)
 endif
 SIM := $(if $(filter plain,$(FLAGS)),build/cusim,$(BUILD))
 CUDA_INCLUDE := -I. -isystem $(CUDA_HOME)/include
@@ -107,7 +113,7 @@ GPU_BUILD := $(if $(filter emulated,$(GPU)),$(SIM),$(BUILD))
 SIM_AGAIN := $(if $(filter build/cusim,$(SIM)),$(patsubst tests/%.c,$(SIM)/tests/%,$(sort $(SIM_PROGRAMS:%=tests/%.c) $(wildcard tests/*/test_*_cuda.c))))
 FUZZ_BIN := $(patsubst tests/fuzz/fuzz_%.c,build/fuzz/fuzzers/%,$(wildcard tests/fuzz/fuzz_*.c))
 
-.PHONY: all run test test-quick test-gpu gpu cusim ptxas race bench asan fuzz fuzz-bins fuzzers config deps deps-test clean help install-links
+.PHONY: all run test test-quick test-gpu gpu cusim ptxas race bench asan asan-cuda fuzz fuzz-bins fuzzers config deps deps-test clean help install-links
 .SECONDARY:
 
 all: $(BIN) $(LIB) ## build build/lipsweep and build/liblipsweep.a
@@ -120,7 +126,7 @@ help: ## this list
 
 config: ## what was decided
 	@echo "compiler   $(CC) ($$($(CC) -dumpfullversion -dumpversion))"; echo "flags      $(FLAGS): $(ALL_CFLAGS)"
-	@echo "cuda       $(if $(filter 1,$(CUDA)),$(CUDA_HOME): $(CUDA_ARCHS:%=sm_%),no$(if $(CUDA_FOUND),, (no nvcc with cuBLAS and cuDNN found)))"
+	@echo "cuda       $(if $(filter 1,$(CUDA)),$(CUDA_HOME): $(CUDA_ARCHS:%=sm_%),no$(if $(CUDA_FOUND),, (no $(CUDA_LACKS) under $(or $(CUDA_HOME),/usr/local/cuda))))"
 	@echo "kernels    $(ISAS)"; echo "commit     $(COMMIT)"; echo "libraries  $(LINK_LIBS)"
 
 $(BUILD)/%.o: %.c
@@ -267,9 +273,18 @@ test-gpu gpu:
 	@echo "error: make $@: needs the plain build with the CUDA toolkit (nvcc, cuBLAS, cuDNN)" >&2; exit 1
 endif
 
-# Without the emulated device, whose tests take minutes in that build: FLAGS=asan CUDA=1 test-quick TESTS=tests/cusim has it.
+# Without the emulated device, which asan-cuda has: all of its tests would take minutes more.
 asan: ## the tests under the address and undefined-behaviour sanitizers
 	$(Q)$(MAKE) --no-print-directory FLAGS=asan CUDA=0 test-quick
+
+# The emulator's own tests, every op, derivatives, a training and small sweeps whose calls fail. In a folder of its own, so
+# that switching between the two builds nothing again.
+ASAN_CUDA := $(sort $(patsubst tests/%.cpp,%,$(wildcard tests/cusim/test_*.cpp)) $(patsubst tests/%.c,%,$(wildcard tests/*/test_*_cuda.c)) \
+  ops/test_backends ops/test_exact nn/test_exec nn/test_chunk)
+asan-cuda: ## the cuda backend under the same sanitizers, on the emulated device (minutes)
+	$(Q)$(MAKE) --no-print-directory FLAGS=asan CUDA=1 build/asan-cuda/lipsweep $(ASAN_CUDA:%=build/asan-cuda/tests/%)
+	$(Q)BUILD=build/asan-cuda SIM=build/asan-cuda LIPS_TEST_BACKEND=cuda LIPS_TEST_CASES=$(or $(LIPS_TEST_CASES),2) \
+	  tests/run $(ASAN_CUDA:%=tests/%.c) tests/cusim/test_failures.py tests/faults/test_device.py
 
 fuzz-bins:
 	$(Q)$(MAKE) --no-print-directory FLAGS=fuzz CC=clang fuzzers

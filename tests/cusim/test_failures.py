@@ -2,6 +2,7 @@
 that faults. Each run ends with a documented exit code and says what failed; the same command without the fault then gives the
 same bytes as a run that nothing happened to; nothing on the device leaks."""
 import os, sys
+from concurrent.futures import ThreadPoolExecutor
 
 SIM = os.environ.get("SIM", "")
 if not SIM:
@@ -16,7 +17,7 @@ QUIET = ("Destroy", "Free", "GetLastError", "PeekAtLastError", "GetVersion", "Ge
 # Failed, partial, memory, and a fault in the device; 0 where a second way was found.
 CODES = (0, 1, 2, 3, 5)
 
-# More calls of each function: for who has minutes.
+# Every call of each function: for who has minutes.
 THOROUGH = bool(os.environ.get("THOROUGH"))
 
 
@@ -58,28 +59,42 @@ def recovers(config, out, reference, what):
     check_same(out, reference, what)
 
 
+def places(function, n):
+    """Which of a function's n calls to fail: the first, the middle and the last; more of those that take memory."""
+    if THOROUGH:
+        return range(1, n + 1)
+    if SANITIZED:
+        return [(n + 1) // 2]
+    steps = 8 if "Malloc" in function else 2
+    return sorted({1 + (n - 1) * k // steps for k in range(steps + 1)})
+
+
+def one_failure(folder, config, reference, variable, quiet, function, at, recover):
+    out = os.path.join(folder, "%s-%d" % (function, at))
+    ended, counted = device_run(config, out, **{variable: "%s:%d" % (function, at)})
+    what = "%s=%s:%d" % (variable, function, at)
+    check(ended.code in CODES, what + ": exit code", ended)
+    check("Sanitizer" not in ended.err and "runtime error:" not in ended.err, what, ended)
+    if not quiet and ended.code != 0:
+        check(error_lines(ended) or "failed" in ended.err, what + ": not a word", ended)
+    if variable == "CUSIM_FAIL" and not quiet:
+        check(counted.get("device_bytes") == "0", what + ": device memory leaks", counted, ended)
+    if ended.code == 0:
+        check_same(out, reference, what)
+    elif recover:
+        recovers(config, out, reference, what + ", run again")
+
+
 def failing(folder, variable, quiet):
     config, reference, calls = clean(folder)
-    tried = 0
+    todo = []
     for function, n in sorted(calls.items()):
-        if quiet != any(q in function for q in QUIET):
-            continue
-        for at in sorted({1, (n + 1) // 2, n} if THOROUGH else {(n + 1) // 2}):
-            tried += 1
-            out = os.path.join(folder, "%s-%d" % (function, at))
-            ended, counted = device_run(config, out, **{variable: "%s:%d" % (function, at)})
-            what = "%s=%s:%d" % (variable, function, at)
-            check(ended.code in CODES, what + ": exit code", ended)
-            check("Sanitizer" not in ended.err and "runtime error:" not in ended.err, what, ended)
-            if not quiet and ended.code != 0:
-                check(error_lines(ended) or "failed" in ended.err, what + ": not a word", ended)
-            if variable == "CUSIM_FAIL" and not quiet:
-                check(counted.get("device_bytes") == "0", what + ": device memory leaks", counted, ended)
-            if ended.code == 0:
-                check_same(out, reference, what)
-            else:
-                recovers(config, out, reference, what + ", run again")
-    check(tried > 0, "no function was tried")
+        if quiet == any(q in function for q in QUIET):
+            picked = places(function, n)
+            todo += [(function, at, THOROUGH or at == picked[len(picked) // 2]) for at in picked]
+    check(todo, "no function was tried")
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda job: one_failure(folder, config, reference, variable, quiet, *job), todo))
 
 
 def failing_calls(folder):
