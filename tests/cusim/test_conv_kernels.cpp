@@ -5,6 +5,7 @@
  */
 #include "support.h"
 
+#include "kernels/batched_product.h"
 #include "kernels/conv.h"
 #include "kernels/linear.h"
 
@@ -258,7 +259,7 @@ const int SHAPES[][9] = {
     {2, 2, 7, 7, 3, 3, 3, 3, 1},     {33, 1, 1, 1, 127, 129, 1, 1, 0},
     {129, 1, 1, 1, 64, 10, 1, 1, 0}, {1, 1, 17, 40, 4, 8, 3, 1, 1},
     {1, 1, 18, 33, 24, 12, 3, 1, 1}, {3, 5, 4, 4, 36, 20, 3, 1, 1},
-    {1, 3, 16, 16, 8, 68, 3, 1, 1},
+    {1, 3, 16, 16, 8, 68, 3, 1, 1},  {2, 2, 5, 6, 4, 2, 3, 1, 1},
 };
 
 Case make(const int *v, lips_precision precision, Kernel kernel, bool integers)
@@ -323,7 +324,9 @@ void test_grad(void **)
  * tiles of 128 x 64 and 128 x 128. */
 void test_many_rows(void **)
 {
-    const int shapes[][9] = {{4, 69, 32, 31, 4, 8, 3, 1, 1}, {5, 54, 33, 31, 3, 2, 3, 1, 1}};
+    const int shapes[][9] = {{4, 69, 32, 31, 4, 8, 3, 1, 1},
+                             {5, 54, 33, 31, 4, 2, 3, 1, 1},
+                             {5, 54, 33, 31, 5, 2, 3, 1, 1}};
     for (const int *v : shapes) {
         case_forward(make(v, LIPS_PRECISION_F32, NARROW, true));
         case_vjp(make(v, LIPS_PRECISION_F32, NARROW, true));
@@ -387,6 +390,59 @@ void test_linear_vjp(void **)
             c.s.c = v[2];
             c.s.o = v[3];
             judge(c, "linear vjp", got, want);
+        }
+}
+
+/* Element (i,j) of matrix number `number`, and where it is: across says that i lie together. */
+batched_product::operand lying(float *at, int64_t rows, int64_t columns, bool across)
+{
+    return {at, 0, 0, rows * columns, across ? 1 : columns, across ? rows : 1};
+}
+
+double element(const Floats &v, const batched_product::operand &o, int64_t number, int64_t i,
+               int64_t j)
+{
+    return (double)v[(size_t)(number * o.stack + i * o.row + j * o.col)];
+}
+
+/* Two matrices of each tile and order, with copies of 16 and of 4 bytes, and two terms. */
+void test_batched(void **)
+{
+    const int sizes[][3] = {{52, 48, 20}, {100, 20, 20}, {72, 76, 20},
+                            {51, 47, 19}, {101, 19, 21}, {69, 71, 33}};
+    for (const int(&v)[3] : sizes)
+        for (int order = 0; order < 3; order++) {
+            const int64_t m = v[0], n = v[1], k = v[2];
+            const Floats a0 = random_floats((size_t)(2 * m * k), false), a1 = a0;
+            const Floats b0 = random_floats((size_t)(2 * k * n), false);
+            const Floats b1 = random_floats((size_t)(2 * k * n), false);
+            Device<float> da0(a0), da1(a1), db0(b0), db1(b1), c((size_t)(2 * m * n));
+            batched_product::product p = {};
+            p.c = lying(c.p, m, n, false);
+            p.a[0] = lying(da0.p, m, k, order == 2);
+            p.a[1] = lying(da1.p, m, k, order == 2);
+            p.b[0] = lying(db0.p, k, n, order == 0);
+            p.b[1] = lying(db1.p, k, n, order == 0);
+            p.terms = 2;
+            p.m = v[0];
+            p.n = v[1];
+            p.k = v[2];
+            p.alpha = 0.5f;
+            p.heads = 1;
+            p.stack = 2;
+            Doubles want((size_t)(2 * m * n));
+            for (int64_t at = 0; at < 2 * m * n; at++) {
+                const int64_t number = at / (m * n), i = at / n % m, j = at % n;
+                for (int64_t q = 0; q < k; q++)
+                    want[(size_t)at] += 0.5 * element(a0, p.a[0], number, i, q) *
+                                        (element(b0, p.b[0], number, q, j) +
+                                         element(b1, p.b[1], number, q, j));
+            }
+            assert_int_equal(lips_cuda_batched_product(p, 2, 0), LIPS_OK);
+            Case named = {};
+            named.s.c = k;
+            named.s.o = n;
+            judge(named, "batched product", c.read(), want);
         }
 }
 
@@ -568,7 +624,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_forward), cmocka_unit_test(test_vjp),
         cmocka_unit_test(test_grad),    cmocka_unit_test(test_many_rows),
         cmocka_unit_test(test_linear_vjp),
-        cmocka_unit_test(test_split),
+        cmocka_unit_test(test_batched), cmocka_unit_test(test_split),
         cmocka_unit_test(test_ends),    cmocka_unit_test(test_not_finite),
         cmocka_unit_test(test_orders),  cmocka_unit_test(test_refusals),
     };

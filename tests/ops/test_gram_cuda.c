@@ -326,11 +326,15 @@ static void all_convs(results *r)
         {1, 2, 5, 4, 3, 3, 1, 0, 32, false, false},  {1, 2, 4, 4, 5, 3, 1, 1, 33, false, false},
         {1, 2, 4, 4, 2, 3, 1, 1, 100, false, true},  {1, 1, 3, 3, 2, 3, 1, 1, 130, false, false},
         {1, 2, 12, 12, 2, 3, 1, 1, 2, false, false}, {1, 1, 3, 3, 150, 3, 1, 1, 2, true, true},
-        /* these fill wide tiles: direct, then by pixels */
+        /* these fill wide tiles: direct, then by pixels; float32-grade, then tf32 */
         {2, 28, 5, 5, 128, 3, 1, 1, 1, false, false}, {1, 28, 6, 5, 24, 3, 1, 1, 10, false, true},
-        {1, 28, 9, 8, 40, 3, 2, 1, 3, true, false},   {1, 28, 4, 4, 8, 3, 1, 1, 32, false, false},
+        {1, 28, 9, 8, 40, 3, 2, 1, 3, false, true},   {1, 28, 4, 4, 8, 3, 1, 1, 32, false, false},
+        {2, 28, 5, 5, 128, 3, 1, 1, 1, true, true},   {1, 28, 6, 5, 24, 3, 1, 1, 10, true, false},
+        {1, 28, 9, 8, 40, 3, 2, 1, 3, true, false},   {1, 28, 4, 4, 8, 3, 1, 1, 32, true, true},
         {2, 4, 10, 10, 128, 3, 1, 1, 1, false, true}, {1, 4, 10, 10, 12, 3, 1, 1, 10, false, false},
-        {1, 4, 10, 10, 40, 3, 1, 1, 3, true, false},  {1, 4, 10, 12, 4, 3, 1, 1, 32, true, true},
+        {1, 4, 10, 10, 40, 3, 1, 1, 3, false, false}, {1, 4, 10, 12, 4, 3, 1, 1, 32, false, true},
+        {2, 4, 10, 10, 128, 3, 1, 1, 1, true, false}, {1, 4, 10, 10, 12, 3, 1, 1, 10, true, true},
+        {1, 4, 10, 10, 40, 3, 1, 1, 3, true, true},   {1, 4, 10, 12, 4, 3, 1, 1, 32, true, false},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         run_conv(r, cases[i], LIPS_CUDA_GRAM_DIRECT);
