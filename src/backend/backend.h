@@ -369,6 +369,14 @@ typedef struct lips_device {
     bool emulated;            /* a stand-in for tests: its results are right, its speed is not */
 } lips_device;
 
+/* A layer for own_bytes: its input and output for as many samples as are run at once, y with as many
+ * stacked values as there will be. */
+typedef struct lips_own_args {
+    lips_tensor x, y;
+    const lips_conv_geom *geom; /* of a convolution, else NULL */
+    bool layer, norms;          /* linear or convolution; layer normalisation */
+} lips_own_args;
+
 /* One measured choice, as texts: device, libraries and sizes; what was chosen; the times. */
 typedef void lips_choice_fn(void *user, const char *product, const char *way, const char *times);
 
@@ -391,6 +399,9 @@ typedef struct lips_ops {
      * looked up elsewhere: who names the same file gets the same bits. After open, before the first op; a file
      * that cannot be written is a warning. NULL: nothing to choose. */
     lips_status (*keep_choices)(lips_backend *, const char *path);
+    /* Bytes that the handle takes for itself when it runs such a layer's ops, forward and backward:
+     * scratch and libraries' workspaces. One handle takes the most of its layers. NULL: nothing. */
+    size_t (*own_bytes)(lips_backend *, const lips_own_args *);
     lips_status (*open)(lips_backend **out, int device); /* device: index of a GPU, else ignored */
     void (*close)(lips_backend *);
 

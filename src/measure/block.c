@@ -147,6 +147,7 @@ lips_status lips_block_plan_bytes(const lips_survey *p, size_t *bytes)
     LIPS_TRY(take_grams(NULL, p, bytes));
     LIPS_TRY(ops->open(&be, p->args->device));
     lips_status st = lips_exec_plan_bytes(p->net, be, &spec, &exec);
+    *bytes += lips_exec_own_bytes(p->net, be, &spec);
     *bytes += p->triangle ? factor_bytes(p, be, spec.t) : 0;
     ops->close(be);
     *bytes += exec + (size_t)(lips_net_params(p->net) + lips_net_buffers(p->net)) * ops->real_bytes;

@@ -115,7 +115,8 @@ static lips_status seat_bytes(const lips_survey *s, int64_t block, size_t *bytes
     LIPS_TRY_GOTO(st, lips_exec_plan_bytes(s->net, be, &spec, &first), out);
     LIPS_TRY_GOTO(st, lips_exec_create(&exec, s->net, be, &spec), out);
     LIPS_TRY_GOTO(st, lips_second_plan_bytes(exec, &second), out);
-    *bytes = first + second + (size_t)(4 * block * s->k) * sizeof(double);
+    *bytes = first + second + lips_exec_own_bytes(s->net, be, &spec) +
+             (size_t)(4 * block * s->k) * sizeof(double);
 out:
     lips_exec_free(exec);
     ops->close(be);

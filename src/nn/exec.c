@@ -192,6 +192,37 @@ lips_status lips_exec_plan_bytes(const lips_net *net, lips_backend *be, const li
     return LIPS_OK;
 }
 
+size_t lips_exec_own_bytes(const lips_net *net, lips_backend *be, const lips_exec_spec *spec)
+{
+    size_t most = 0;
+    const int64_t lanes = be->ops->plan_lanes(be, spec->cap, net->spatial);
+    for (int n = 0; n < net->n_nodes && be->ops->own_bytes && spec->t > 0; n++) {
+        const lips_node *node = &net->nodes[n];
+        const lips_value *in = &net->values[node->in[0]], *out = &net->values[node->out];
+        const bool conv = node->layer && lips_net_layer(net, node->layer)->conv;
+        const lips_own_args a = {.x = {.cap = spec->cap,
+                                       .b = spec->cap,
+                                       .c = in->c,
+                                       .h = in->h,
+                                       .w = in->w,
+                                       .t = 1,
+                                       .lanes = lanes},
+                                 .y = {.cap = spec->cap,
+                                       .b = spec->cap,
+                                       .c = out->c,
+                                       .h = out->h,
+                                       .w = out->w,
+                                       .t = spec->t,
+                                       .lanes = lanes},
+                                 .geom = conv ? &node->geom : NULL,
+                                 .layer = node->layer > 0,
+                                 .norms = node->params[0] >= 0 && !node->layer};
+        const size_t bytes = be->ops->own_bytes(be, &a);
+        most = bytes > most ? bytes : most;
+    }
+    return most;
+}
+
 int64_t lips_net_chunk(const lips_net *net, const lips_backend *be, int64_t batch)
 {
     int64_t chunk = be->ops->image_chunk;

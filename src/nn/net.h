@@ -122,6 +122,10 @@ void lips_exec_free(lips_exec *ex);
 lips_status lips_exec_plan_bytes(const lips_net *net, lips_backend *be, const lips_exec_spec *spec,
                                  size_t *bytes);
 
+/* What the handle itself takes beside the plan when it runs the passes of spec, at most: scratch and
+ * libraries' workspaces. A handle with several execs takes the most of them, once. */
+size_t lips_exec_own_bytes(const lips_net *net, lips_backend *be, const lips_exec_spec *spec);
+
 /* Parameter and buffer vectors are the caller's device memory (be->alloc), set before use. */
 void lips_exec_set_params(lips_exec *ex, const void *params, void *buffers);
 

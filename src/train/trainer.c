@@ -8,8 +8,7 @@
 static lips_exec_spec train_spec(const lips_config *cfg, const lips_net *net,
                                  const lips_backend *be)
 {
-    return (lips_exec_spec){
-        .cap = lips_net_chunk(net, be, cfg->batch), .t = 1, .training = true};
+    return (lips_exec_spec){.cap = lips_net_chunk(net, be, cfg->batch), .t = 1, .training = true};
 }
 
 static lips_exec_spec eval_spec(const lips_net *net, const lips_backend *be)
@@ -94,8 +93,8 @@ static lips_status alloc_steps(lips_trainer *tr)
     LIPS_TRY(ops->alloc(tr->be, &tr->cursor, sizeof(lips_cursor)));
     LIPS_TRY(ops->alloc(tr->be, &tr->step_losses, (size_t)tr->cfg.batch * sizeof(double)));
     if (lips_trainer_train_rows(tr))
-        LIPS_TRY(ops->alloc(tr->be, &tr->device_order,
-                            (size_t)tr->data->train.n * sizeof *tr->order));
+        LIPS_TRY(
+            ops->alloc(tr->be, &tr->device_order, (size_t)tr->data->train.n * sizeof *tr->order));
     return LIPS_OK;
 }
 
@@ -207,7 +206,8 @@ lips_status lips_trainer_plan_bytes(const lips_config *cfg, const lips_net *net,
     size_t vectors = cfg->optimizer == LIPS_OPT_ADAM ? 4 : 3;
     size_t row = (size_t)(data->c * data->h * data->w) * sizeof(float);
     const bool rows = lips_resident_bytes(data, be) > 0;
-    *bytes = train + eval + vectors * (size_t)lips_net_params(net) * real +
+    *bytes = train + eval + lips_exec_own_bytes(net, be, &ts) +
+             vectors * (size_t)lips_net_params(net) * real +
              2 * (size_t)lips_net_buffers(net) * real +
              (rows ? 2 : 1) * (size_t)data->train.n * sizeof(int64_t) +
              (size_t)lips_eval_window(data, net, be) * (2 * sizeof(double) + sizeof(int64_t)) +

@@ -226,6 +226,25 @@ def planned(folder):
     check(found[1]["capability"] == "10.0" and found[1]["bytes"] > 0, "info", found)
 
 
+def plan_and_allocations(folder):
+    """What is planned for a cell with its data is what the device gives out at most, from both
+    sides: nothing is forgotten, and less than half of it is for the host or never used."""
+    for keys in (
+        dict(model="mlp", width="[64]", metrics="A"),
+        dict(model="convnet", width="[4]", batch_norm="true", metrics="A,B"),
+        dict(model="vit", width="[6]", depth=1, metrics="A,B,C"),
+    ):
+        small = dict(batch="[20]", seed="[0]", n_train=40, epochs=1, save_epochs="end")
+        small.update(keys, eval_epochs="end", measure_epochs="end", cells_per_device=1)
+        config, path = config_of(folder, **small), os.path.join(folder, "summary")
+        dry = expect(run(["sweep", config, "--dry-run", "--json"], env=gpu()), 0)
+        plan = json.loads(dry.out)["devices"][0]["bytes"]
+        out = os.path.join(folder, keys["model"])
+        expect(sweep(config, out, env=gpu(SUMMARY=path)), 0)
+        peak = summary_of(path)["peak_bytes_0"]
+        check(peak <= plan <= 2 * peak, "planned and allocated", keys, plan, peak)
+
+
 def measured_choices(folder):
     """info lists what was measured on this machine, as text and as JSON."""
     os.makedirs(os.path.join(folder, "lipsweep"))
@@ -287,6 +306,7 @@ main(
     little_memory,
     hangs,
     planned,
+    plan_and_allocations,
     measured_choices,
     bad_devices,
 )

@@ -285,7 +285,7 @@ out:
     return st;
 }
 
-static bool emulated(const lips_cuda *h)
+bool lips_cuda_emulated(const lips_cuda *h)
 {
     return strncmp(h->prop.name, LIPS_CUDA_EMULATED, strlen(LIPS_CUDA_EMULATED)) == 0;
 }
@@ -337,7 +337,7 @@ lips_status lips_cuda_choose(lips_cuda *h, const lips_cuda_product *p, lips_libr
     *out = p->rule;
     if (asked == LIPS_LIBRARY_NVIDIA && p->offered[LIPS_CUDA_LIBRARY])
         *out = LIPS_CUDA_LIBRARY;
-    if (asked != LIPS_LIBRARY_AUTO || !p->offered[LIPS_CUDA_LIBRARY] || emulated(h))
+    if (asked != LIPS_LIBRARY_AUTO || !p->offered[LIPS_CUDA_LIBRARY] || lips_cuda_emulated(h))
         return LIPS_OK;
     const choice *known = find_seen(h, p);
     if (!known)

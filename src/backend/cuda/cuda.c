@@ -10,6 +10,7 @@ const lips_ops lips_cuda_ops = {
     .probe = cuda_op_probe,
     .each_choice = cuda_op_each_choice,
     .keep_choices = cuda_op_keep_choices,
+    .own_bytes = cuda_op_own_bytes,
     .open = cuda_op_open,
     .close = cuda_op_close,
     .set_precision = cuda_op_set_precision,

@@ -98,6 +98,13 @@ lips_status lips_cuda_shared(lips_cuda *h, const char *op, void *p, int64_t n, v
 /* The same, but memory of alloc() is taken as it is: batch statistics. */
 lips_status lips_cuda_f64(lips_cuda *h, const char *op, void *p, int64_t n, double **device);
 
+/* For own.c: what others take of scratch. The weight gradient of a linear layer; the largest piece of
+ * a tensor that is laid out anew; cuBLAS's workspace. */
+size_t lips_cuda_linear_grad_bytes(const lips_tensor *x, const lips_tensor *y);
+size_t lips_cuda_piece_bytes(size_t tensor);
+size_t lips_cuda_blas_bytes(const lips_cuda *h);
+bool lips_cuda_emulated(const lips_cuda *h);
+
 /* Device memory of at least `bytes` for the op that asks: the next op may get the same. */
 lips_status lips_cuda_scratch(lips_cuda *h, size_t bytes, void **out);
 /* One holder less; accepts NULL. */

@@ -6,7 +6,7 @@
 
 /* What NVIDIA advises. Its own instead of the library's: a recording then holds memory that stays,
  * and results are the same whatever else runs on the device. */
-static size_t blas_bytes(const lips_cuda *h)
+size_t lips_cuda_blas_bytes(const lips_cuda *h)
 {
     return (size_t)(h->prop.major >= 9 ? 32 : 4) << 20;
 }
@@ -15,10 +15,10 @@ lips_status lips_cuda_blas(lips_cuda *h, cublasHandle_t *out)
 {
     if (!h->blas) {
         LIPS_TRY(lips_cuda_unrecorded(h, "an op that has not run before"));
-        LIPS_TRY(lips_cuda_device_alloc(h, &h->blas_work, blas_bytes(h)));
+        LIPS_TRY(lips_cuda_device_alloc(h, &h->blas_work, lips_cuda_blas_bytes(h)));
         LIPS_TRY_CUBLAS(cublasCreate(&h->blas));
         LIPS_TRY_CUBLAS(cublasSetStream(h->blas, h->stream));
-        LIPS_TRY_CUBLAS(cublasSetWorkspace(h->blas, h->blas_work, blas_bytes(h)));
+        LIPS_TRY_CUBLAS(cublasSetWorkspace(h->blas, h->blas_work, lips_cuda_blas_bytes(h)));
     }
     *out = h->blas;
     return LIPS_OK;
@@ -41,7 +41,7 @@ void lips_cuda_libraries_close(lips_cuda *h)
         cudnnDestroy(h->dnn);
     if (h->blas)
         cublasDestroy(h->blas);
-    lips_cuda_device_free(h, h->blas_work, blas_bytes(h));
+    lips_cuda_device_free(h, h->blas_work, lips_cuda_blas_bytes(h));
     h->dnn = NULL;
     h->blas = NULL;
     h->blas_work = NULL;

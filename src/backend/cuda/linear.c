@@ -194,6 +194,23 @@ lips_status cuda_op_linear_vjp(lips_backend *be, const lips_linear_args *a)
 }
 
 /* Rows are the pixels of one image. */
+static lips_cuda_conv as_one_image(lips_cuda_conv s)
+{
+    s.w = s.ow = s.b;
+    s.b = 1;
+    return s;
+}
+
+size_t lips_cuda_linear_grad_bytes(const lips_tensor *x, const lips_tensor *y)
+{
+    const size_t bytes = (size_t)(x->c * y->c) * sizeof(float);
+    lips_cuda_conv s = as_conv(&(lips_linear_args){.x = *x, .y = *y});
+    s.b = y->cap;
+    s = as_one_image(s);
+    const int64_t parts = lips_cuda_conv_grad_parts(&s, (int64_t)(MOST_SCRATCH / bytes));
+    return parts > 1 ? (size_t)parts * bytes : 0;
+}
+
 static lips_status own_grad(lips_cuda *h, const lips_linear_args *a)
 {
     lips_cuda_conv_grad_args k = {.shape = as_conv(a),
@@ -202,8 +219,7 @@ static lips_status own_grad(lips_cuda *h, const lips_linear_args *a)
                                   .dy = a->y.data,
                                   .precision = h->backward};
     const size_t bytes = (size_t)(a->x.c * a->y.c) * sizeof(float);
-    k.shape.w = k.shape.ow = k.shape.b;
-    k.shape.b = 1;
+    k.shape = as_one_image(k.shape);
     k.parts = lips_cuda_conv_grad_parts(&k.shape, (int64_t)(MOST_SCRATCH / bytes));
     if (k.parts > 1) {
         void *part;

@@ -12,6 +12,7 @@ lips_status cuda_op_probe(lips_device *out, int device);
 lips_status cuda_op_open(lips_backend **out, int device);
 void cuda_op_close(lips_backend *be);
 /* choose.c */
+size_t cuda_op_own_bytes(lips_backend *be, const lips_own_args *a);
 void cuda_op_each_choice(lips_choice_fn *f, void *user);
 lips_status cuda_op_keep_choices(lips_backend *be, const char *path);
 lips_status cuda_op_set_precision(lips_backend *be, lips_precision forward,

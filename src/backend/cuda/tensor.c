@@ -32,6 +32,11 @@ static int64_t piece_samples(int64_t reals)
     return n > 0 ? n : 1;
 }
 
+size_t lips_cuda_piece_bytes(size_t tensor)
+{
+    return tensor < PIECE_BYTES ? tensor : PIECE_BYTES;
+}
+
 /* The n samples from `first` on, staged in host order, to their place. */
 static lips_status put(lips_cuda *h, const lips_tensor *dst, lips_cuda_slot *slot, int64_t first,
                        int64_t n)
