@@ -231,7 +231,8 @@ static lips_status run(const lips_args *a)
 const lips_command lips_command_info = {
     .name = "info",
     .usage = "[--json] [--keys]",
-    .summary = "shows version, processor, backends and devices, data sets found, configuration keys",
+    .summary =
+        "shows version, processor, backends and devices, data sets found, configuration keys",
     .flags = flags,
     .max_args = 0,
     .run = run,

@@ -15,7 +15,13 @@
 
 #include <stdio.h>
 
-enum { LIPS_DEVICE_TEXT = 512, LIPS_TEXT_MAX = 512, LIPS_PATH_MAX = 4096, LIPS_SCHEDULE_MAX = 512, LIPS_AXES_MAX = 16 };
+enum {
+    LIPS_DEVICE_TEXT = 512,
+    LIPS_TEXT_MAX = 512,
+    LIPS_PATH_MAX = 4096,
+    LIPS_SCHEDULE_MAX = 512,
+    LIPS_AXES_MAX = 16
+};
 
 /* Numbers of devices, in the order given; all: n = 0. */
 enum { LIPS_DEVICES_MAX = 64, LIPS_DEVICE_LAST = 1023 };
@@ -78,7 +84,7 @@ typedef struct lips_config {
     char metrics[LIPS_TEXT_MAX]; /* comma-separated quantity names or sections */
     int64_t measure_n;           /* samples measured; 0: all */
     uint64_t measure_seed;
-    int64_t curvature_n; /* of these, for eigenvalues; 0: all */
+    int64_t curvature_n;        /* of these, for eigenvalues; 0: all */
     char probes[LIPS_TEXT_MAX]; /* kinds of inputs that are not data, comma-separated; "none" */
     int64_t probe_n;
     uint64_t probe_seed;
@@ -88,26 +94,26 @@ typedef struct lips_config {
 
     /* how it runs: no influence on results except backend */
     char backend[16];
-    char device[LIPS_DEVICE_TEXT]; /* of the backend: lips_devices_read */
-    int64_t cells_per_device;      /* 0: as many as memory and the processors allow */
-    bool emulated;             /* a device that is emulated will do */
-    lips_precision precision;  /* of products in training */
+    char device[LIPS_DEVICE_TEXT];    /* of the backend: lips_devices_read */
+    int64_t cells_per_device;         /* 0: as many as memory and the processors allow */
+    bool emulated;                    /* a device that is emulated will do */
+    lips_precision precision;         /* of products in training */
     lips_precision measure_precision; /* of the backward passes of measuring */
     lips_library cuda_conv, cuda_linear;
     bool cuda_graph;           /* training steps are recorded and replayed, where that is offered */
     int64_t checkpoint_epochs; /* 0: by time only */
     double checkpoint_seconds; /* 0: by epochs only */
     int64_t jobs;              /* cells at once; 0: one per core */
-    double hang_seconds;       /* a wait for a device that is longer ends the process; 0: none does */
+    double hang_seconds; /* a wait for a device that is longer ends the process; 0: none does */
     char out[LIPS_PATH_MAX];
 } lips_config;
 
 enum { LIPS_CANONICAL_MAX = 8192, LIPS_YAML_MAX = 32768, LIPS_CELL_NAME_MAX = 256 };
 
 /* The canonical text: one "key: value" line per key that changes results (all but name, out,
- * data_dir, device, cells_per_device, emulated, cuda_graph, checkpoint_*, jobs and hang_seconds), in
- * table order, values printed so that they read back to the
- * same bits. LIPS_CANONICAL_MAX bytes always suffice; LIPS_ERR_RUNTIME if size does not. */
+ * data_dir, device, cells_per_device, emulated, cuda_graph, checkpoint_*, jobs and hang_seconds),
+ * in table order, values printed so that they read back to the same bits. LIPS_CANONICAL_MAX bytes
+ * always suffice; LIPS_ERR_RUNTIME if size does not. */
 lips_status lips_config_canonical(const lips_config *c, char *buf, size_t size);
 /* All keys, as YAML that lips_experiment_load reads back to the same bits; LIPS_YAML_MAX bytes
  * suffice. */

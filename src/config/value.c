@@ -82,9 +82,7 @@ void lips_option_expects(const lips_option *o, char *buf, size_t size)
     case LIPS_OPTION_SCHEDULE:
         snprintf(buf, size, "end, none, log, log:N, every:N or epochs joined by commas");
         return;
-    case LIPS_OPTION_DEVICES:
-        snprintf(buf, size, DEVICES_EXPECTED, LIPS_DEVICE_LAST);
-        return;
+    case LIPS_OPTION_DEVICES: snprintf(buf, size, DEVICES_EXPECTED, LIPS_DEVICE_LAST); return;
     }
 }
 
@@ -229,8 +227,8 @@ lips_status lips_devices_read(lips_device_list *out, const char *text)
         const size_t n = strcspn(p, ",");
         snprintf(number, sizeof number, "%.*s", n < sizeof number ? (int)n : 0, p);
         if (!lips_read_int(number, &v) || v < 0 || v > LIPS_DEVICE_LAST)
-            return lips_fail(LIPS_ERR_USAGE, "must be " DEVICES_EXPECTED ", not %s", LIPS_DEVICE_LAST,
-                             lips_quote(quoted, text));
+            return lips_fail(LIPS_ERR_USAGE, "must be " DEVICES_EXPECTED ", not %s",
+                             LIPS_DEVICE_LAST, lips_quote(quoted, text));
         for (int i = 0; i < out->n; i++)
             if (out->at[i] == v)
                 return lips_fail(LIPS_ERR_USAGE, "names device %" PRId64 " twice", v);

@@ -135,7 +135,8 @@ static lips_status start(cell *c)
         .ops = c->be->ops, .device = c->args->device, .choices = c->args->choices};
     LIPS_TRY(lips_backend_label(&c->at.label, c->at.ops, c->at.device));
     c->at.precision = lips_precision_label(c->at.ops, c->cfg->precision, c->cfg->precision);
-    LIPS_TRY(lips_residents_get(c->args->residents, c->data, c->at.ops, c->at.device, &c->resident));
+    LIPS_TRY(
+        lips_residents_get(c->args->residents, c->data, c->at.ops, c->at.device, &c->resident));
     LIPS_TRY(create_trainer(c));
     lips_dir_remove_temps(c->dir);
     LIPS_TRY(output(c, lips_cell_write_config(c->dir, &c->portable)));
@@ -243,8 +244,7 @@ static lips_status record_epoch(cell *c)
     if (due) {
         double t = lips_now();
         LIPS_TRY_GOTO(
-            st, lips_records_measure(&out, &c->portable, c->tr, c->net, c->data, &c->at, due),
-            out);
+            st, lips_records_measure(&out, &c->portable, c->tr, c->net, c->data, &c->at, due), out);
         lap(c, MEASURE, t);
     }
     if (lips_schedule_has(&cfg->save_epochs, epoch, cfg->epochs, last))
@@ -307,8 +307,8 @@ static void write_timing(const cell *c)
     FILE *f = fopen(path, "ae");
     if (!f)
         return;
-    fprintf(f, "{\"device\":\"%s %d\",\"from_epoch\":%" PRId64 ",\"to_epoch\":%" PRId64, c->at.label, c->at.device,
-            c->first_epoch, lips_trainer_epoch(c->tr));
+    fprintf(f, "{\"device\":\"%s %d\",\"from_epoch\":%" PRId64 ",\"to_epoch\":%" PRId64,
+            c->at.label, c->at.device, c->first_epoch, lips_trainer_epoch(c->tr));
     for (int p = 0; p < PIECES; p++)
         fprintf(f, ",\"%s_seconds\":%.6f", piece_names[p], c->seconds[p]);
     fprintf(f, ",\"seconds\":%.6f}\n", lips_now() - c->started);

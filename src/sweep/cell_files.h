@@ -24,7 +24,11 @@ lips_status lips_cell_write_failed(const char *dir, lips_status why, int64_t epo
 /* The device was lost while this cell ran, perhaps by its doing: it is tried again, alone on its
  * device, or alone in its process where all devices were lost at once. The note goes when the cell
  * is done or begun anew. */
-typedef enum lips_suspicion { LIPS_SUSPECT_NOT, LIPS_SUSPECT_DEVICE, LIPS_SUSPECT_PROCESS } lips_suspicion;
+typedef enum lips_suspicion {
+    LIPS_SUSPECT_NOT,
+    LIPS_SUSPECT_DEVICE,
+    LIPS_SUSPECT_PROCESS
+} lips_suspicion;
 lips_status lips_cell_write_device_lost(const char *dir, int64_t epoch, lips_suspicion lost,
                                         const char *message);
 lips_suspicion lips_cell_device_lost(const char *dir);

@@ -7,8 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Is there a device of this backend among those that e may run on? LIPS_OK: *first is the first that
- * can be used. */
+/* Is there a device of this backend among those that e may run on? LIPS_OK: *first is the first
+ * that can be used. */
 static lips_status first_usable(const lips_ops *ops, const lips_experiment *e, int *first)
 {
     lips_device_list wanted;
@@ -104,11 +104,11 @@ static lips_status check_counts(const lips_devices *d, const lips_config *c)
 {
     const long long most = (long long)c->cells_per_device * d->n;
     if (c->jobs > 0 && c->cells_per_device > 0 && c->jobs > most)
-        return lips_fail(LIPS_ERR_USAGE,
-                         "jobs: %lld is more than cells_per_device %lld on %d device%s: give one of "
-                         "the two",
-                         (long long)c->jobs, (long long)c->cells_per_device, d->n,
-                         d->n == 1 ? "" : "s");
+        return lips_fail(
+            LIPS_ERR_USAGE,
+            "jobs: %lld is more than cells_per_device %lld on %d device%s: give one of "
+            "the two",
+            (long long)c->jobs, (long long)c->cells_per_device, d->n, d->n == 1 ? "" : "s");
     return LIPS_OK;
 }
 

@@ -7,7 +7,8 @@
 #include "backend/backend.h"
 #include "config/config.h"
 
-/* The devices that cells are spread over. A backend without devices of its own has one: the host. */
+/* The devices that cells are spread over. A backend without devices of its own has one: the host.
+ */
 typedef struct lips_devices {
     const lips_ops *ops;
     bool own; /* they have memory of their own: GPUs */
@@ -19,10 +20,10 @@ typedef struct lips_devices {
  * device without emulated: true. */
 lips_status lips_experiment_resolve_backend(lips_experiment *e);
 
-/* The devices of the key `device`; of all, those that can be used, with a line about each other one.
- * Of several backends it is those of the one that has devices. LIPS_ERR_USAGE: one that is named
- * does not exist; jobs or cells_per_device do not go with their number. LIPS_ERR_UNSUPPORTED: there
- * is none, or one that is named cannot be used. */
+/* The devices of the key `device`; of all, those that can be used, with a line about each other
+ * one. Of several backends it is those of the one that has devices. LIPS_ERR_USAGE: one that is
+ * named does not exist; jobs or cells_per_device do not go with their number. LIPS_ERR_UNSUPPORTED:
+ * there is none, or one that is named cannot be used. */
 lips_status lips_devices_find(lips_devices *out, const lips_experiment *e);
 
 /* The configuration's backend, opened on a device. */

@@ -12,32 +12,17 @@
 enum { SOURCES = LIPS_DATA_SINE + 1, GROUPS_MAX = 16, ANCHORS_MAX = 4, RECORD_BYTES = 280 };
 
 /* Keys that a cell's cost does not depend on (nor the checks made here). Any other key counts. */
-static const char *const costless[] = {"init",
-                                       "label_noise",
-                                       "sine_noise",
-                                       "sine_min",
-                                       "sine_max",
-                                       "seed",
-                                       "data_seed",
-                                       "noise_seed",
-                                       "lr",
-                                       "momentum",
-                                       "beta1",
-                                       "beta2",
-                                       "adam_eps",
-                                       "stop_error",
-                                       "stop_loss",
-                                       "lr_step",
-                                       "warmup_epochs",
-                                       "warmup_lr",
-                                       "weight_decay",
-                                       "lr_decay",
-                                       "interpolation_tol",
-                                       "measure_seed",
-                                       "probe_seed",
-                                       NULL};
+static const char *const costless[] = {"init",         "label_noise",   "sine_noise",
+                                       "sine_min",     "sine_max",      "seed",
+                                       "data_seed",    "noise_seed",    "lr",
+                                       "momentum",     "beta1",         "beta2",
+                                       "adam_eps",     "stop_error",    "stop_loss",
+                                       "lr_step",      "warmup_epochs", "warmup_lr",
+                                       "weight_decay", "lr_decay",      "interpolation_tol",
+                                       "measure_seed", "probe_seed",    NULL};
 
-/* Tiles of the kernels for products are about that many outputs of a thread (kernels/gemm_tile.h). */
+/* Tiles of the kernels for products are about that many outputs of a thread (kernels/gemm_tile.h).
+ */
 enum { VALUES_PER_THREAD = 32 };
 static const double SHARE_MAX = 0.5;
 
@@ -130,8 +115,8 @@ static lips_status load_shapes(planner *w)
         return lips_fail(LIPS_ERR_MEMORY, "out of memory planning the sweep");
     lips_status st = LIPS_OK;
     for (int64_t i = 0; i < w->plan->n_classes; i++) {
-        LIPS_TRY_GOTO(st, lips_experiment_cell(w->plan->e, lips_forecast_first(w->plan, i), &w->cfg),
-                      out);
+        LIPS_TRY_GOTO(
+            st, lips_experiment_cell(w->plan->e, lips_forecast_first(w->plan, i), &w->cfg), out);
         lips_config *c = &largest[w->cfg.data];
         if (!used[w->cfg.data])
             *c = w->cfg;
@@ -235,7 +220,8 @@ static lips_status plan_measuring(planner *w, const lips_net *net, int64_t n_tra
                        lips_measure_curvature_passes(&metrics) +
                    (double)(m->trace_epochs * at_most(c->curvature_n, m->trace_n)) *
                        lips_measure_curvature_passes(&trace) +
-                   (double)(m->epochs * m->n) * lips_measure_remainder_passes(&metrics, net, w->be->ops, m->n) +
+                   (double)(m->epochs * m->n) *
+                       lips_measure_remainder_passes(&metrics, net, w->be->ops, m->n) +
                    (double)(m->trace_epochs * m->trace_n) *
                        lips_measure_remainder_passes(&trace, net, w->be->ops, m->trace_n);
     return LIPS_OK;
@@ -385,9 +371,10 @@ static lips_status measure_group(planner *w, int number, sized *members)
         const sized *m = &members[(n - 1) * a / (ANCHORS_MAX - 1)];
         if (g->n_rates > 0 && g->rate[g->n_rates - 1].flops >= m->flops)
             continue;
-        LIPS_TRY(lips_experiment_cell(w->plan->e, lips_forecast_first(w->plan, m->number), &w->cfg));
-        lips_status st =
-            lips_rate_measure(&g->rate[g->n_rates], &w->cfg, w->shape[w->cfg.data], first_device(w));
+        LIPS_TRY(
+            lips_experiment_cell(w->plan->e, lips_forecast_first(w->plan, m->number), &w->cfg));
+        lips_status st = lips_rate_measure(&g->rate[g->n_rates], &w->cfg, w->shape[w->cfg.data],
+                                           first_device(w));
         if (st == LIPS_ERR_MEMORY) /* planned too little: its cells will say so, one by one */
             continue;
         LIPS_TRY(st);
@@ -419,8 +406,7 @@ static lips_status plan_all(planner *w)
 lips_status lips_forecast_create(lips_forecast *out, const lips_experiment *e,
                                  const lips_devices *devices, lips_datasets *s)
 {
-    *out = (lips_forecast){
-        .e = e, .devices = *devices, .jobs = lips_sweep_jobs(&e->base, devices)};
+    *out = (lips_forecast){.e = e, .devices = *devices, .jobs = lips_sweep_jobs(&e->base, devices)};
     number_classes(out);
     planner *w = calloc(1, sizeof *w);
     out->classes = calloc((size_t)out->n_classes + 1, sizeof *out->classes);

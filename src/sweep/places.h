@@ -31,8 +31,8 @@ typedef struct lips_place {
 
     /* State. */
     int64_t running;
-    double bytes, share; /* of these */
-    bool alone;          /* one runs that wants to be */
+    double bytes, share;  /* of these */
+    bool alone;           /* one runs that wants to be */
     lips_place_set *sets; /* (slots), the first n_sets in use */
     int64_t n_sets;
 } lips_place;

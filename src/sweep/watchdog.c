@@ -25,8 +25,9 @@ struct lips_watchdog {
 
 static void bark(const lips_watched *w, const lips_watch *at, double seconds)
 {
-    lips_error_line("%s: device %" PRId64 " has not answered for %.0f s (%s, stream %p, epoch %" PRId64
-                    ", step %" PRId64 "): it hangs; finished cells and checkpoints are kept, run the "
+    lips_error_line("%s: device %" PRId64
+                    " has not answered for %.0f s (%s, stream %p, epoch %" PRId64 ", step %" PRId64
+                    "): it hangs; finished cells and checkpoints are kept, run the "
                     "same command again",
                     w->what, at->device, seconds, at->call, at->stream, at->epoch, at->step);
     /* Not through main: see watchdog.h. */

@@ -29,8 +29,8 @@ typedef struct worker {
     lips_cell_progress progress;
     lips_watched watched;
     char choices[LIPS_PATH_MAX]; /* the file of the output folder */
-    const lips_work_cell *at; /* NULL: idle. Guarded by the pool's lock, as are the rest */
-    lips_demand demand;       /* of the cell */
+    const lips_work_cell *at;    /* NULL: idle. Guarded by the pool's lock, as are the rest */
+    lips_demand demand;          /* of the cell */
     char name[LIPS_CELL_NAME_MAX];
     int64_t epochs;
 } worker;
@@ -249,8 +249,7 @@ static lips_status run_cell(worker *w, int64_t cell, bool *fatal)
     }
     if (st != LIPS_OK)
         return st;
-    LIPS_TRY(lips_path(w->choices, sizeof w->choices, "%s/cuda-choices.tsv",
-                       e->base.out));
+    LIPS_TRY(lips_path(w->choices, sizeof w->choices, "%s/cuda-choices.tsv", e->base.out));
     lips_watchdog_enter(w->pool->args->watchdog, &w->watched, w->name);
     st = lips_cell_run(&(lips_cell_args){.cfg = &w->cfg,
                                          .data = data,

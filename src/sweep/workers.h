@@ -8,7 +8,7 @@
 
 typedef struct lips_work_cell {
     int64_t cell;
-    double seconds; /* predicted */
+    double seconds;         /* predicted */
     lips_suspicion suspect; /* a device was lost while it ran: it runs alone, after the others */
 } lips_work_cell;
 
@@ -16,7 +16,7 @@ typedef struct lips_workers_args {
     const lips_forecast *plan;
     lips_datasets *sets;
     lips_watchdog *watchdog; /* NULL: none */
-    lips_work_cell *cells; /* sorted here */
+    lips_work_cell *cells;   /* sorted here */
     int64_t n;
     int64_t done, failed; /* cells of the sweep that are so already: for what is shown */
 } lips_workers_args;
@@ -27,8 +27,8 @@ typedef struct lips_workers_result {
     char first_failure[1024];
 } lips_workers_result;
 
-/* LIPS_ERR_DEVICE: a device was lost; see lips_sweep_run. LIPS_OK if every cell ran to its end or to
- * its own failure; REQUEUE/INTERRUPTED after a signal; else the error that stopped them all. */
+/* LIPS_ERR_DEVICE: a device was lost; see lips_sweep_run. LIPS_OK if every cell ran to its end or
+ * to its own failure; REQUEUE/INTERRUPTED after a signal; else the error that stopped them all. */
 lips_status lips_workers_run(lips_workers_result *out, lips_workers_args *a);
 
 #endif

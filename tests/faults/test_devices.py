@@ -141,7 +141,9 @@ def lost_by_one_cell(folder):
     expect(sweep(config, out, env=faulty), 3, "starting again")
     failed = notes(out)
     check(
-        len(failed) == 1 and "-b4-" in list(failed)[0] and list(failed.values())[0]["reason"] == "device",
+        len(failed) == 1
+        and "-b4-" in list(failed)[0]
+        and list(failed.values())[0]["reason"] == "device",
         "the cell",
         failed,
     )
@@ -164,7 +166,9 @@ def out_of_memory_beside_others(folder):
         check(ended.code == (3 if failed else 0), "exit code", failed, ended)
         again += ended.err.count("it is tried once more, alone on device")
         for note in failed.values():
-            check(note["reason"] == "oom" and "planned for the cell" in note["message"], "note", note)
+            check(
+                note["reason"] == "oom" and "planned for the cell" in note["message"], "note", note
+            )
         if not failed:
             check_same(out, calm, "allocation %d" % n)
     check(again > 0, "no cell was put off")
@@ -194,11 +198,17 @@ def hangs(folder):
     for at, what in ((launches * 3 // 4, "mlp-w6-b"), (3, "planning the sweep")):
         begun = time.time()
         hang = gpu(HANG="cudaLaunchKernel:%d" % at, DEVICES=2)
-        ended = expect(sweep(config, out, "hang_seconds=1.5", env=hang), 1, what, "has not answered for")
+        ended = expect(
+            sweep(config, out, "hang_seconds=1.5", env=hang), 1, what, "has not answered for"
+        )
         # The limit and 2 seconds, after what it takes to get there.
         check(time.time() - begun < 60, "in time", time.time() - begun)
         check(len(error_lines(ended)) == 1, "one line", ended)
-        check(re.search(r"device [01] has not.*stream 0x[0-9a-f]+, epoch \d+, step \d+", ended.err), "line", ended)
+        check(
+            re.search(r"device [01] has not.*stream 0x[0-9a-f]+, epoch \d+, step \d+", ended.err),
+            "line",
+            ended,
+        )
     expect(sweep(config, out, env=gpu()), 0)
     check_same(out, calm, "after a hang")
 
@@ -275,14 +285,34 @@ def bad_devices(folder):
         ("device: " + list_text + "'0,,1'", ["device=0,,1"], {}),
         ("device: " + list_text + "'0,x'", ["device=0,x"], {}),
         ("device: " + list_text + "'1024'", ["device=1024"], {}),
-        ("no GPU is visible (CUDA_VISIBLE_DEVICES is '')", ["device=all"], dict(CUDA_VISIBLE_DEVICES="")),
+        (
+            "no GPU is visible (CUDA_VISIBLE_DEVICES is '')",
+            ["device=all"],
+            dict(CUDA_VISIBLE_DEVICES=""),
+        ),
         ("this machine has no GPU", ["device=0,1"], dict(DEVICES=0)),
-        ("cells_per_device: must be auto or a whole number from 1 to 4096, not '0'", ["cells_per_device=0"], {}),
+        (
+            "cells_per_device: must be auto or a whole number from 1 to 4096, not '0'",
+            ["cells_per_device=0"],
+            {},
+        ),
         ("cells_per_device: must be auto or a whole number", ["cells_per_device=-2"], {}),
-        ("cells_per_device: 2 needs backend: cuda, not cpu", ["cells_per_device=2", "backend=cpu"], {}),
+        (
+            "cells_per_device: 2 needs backend: cuda, not cpu",
+            ["cells_per_device=2", "backend=cpu"],
+            {},
+        ),
         ("jobs: 2 is less than cells_per_device 3", ["jobs=2", "cells_per_device=3"], {}),
-        ("jobs: 9 is more than cells_per_device 2 on 2 devices", ["jobs=9", "cells_per_device=2"], dict(DEVICES=2)),
-        ("jobs: 1 leaves some of the devices 0,1 without a cell", ["jobs=1", "device=0,1"], dict(DEVICES=2)),
+        (
+            "jobs: 9 is more than cells_per_device 2 on 2 devices",
+            ["jobs=9", "cells_per_device=2"],
+            dict(DEVICES=2),
+        ),
+        (
+            "jobs: 1 leaves some of the devices 0,1 without a cell",
+            ["jobs=1", "device=0,1"],
+            dict(DEVICES=2),
+        ),
         ("hang_seconds: must be a number from 0", ["hang_seconds=-1"], {}),
     ):
         ended = expect(sweep(config, out, *more, env=gpu(**faults)), 2, text)
