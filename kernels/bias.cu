@@ -5,14 +5,14 @@
  *
  * Shapes     y, dy (rows, C) f32, bias, db (C) f32, scratch f64; all device
  * Work split forward: a thread per pack of 4 where C is divisible by 4, else per value. gradient:
- *            two passes of columns.h.
+ *            two passes of columns.h, or one where there are few rows, as a linear layer has.
  * Precision  one rounding forward; the gradient adds in f64 and rounds once
  * Order      fixed by the shape (columns.h), no atomics
  * Cost       forward 8 bytes per value, gradient 4: memory bound
  * Limits     none; 32-bit indices below 2^31 values
  * Proof      tests/ops (bias_forward, bias_grad)
  * Speed      prediction: at least 85 % of the copy rate from 2^20 values on
- * History    v1 this file
+ * History    v1 this file. Then one pass for few rows: a launch less for each layer of an MLP.
  */
 #include "kernels/bias.h"
 
@@ -23,6 +23,9 @@ using namespace lips_flat;
 
 namespace
 {
+
+/* Rows up to here are one pass: a second launch would take longer than its block. */
+constexpr int64_t FEW_ROWS = 256;
 
 /* c counts packs. */
 template <class I> __global__ void bias_packs(float *y, const float *bias, I n, I c)
@@ -72,6 +75,19 @@ __global__ void bias_total(float *db, const double *partial, lips_columns::plan 
         db[column] = (float)((double)db[column] + total);
 }
 
+struct add_to {
+    float *db;
+    __device__ void operator()(int, int64_t column, double total) const
+    {
+        db[column] = (float)((double)db[column] + total);
+    }
+};
+
+__global__ void bias_few_rows(lips_columns::plan p, load_sum load, add_to db)
+{
+    lips_columns::block_sums<1>(p, 0, p.rows, load, db);
+}
+
 lips_status check(const char *op, int64_t rows, int64_t c)
 {
     if (rows < 1 || c < 1)
@@ -105,6 +121,12 @@ extern "C" lips_status lips_cuda_bias_grad(float *db, const float *dy, int64_t r
     LIPS_TRY(check("bias_grad", rows, c));
     lips_columns::plan p = lips_columns::make_plan(rows, c);
     double *partial = static_cast<double *>(scratch);
+    if (rows <= FEW_ROWS) {
+        CU_LAUNCH(bias_few_rows, dim3(p.tiles), dim3(THREADS), 0, stream, p, (load_sum{dy, c}),
+                  add_to{db});
+        LIPS_TRY_LAUNCH(stream);
+        return LIPS_OK;
+    }
     CU_LAUNCH((lips_columns::column_partials<1, load_sum>), lips_columns::partial_grid(p), dim3(THREADS),
               0, stream, partial, p, (load_sum{dy, c}));
     CU_LAUNCH(bias_total, dim3(lips_columns::total_blocks(p)), dim3(THREADS), 0, stream, db,

@@ -3,8 +3,8 @@
  * the shape alone fixes. For bias gradients and batch norm.
  *
  * A block takes up to 32 columns and one chunk of the rows: THREADS / columns threads per column
- * each add every so manieth row, the block adds theirs in turn and writes one partial sum per column
- * and chunk. A second kernel gives one warp per column, whose lanes add every 32nd chunk and then
+ * each add every so manieth row, the block adds theirs in turn (block_sums) and writes one partial
+ * sum per column and chunk. A second kernel gives one warp per column, whose lanes add every 32nd chunk and then
  * each other's by exchange (column_total).
  *
  *   partial (chunks, SUMS, columns) f64
@@ -55,20 +55,18 @@ inline size_t partial_bytes(const plan &p, int sums)
     return sizeof(double) * (size_t)p.chunks * (size_t)sums * (size_t)p.columns;
 }
 
-/* Load: __device__ void operator()(double sum[SUMS], int64_t row, int64_t column) const adds. */
-template <int SUMS, class Load>
-__global__ void column_partials(double *partial, plan p, Load load)
+/* The block's sums over rows first..end-1 of its columns. Load: __device__ void operator()(double
+ * sum[SUMS], int64_t row, int64_t column) const adds; store(k, column, sum) gets sum number k. */
+template <int SUMS, class Load, class Store>
+__device__ inline void block_sums(const plan &p, int64_t first, int64_t end, Load load, Store store)
 {
     CU_SHARED(double, part, [SUMS][THREADS]);
     int width = 1 << p.log_width, height = THREADS >> p.log_width;
     int lane = (int)threadIdx.x & (width - 1), step = (int)threadIdx.x >> p.log_width;
     int64_t column = (int64_t)blockIdx.x * width + lane;
-    int64_t first = blockIdx.y * p.chunk_rows, end = first + p.chunk_rows;
     double sum[SUMS];
     for (int k = 0; k < SUMS; k++)
         sum[k] = 0;
-    if (end > p.rows)
-        end = p.rows;
     if (column < p.columns)
         for (int64_t row = first + step; row < end; row += height)
             load(sum, row, column);
@@ -80,8 +78,25 @@ __global__ void column_partials(double *partial, plan p, Load load)
             double total = 0;
             for (int i = 0; i < height; i++)
                 total += part[k][i * width + lane];
-            partial[((int64_t)blockIdx.y * SUMS + k) * p.columns + column] = total;
+            store(k, column, total);
         }
+}
+
+template <int SUMS> struct store_partial {
+    double *partial;
+    int64_t columns;
+    __device__ void operator()(int k, int64_t column, double total) const
+    {
+        partial[((int64_t)blockIdx.y * SUMS + k) * columns + column] = total;
+    }
+};
+
+template <int SUMS, class Load>
+__global__ void column_partials(double *partial, plan p, Load load)
+{
+    int64_t first = blockIdx.y * p.chunk_rows, end = first + p.chunk_rows;
+    block_sums<SUMS>(p, first, end < p.rows ? end : p.rows, load,
+                     store_partial<SUMS>{partial, p.columns});
 }
 
 /* Sum number k of a column, in every lane of the calling warp, all of whose lanes call. */
