@@ -456,7 +456,7 @@ const gpu_op gpu_ops[] = {
      .launches = 2},
     {"conv_vjp", "", "Ywm", "X", conv_vjp, conv_flops, GPU_CONV, GPU_F32, 0.76, .launches = 2},
     {"conv_grad", "", "xyd", "d", conv_grad, conv_flops, GPU_CONV, GPU_F32, 0.76, .launches = 2},
-    {"conv_gram", "", "xYq", "q", conv_gram, conv_flops, GPU_CONV, GPU_F32, 0.5, .launches = 2},
+    {"conv_gram", "", "xYq", "q", conv_gram, conv_flops, GPU_CONV, GPU_F32, 0.45, .launches = 2},
     {"linear_forward", "", "xwv", "y", linear_forward, linear_flops, GPU_LINEAR, GPU_F32, 0.76,
      .launches = 1},
     {"linear_vjp", "", "Ywm", "X", linear_vjp, linear_flops, GPU_LINEAR, GPU_F32, 0.76,
