@@ -20,10 +20,17 @@ void opcase_ok(lips_status st)
         fail_msg("%s", lips_error());
 }
 
+bool opcase_own_kernels(void)
+{
+    return getenv("LIPS_TEST_FEW");
+}
+
 void opcase_begin(opcase *c, const lips_ops *ops, uint64_t seed, int index)
 {
     *c = (opcase){.seed = seed, .index = index};
     opcase_ok(ops->open(&c->be, 0));
+    if (opcase_own_kernels() && ops->set_libraries)
+        opcase_ok(ops->set_libraries(c->be, LIPS_LIBRARY_OWN, LIPS_LIBRARY_OWN));
 }
 
 static lips_rng rng_of(const opcase *c)

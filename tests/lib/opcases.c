@@ -59,7 +59,8 @@ void pick_arithmetic(opcase *c)
     static const int64_t v[] = {0, 1, 2};
     const lips_ops *ops = c->be->ops;
     const lips_precision precision = (lips_precision)opcase_pick(c, v, 3);
-    const lips_library library = (lips_library)opcase_pick(c, v, 3);
+    const lips_library picked = (lips_library)opcase_pick(c, v, 3);
+    const lips_library library = opcase_own_kernels() ? LIPS_LIBRARY_OWN : picked;
     if (ops->set_precision)
         opcase_ok(ops->set_precision(c->be, precision, precision));
     if (ops->set_libraries)
