@@ -102,7 +102,7 @@ out:
     return st;
 }
 
-static double resident_bytes(const lips_place *at)
+static double resident_bytes(const lips_spot *at)
 {
     double bytes = 0;
     for (int64_t i = 0; i < at->n_sets; i++)
@@ -110,7 +110,7 @@ static double resident_bytes(const lips_place *at)
     return bytes;
 }
 
-static void place_json(const lips_place *at, const char *name, bool fits, bool first)
+static void place_json(const lips_spot *at, const char *name, bool fits, bool first)
 {
     char line[LINE];
     lips_json j = lips_json_start(line, sizeof line);
@@ -127,7 +127,7 @@ static void place_json(const lips_place *at, const char *name, bool fits, bool f
     printf("%s\n  %s", first ? "" : ",", line);
 }
 
-static void place_text(const lips_place *at, const char *name)
+static void place_text(const lips_spot *at, const char *name)
 {
     char all[32], cells[32], data[32], limit[32];
     size_text(all, at->bytes);

@@ -18,11 +18,11 @@ lips_status lips_places_create(lips_places *out, const lips_forecast *plan)
     const lips_devices *d = &plan->devices;
     *out = (lips_places){.n = d->n, .jobs = plan->jobs};
     for (int i = 0; i < d->n; i++) {
-        lips_place *p = &out->at[i];
-        *p = (lips_place){.device = d->at[i],
-                          .memory = MEMORY_SHARE * lips_memory_available(d->ops, d->at[i]),
-                          .slots = slots_of(plan),
-                          .fill = !d->own || plan->e->base.cells_per_device > 0};
+        lips_spot *p = &out->at[i];
+        *p = (lips_spot){.device = d->at[i],
+                         .memory = MEMORY_SHARE * lips_memory_available(d->ops, d->at[i]),
+                         .slots = slots_of(plan),
+                         .fill = !d->own || plan->e->base.cells_per_device > 0};
         p->sets = calloc((size_t)p->slots, sizeof *p->sets);
         if (!p->sets) {
             lips_places_free(out);
@@ -40,7 +40,7 @@ void lips_places_free(lips_places *p)
     }
 }
 
-static lips_place_set *set_of(const lips_place *p, uint64_t data)
+static lips_spot_set *set_of(const lips_spot *p, uint64_t data)
 {
     for (int64_t i = 0; i < p->n_sets; i++)
         if (p->sets[i].data == data)
@@ -48,12 +48,12 @@ static lips_place_set *set_of(const lips_place *p, uint64_t data)
     return NULL;
 }
 
-static double bytes_on(const lips_place *p, const lips_demand *d)
+static double bytes_on(const lips_spot *p, const lips_demand *d)
 {
     return d->bytes + (set_of(p, d->data) ? 0 : d->resident);
 }
 
-static bool has_room(const lips_place *p, const lips_demand *d)
+static bool has_room(const lips_spot *p, const lips_demand *d)
 {
     if (p->running == 0)
         return true;
@@ -61,7 +61,7 @@ static bool has_room(const lips_place *p, const lips_demand *d)
            p->bytes + bytes_on(p, d) <= p->memory && (p->fill || p->share + d->share <= 1);
 }
 
-static bool less_loaded(const lips_place *a, const lips_place *b)
+static bool less_loaded(const lips_spot *a, const lips_spot *b)
 {
     return a->share != b->share ? a->share < b->share : a->running < b->running;
 }
@@ -79,7 +79,7 @@ int lips_places_choose(const lips_places *p, const lips_demand *d)
     int best = -1;
     const bool fits = lips_places_fit(p, d);
     for (int i = 0; i < p->n && p->running < p->jobs; i++) {
-        const lips_place *at = &p->at[i];
+        const lips_spot *at = &p->at[i];
         if ((fits && lips_demand_bytes(d) > at->memory) || at->slots == 0 || !has_room(at, d))
             continue;
         if (best < 0 || less_loaded(at, &p->at[best]))
@@ -90,12 +90,12 @@ int lips_places_choose(const lips_places *p, const lips_demand *d)
 
 void lips_places_take(lips_places *p, int place, const lips_demand *d)
 {
-    lips_place *at = &p->at[place];
-    lips_place_set *set = set_of(at, d->data);
+    lips_spot *at = &p->at[place];
+    lips_spot_set *set = set_of(at, d->data);
     at->bytes += bytes_on(at, d);
     if (!set) {
         set = &at->sets[at->n_sets++];
-        *set = (lips_place_set){.data = d->data, .bytes = d->resident};
+        *set = (lips_spot_set){.data = d->data, .bytes = d->resident};
     }
     set->users++;
     at->share += d->share;
@@ -106,8 +106,8 @@ void lips_places_take(lips_places *p, int place, const lips_demand *d)
 
 void lips_places_give(lips_places *p, int place, const lips_demand *d)
 {
-    lips_place *at = &p->at[place];
-    lips_place_set *set = set_of(at, d->data);
+    lips_spot *at = &p->at[place];
+    lips_spot_set *set = set_of(at, d->data);
     at->bytes -= d->bytes;
     if (--set->users == 0) {
         at->bytes -= set->bytes;

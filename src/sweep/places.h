@@ -16,13 +16,13 @@ typedef struct lips_demand {
     bool alone;      /* nothing else may run beside it on the device */
 } lips_demand;
 
-typedef struct lips_place_set {
+typedef struct lips_spot_set {
     uint64_t data;
     double bytes;
     int64_t users;
-} lips_place_set;
+} lips_spot_set;
 
-typedef struct lips_place {
+typedef struct lips_spot {
     /* Configuration. */
     int device;
     double memory; /* bytes that cells may plan for */
@@ -31,15 +31,15 @@ typedef struct lips_place {
 
     /* State. */
     int64_t running;
-    double bytes, share;  /* of these */
-    bool alone;           /* one runs that wants to be */
-    lips_place_set *sets; /* (slots), the first n_sets in use */
+    double bytes, share; /* of these */
+    bool alone;          /* one runs that wants to be */
+    lips_spot_set *sets; /* (slots), the first n_sets in use */
     int64_t n_sets;
-} lips_place;
+} lips_spot;
 
 typedef struct lips_places {
     int n;
-    lips_place at[LIPS_DEVICES_MAX];
+    lips_spot at[LIPS_DEVICES_MAX];
     int64_t running, jobs; /* on all places together; at most */
 } lips_places;
 

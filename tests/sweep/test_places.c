@@ -6,7 +6,7 @@
 
 enum { PLACES = 3, SLOTS = 4 };
 
-static lips_place_set sets[PLACES][SLOTS];
+static lips_spot_set sets[PLACES][SLOTS];
 
 /* Three devices of 100 bytes and four slots each. */
 static lips_places three(bool fill)
@@ -14,7 +14,7 @@ static lips_places three(bool fill)
     lips_places p = {.n = PLACES, .jobs = PLACES * SLOTS};
     for (int i = 0; i < PLACES; i++)
         p.at[i] =
-            (lips_place){.device = i, .memory = 100, .slots = SLOTS, .fill = fill, .sets = sets[i]};
+            (lips_spot){.device = i, .memory = 100, .slots = SLOTS, .fill = fill, .sets = sets[i]};
     return p;
 }
 
