@@ -43,17 +43,28 @@ static int64_t block_of(const lips_net *net)
 
 /* As many as fit, and no more memory than n samples take. */
 static int64_t device_block(const lips_net *net, int64_t t, size_t real_bytes, size_t bytes,
-                            int64_t n)
+                            int64_t most, int64_t n)
 {
     const int64_t whole = (n + BLOCK_CONV - 1) / BLOCK_CONV * BLOCK_CONV;
-    const int64_t fits = lips_net_fits(net, t, real_bytes, bytes, BLOCK_DEVICE);
+    const int64_t fits = lips_net_fits(net, t, real_bytes, bytes, most);
     return whole < fits ? whole : fits;
+}
+
+/* Samples whose Gram matrices, of all layers and items, fill half of a pass' memory: with many
+ * classes and layers they outweigh the cotangents. */
+static int64_t gram_most(const lips_net *net, size_t bytes)
+{
+    const int64_t k = lips_net_spec(net)->classes;
+    const int64_t one = (3 * lips_net_layers(net) + 2) * k * k * (int64_t)sizeof(double);
+    const int64_t most = (int64_t)(bytes / 2) / one;
+    return most < 1 ? 1 : most < BLOCK_DEVICE ? most : BLOCK_DEVICE;
 }
 
 int64_t lips_survey_block(const lips_net *net, const lips_ops *ops, int64_t n)
 {
     const int64_t k = lips_net_spec(net)->classes;
-    return ops->pass_bytes ? device_block(net, k, ops->real_bytes, ops->pass_bytes, n)
+    return ops->pass_bytes ? device_block(net, k, ops->real_bytes, ops->pass_bytes,
+                                          gram_most(net, ops->pass_bytes), n)
                            : block_of(net);
 }
 
@@ -61,7 +72,8 @@ int64_t lips_survey_block(const lips_net *net, const lips_ops *ops, int64_t n)
 int64_t lips_survey_sum_block(const lips_net *net, const lips_ops *ops, int64_t n)
 {
     return ops->pass_bytes
-               ? device_block(net, 1, SUM_VALUES * ops->real_bytes, ops->pass_bytes / 2, n)
+               ? device_block(net, 1, SUM_VALUES * ops->real_bytes, ops->pass_bytes / 2,
+                              BLOCK_DEVICE, n)
                : block_of(net);
 }
 

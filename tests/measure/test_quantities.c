@@ -2,6 +2,7 @@
 #include "base/status.h"
 #include "measure/maps.h"
 #include "measure/quantities.h"
+#include "measure/survey.h"
 
 #include <lapacke.h>
 #include <math.h>
@@ -94,6 +95,43 @@ static void remainder_passes(void **state)
     lips_net_free(vit);
 }
 
+/* Blocks on a device: full for a narrow network, fewer for a wide one and for many classes, whole
+ * tiles; no more than there are samples; by the sizes alone on a processor. */
+static void blocks(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *kind;
+        int64_t width, classes, n, least, most;
+    } cases[] = {{"convnet", 4, 10, 10000, 512, 512},    {"convnet", 64, 10, 10000, 64, 256},
+                 {"convnet", 64, 100, 10000, 8, 64},     {"resnet18", 1, 100, 10000, 64, 256},
+                 {"resnet18", 512, 100, 10000, 1, 16},   {"mlp", 512, 10, 10000, 512, 512},
+                 {"convnet", 4, 10, 37, 48, 48}};
+    const lips_ops *cpu = lips_backend_find("cpu");
+    lips_ops device = *cpu;
+    device.pass_bytes = (size_t)2 << 30;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        lips_net *net = NULL;
+        const lips_model_spec spec = {.kind = cases[i].kind,
+                                      .width = cases[i].width,
+                                      .depth = 1,
+                                      .classes = cases[i].classes,
+                                      .c = 3,
+                                      .h = 32,
+                                      .w = 32};
+        assert_int_equal(lips_net_create(&net, &spec), LIPS_OK);
+        int64_t block = lips_survey_block(net, &device, cases[i].n);
+        print_message("%s w=%d K=%d: %d\n", cases[i].kind, (int)cases[i].width,
+                      (int)cases[i].classes, (int)block);
+        assert_in_range(block, cases[i].least, cases[i].most);
+        assert_true(block < 16 || block % 16 == 0);
+        assert_true(lips_survey_sum_block(net, &device, cases[i].n) <= 512);
+        assert_int_equal(lips_survey_block(net, cpu, cases[i].n),
+                         lips_survey_block(net, cpu, 1));
+        lips_net_free(net);
+    }
+}
+
 /* exp(-50) = 1.9e-22 is far below the rounding of 1: all of these must keep their digits. */
 static void softmax_near_interpolation(void **state)
 {
@@ -157,6 +195,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(parses),
         cmocka_unit_test(refuses),
+        cmocka_unit_test(blocks),
         cmocka_unit_test(curvature_passes),
         cmocka_unit_test(remainder_passes),
         cmocka_unit_test(softmax_near_interpolation),
