@@ -20,10 +20,10 @@
  * Order      k ascending, whatever the grid: the same bits on every run
  * Cost       per slab and block (BM + BN) BK floats of L2 traffic for 2 BM BN BK flop:
  *            32 flop/byte at 128 x 128, 21 at 128 x 64
- * Speed      Predicted, not measured: mma.sync reaches about 62 % of Hopper's wgmma rate, on an H100
- *            306 TFLOP/s in tf32 and for f32 a third of that; beside the splitting (120 instructions
- *            for 48 mma of a warp of 64 x 32) about 75. tf32 and bf16 are limited by shared memory
- *            (f32 operands) and L2 to about 170. 3 x 3 convolutions: conv_patch.cu goes beyond.
+ * Speed      Predicted, not measured: mma.sync reaches about 62 % of Hopper's wgmma rate, on an
+ *            H100 306 TFLOP/s in tf32 and a third of that for f32; beside the splitting (120
+ *            instructions for 48 mma of a warp of 64 x 32) about 75. tf32 and bf16 are limited by
+ *            shared memory (f32 operands) and L2 to about 170. conv_patch.cu goes beyond.
  * Limits     no wgmma, no bulk copies: one path for sm_80 to sm_100
  */
 #ifndef LIPS_KERNELS_GEMM_TILE_H
