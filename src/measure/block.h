@@ -2,15 +2,16 @@
  * measure/block.h - one block of samples on one backend handle: forward, stacked vjps, Grams; and
  * the host-side results that the series are evaluated from.
  *
- * On a device a block costs, whatever its size (convnet, counted by CUSIM_SUMMARY, tests/cusim/test_measure.py):
- * `jacobian` 25 launches, all of sections B and C 64; two waits, for the logits and at the end; over the bus and
- * back one piece of some hundred bytes per sample, never an image of the resident data set, never a Gram matrix.
+ * On a device a block costs, whatever its size (convnet, counted by CUSIM_SUMMARY as in
+ * tests/cusim/test_measure.py): `jacobian` 25 launches, all of sections B and C 64; two waits, for
+ * the logits and at the end; over the bus and back one piece of some hundred bytes per sample, never
+ * an image of the resident data set, never a Gram matrix.
  *
- * Per-sample gradient norms of every layer (layer.loss_grad_param, 21 launches): forward, vjp, and the smaller of
- * direct and pixel form of the layer's Gram (kernels/conv_gram.cu). Million multiply-adds per sample against the
- * three passes of a plain gradient step: w = 4: 2.9 : 3.0, w = 16: 40 : 44, w = 64: 557 : 685; f64 products are
- * below 0.4 % of them. Bytes are the step's: each value and cotangent written and read once more. Prediction,
- * H100: at most a gradient step's time at each width; at w = 4 launches decide, 21 for 512 samples.
+ * Per-sample gradient norms of every layer (layer.loss_grad_param, 21 launches): forward, vjp, and
+ * the smaller of direct and pixel form of the layer's Gram (kernels/conv_gram.cu). Million
+ * multiply-adds per sample against the three passes of a plain gradient step: w = 4: 2.9 : 3.0,
+ * w = 16: 40 : 44, w = 64: 557 : 685; f64 products are below 0.4 % of them. Bytes are the step's.
+ * Prediction, H100: at most a gradient step's time at each width; at w = 4 launches decide.
  */
 #ifndef LIPS_MEASURE_BLOCK_H
 #define LIPS_MEASURE_BLOCK_H
