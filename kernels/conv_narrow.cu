@@ -172,6 +172,8 @@ __global__ void __launch_bounds__(APPLY_THREADS, N *R *V < 256 ? 3 : 2)
     const Axis ax = conv_axis(p, p.vjp ? phase % p.stride : 0, p.wd);
     const int rows = conv_rows(p, ay, ax);
     const int64_t m0 = (int64_t)blockIdx.x * (APPLY_THREADS * R) + threadIdx.x;
+    if (m0 - threadIdx.x >= rows) /* of a smaller phase, or of one without places */
+        return;
     const Rows<R> at(p, ay, ax, m0, rows);
     float sum[R][N];
 #pragma unroll

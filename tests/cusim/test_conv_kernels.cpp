@@ -245,7 +245,8 @@ void case_grad(const Case &c)
 }
 
 /* b, t, h, w, c, o, r, stride, pad; channels and rows around the tiles of 32, 64 and 128. Those of
- * 3 x 3 and stride 1 have patches of one and of several stacked values, and ragged ones. */
+ * 3 x 3 and stride 1 have patches of one and of several stacked values, and ragged ones; images
+ * smaller than the stride have phases without places. */
 const int SHAPES[][9] = {
     {1, 1, 1, 1, 1, 1, 1, 1, 0},     {2, 1, 5, 4, 3, 7, 3, 1, 1},
     {3, 3, 6, 7, 4, 8, 3, 1, 1},     {1, 10, 5, 5, 8, 4, 3, 1, 1},
@@ -260,6 +261,7 @@ const int SHAPES[][9] = {
     {129, 1, 1, 1, 64, 10, 1, 1, 0}, {1, 1, 17, 40, 4, 8, 3, 1, 1},
     {1, 1, 18, 33, 24, 12, 3, 1, 1}, {3, 5, 4, 4, 36, 20, 3, 1, 1},
     {1, 3, 16, 16, 8, 68, 3, 1, 1},  {2, 2, 5, 6, 4, 2, 3, 1, 1},
+    {2, 2, 1, 1, 3, 4, 3, 2, 1},     {2, 1, 1, 5, 4, 3, 1, 2, 0},
 };
 
 Case make(const int *v, lips_precision precision, Kernel kernel, bool integers)
