@@ -69,7 +69,7 @@ static lips_status conclude(const lips_sweep_args *a, lips_status st, int64_t n_
     }
     LIPS_TRY(st);
     if (r->failed == 0) {
-        lips_info("%" PRId64 " cells done: %s", r->done, out);
+        lips_info("%" PRId64 " cell%s done: %s", r->done, r->done == 1 ? "" : "s", out);
         return LIPS_OK;
     }
     return lips_fail(LIPS_ERR_PARTIAL,

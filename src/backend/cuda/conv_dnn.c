@@ -46,9 +46,9 @@ static lips_status describe(descriptors *d, const lips_cuda_conv_dnn_args *a)
                                               (int)s->o, (int)s->c, r, r));
     LIPS_TRY_CUDNN(cudnnSetConvolution2dDescriptor(d->conv, pad, pad * t, stride, stride, 1, t,
                                                    CUDNN_CROSS_CORRELATION, CUDNN_DATA_FLOAT));
-    /* cuDNN's default mode would round operands to tf32. */
+    /* cuDNN's default mode rounds float operands to tf32. */
     LIPS_TRY_CUDNN(cudnnSetConvolutionMathType(
-        d->conv, a->precision == LIPS_PRECISION_F32 ? CUDNN_FMA_MATH : CUDNN_TENSOR_OP_MATH));
+        d->conv, a->precision == LIPS_PRECISION_F32 ? CUDNN_FMA_MATH : CUDNN_DEFAULT_MATH));
     return LIPS_OK;
 }
 
