@@ -104,7 +104,7 @@ CUDA_BENCH := bench/cuda_kernels bench/cuda_networks
 BENCH_BIN := $(BENCH_SRC:bench/%.c=$(BUILD)/bench/%)
 # The emulator's own tests, and what runs a second time, on the emulated device: the walks over backends, and tests of kernels.
 SIM_TEST_BIN := $(patsubst tests/%.cpp,$(SIM)/tests/%,$(wildcard tests/cusim/test_*.cpp))
-SIM_PROGRAMS := ops/test_backends ops/test_exact ops/test_refuse nn/test_derivatives nn/test_exec nn/test_second nn/test_chunk \
+SIM_PROGRAMS := ops/test_backends ops/test_exact ops/test_refuse nn/test_derivatives nn/test_exec nn/test_readers nn/test_second nn/test_chunk \
   measure/test_certified measure/test_curvature measure/test_edges measure/test_remainder
 SIM_BIN := $(SIM)/lipsweep
 # What make test-gpu runs, linked with NVIDIA's libraries; GPU=emulated rehearses it.
@@ -280,7 +280,7 @@ asan: ## the tests under the address and undefined-behaviour sanitizers
 # The emulator's own tests, every op, derivatives, a training and small sweeps whose calls fail. In a folder of its own, so
 # that switching between the two builds nothing again.
 ASAN_CUDA := $(sort $(patsubst tests/%.cpp,%,$(wildcard tests/cusim/test_*.cpp)) $(patsubst tests/%.c,%,$(wildcard tests/*/test_*_cuda.c)) \
-  ops/test_backends ops/test_exact nn/test_exec nn/test_chunk)
+  ops/test_backends ops/test_exact nn/test_exec nn/test_readers nn/test_chunk)
 asan-cuda: ## the cuda backend under the same sanitizers, on the emulated device (minutes)
 	$(Q)$(MAKE) --no-print-directory FLAGS=asan CUDA=1 build/asan-cuda/lipsweep $(ASAN_CUDA:%=build/asan-cuda/tests/%)
 	$(Q)BUILD=build/asan-cuda SIM=build/asan-cuda LIPS_TEST_BACKEND=cuda LIPS_TEST_CASES=$(or $(LIPS_TEST_CASES),2) \
