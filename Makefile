@@ -105,10 +105,10 @@ BENCH_BIN := $(BENCH_SRC:bench/%.c=$(BUILD)/bench/%)
 # The emulator's own tests, and what runs a second time, on the emulated device: the walks over backends, and tests of kernels.
 SIM_TEST_BIN := $(patsubst tests/%.cpp,$(SIM)/tests/%,$(wildcard tests/cusim/test_*.cpp))
 SIM_PROGRAMS := ops/test_backends ops/test_exact ops/test_refuse nn/test_derivatives nn/test_exec nn/test_readers nn/test_second nn/test_chunk \
-  measure/test_certified measure/test_curvature measure/test_edges measure/test_remainder
+  measure/test_certified measure/test_curvature measure/test_edges measure/test_remainder train/test_rows
 SIM_BIN := $(SIM)/lipsweep
 # What make test-gpu runs, linked with NVIDIA's libraries; GPU=emulated rehearses it.
-GPU_PROGRAMS := $(sort $(SIM_PROGRAMS) train/test_rows $(patsubst tests/%.c,%,$(wildcard tests/*/test_*_cuda.c)))
+GPU_PROGRAMS := $(sort $(SIM_PROGRAMS) $(patsubst tests/%.c,%,$(wildcard tests/*/test_*_cuda.c)))
 GPU_BUILD := $(if $(filter emulated,$(GPU)),$(SIM),$(BUILD))
 SIM_AGAIN := $(if $(filter build/cusim,$(SIM)),$(patsubst tests/%.c,$(SIM)/tests/%,$(sort $(SIM_PROGRAMS:%=tests/%.c) $(wildcard tests/*/test_*_cuda.c))))
 FUZZ_BIN := $(patsubst tests/fuzz/fuzz_%.c,build/fuzz/fuzzers/%,$(wildcard tests/fuzz/fuzz_*.c))

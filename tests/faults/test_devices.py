@@ -174,6 +174,28 @@ def out_of_memory_beside_others(folder):
     check(again > 0, "no cell was put off")
 
 
+def no_more_memory(folder):
+    """From some point on nothing is given out: each cell is put off at most once, then recorded."""
+    config = config_of(folder, epochs=1)
+    calm = calm_results(folder, config)
+    path, out = os.path.join(folder, "summary"), os.path.join(folder, "out")
+    more = ["cells_per_device=2", "device=0"]
+    expect(sweep(config, out, *more, env=gpu(SUMMARY=path)), 0)
+    total = summary_of(path)["cudaMalloc"]
+    shutil.rmtree(out)
+    none_left = ",".join("cudaMalloc:%d" % n for n in range(total - 50, total + 1000))
+    ended = expect(sweep(config, out, *more, env=gpu(FAIL=none_left)), 3)
+    failed = notes(out)
+    check({n["reason"] for n in failed.values()} == {"oom"}, "reasons", failed)
+    check(len(failed) + len(notes(out, "done")) == 4, "each cell ends", failed, notes(out, "done"))
+    put_off = [l for l in ended.err.splitlines() if "it is tried once more" in l]
+    check(len(put_off) >= 2, "two ran at once", put_off)
+    for cell in failed:
+        check(sum(cell in l for l in put_off) <= 1, "put off again", cell, put_off)
+    expect(sweep(config, out, "--retry-failed", *more, env=gpu()), 0)
+    check_same(out, calm, "with memory again")
+
+
 def little_memory(folder):
     """A device with too little memory for a cell is passed over; one with less takes fewer at once."""
     config = config_of(folder, width="[6, 60]", batch="[40]", epochs=1)
@@ -333,6 +355,7 @@ main(
     lost_among_others,
     lost_by_one_cell,
     out_of_memory_beside_others,
+    no_more_memory,
     little_memory,
     hangs,
     planned,

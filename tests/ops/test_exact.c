@@ -223,6 +223,31 @@ static void loss(opcase *c)
     tensor_equal(c, "mse dz", &dz, (const double[]){8, 0, 8, 8, 0, 0, 792, 0});
 }
 
+/* Scores of some hundreds, above and below 0: P is 1 at the largest of a row, and 1/4 where all are
+ * 0. Channels (q,k,v) of four tokens, two samples. */
+static void attention(opcase *c)
+{
+    const lips_ops *ops = c->be->ops;
+    const double x[] = {20, -20, 0,  15, 20,  -20, -10,  10,   3, -7, 1, 7,
+                        20, 20,  20, 20, -20, -60, -100, -140, 3, -7, 1, 7};
+    const lips_tensor in = put(c, 3, 2, 2, 1, x);
+    lips_attn_args a = {.x = in, .y = opcase_output(c, 1, 2, 2, 1), .heads = 1};
+    a.work = opcase_work(c, ops->attn_workspace(c->be, &a));
+    opcase_ok(ops->attn_forward(c->be, &a));
+    tensor_equal(c, "attention y", &a.y, (const double[]){3, -7, 1, 3, 3, 3, 3, 3});
+    a.in = &in;
+    a.x = opcase_output(c, 3, 2, 2, 1);
+    a.y = put(c, 1, 2, 2, 1, (const double[]){4, 8, 16, 32, 1, 2, 4, 8});
+    opcase_ok(ops->attn_vjp(c->be, &a));
+    /* Of the equal scores alone: 16 (v_j - 1) / 4, times k. Elsewhere what exp gives for -87 or less. */
+    const double want[] = {0, 0, 1040, 0, 0, 0, 0, 0, 40, 12, 4, 4,
+                           0, 0, 0,    0, 0, 0, 0, 0, 15, 0,  0, 0};
+    double *got = opcase_values(c, &a.x);
+    for (int i = 0; i < 24; i++)
+        assert_true(fabs(got[i] - want[i]) <= 1e-30);
+    free(got);
+}
+
 static void optimisers(opcase *c)
 {
     const lips_ops *ops = c->be->ops;
@@ -326,6 +351,7 @@ CASE(linear, 2, false)
 CASE(conv, 1, true)
 CASE(batchnorm, 2, true)
 CASE(loss, 2, false)
+CASE(attention, 2, true)
 CASE(optimisers, 1, false)
 CASE(nonfinite, 1, false)
 CASE(norms, 1, false)
@@ -336,7 +362,7 @@ int main(void)
         cmocka_unit_test(test_linear),     cmocka_unit_test(test_conv),
         cmocka_unit_test(test_batchnorm),  cmocka_unit_test(test_loss),
         cmocka_unit_test(test_optimisers), cmocka_unit_test(test_nonfinite),
-        cmocka_unit_test(test_norms),
+        cmocka_unit_test(test_norms),      cmocka_unit_test(test_attention),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -17,6 +17,7 @@ typedef struct story {
     lips_verdict of[LIPS_CLAIMS + 1];
     bool no_bump;      /* the test error has no second descent */
     bool lone_bump;    /* in seed 0 alone it has one; no noise */
+    bool divided;      /* seed 2 speaks against every claim */
     int64_t odd_width; /* of seed 0: its layer inequality is broken */
     double odd_ratio;  /* the ratio there; 0: a null */
 } story;
@@ -100,7 +101,8 @@ static void tell_bounds(FILE *f, const lips_config *c, const story *s)
         put_value(f, "lipschitz.product", NULL, 1,
                   (s->of[6] == LIPS_SUPPORTED ? 1000 * w : 25) * small);
     if (s->of[7] != LIPS_NOT_TESTED) {
-        put_part(f, "bound.landscape", 0, "input.ratio", 1, 0.5);
+        put_part(f, "bound.landscape", 0, "input.ratio", 1,
+                 s->of[7] == LIPS_NOT_SUPPORTED && c->seed == 0 ? 1.1 : 0.5);
         put_part(f, "bound.landscape", 0, "param.ratio", 1,
                  s->of[7] == LIPS_SUPPORTED ? 0.1 * small : 1.2);
     }
@@ -126,9 +128,11 @@ static const char *tell(const char *text, const story *s)
         lips_path(path, sizeof path, "%s/metrics.jsonl", dir);
         FILE *f = fopen(path, "w");
         assert_non_null(f);
-        tell_fit(f, &c, s);
-        tell_growth(f, &c, s);
-        tell_bounds(f, &c, s);
+        const story against = all(LIPS_NOT_SUPPORTED),
+                    *told = s->divided && c.seed == 2 ? &against : s;
+        tell_fit(f, &c, told);
+        tell_growth(f, &c, told);
+        tell_bounds(f, &c, told);
         fclose(f);
     }
     lips_experiment_free(&e);
@@ -263,6 +267,46 @@ static void one_cell_breaks_an_inequality(void **state)
     judged_free(&j);
 }
 
+/* The interval over seeds decides, not their mean: with one of three against, none is supported. */
+static void divided_seeds_support_nothing(void **state)
+{
+    (void)state;
+    story s = all(LIPS_SUPPORTED);
+    s.divided = true;
+    judged j = judge(yaml, &s);
+    for (int i = 1; i <= LIPS_CLAIMS; i++)
+        expect(&j, i, LIPS_NOT_SUPPORTED);
+    judged_free(&j);
+}
+
+/* The number that follows the words. */
+static double said(const judged *j, int claim, const char *words)
+{
+    const char *at = strstr(j->c.row[claim - 1].numbers, words);
+    double v = NAN;
+    if (!at || sscanf(at + strlen(words), "%lf", &v) != 1)
+        fail_msg("'%s' and a number are not in '%s'", words, j->c.row[claim - 1].numbers);
+    return v;
+}
+
+/* Made from powers of the width, with a jitter of 1 %. */
+static void numbers_are_what_they_say(void **state)
+{
+    (void)state;
+    story s = all(LIPS_NOT_SUPPORTED);
+    judged j = judge(yaml, &s);
+    assert_true(said(&j, 2, "samples that fail it by themselves: at most ") == 25);
+    assert_true(fabs(said(&j, 3, "rank correlation ") - 1) < 1e-9);
+    assert_true(fabs(said(&j, 4, "largest growth (%) ") - 100 * (exp2(0.3) - 1)) < 1);
+    assert_true(fabs(said(&j, 4, "all parameters (%) ") - 100 * (exp2(-0.5) - 1)) < 1);
+    assert_true(fabs(said(&j, 5, "uniform ") - 100 * (exp2(0.4) - 1)) < 1);
+    assert_true(fabs(said(&j, 5, "path ") - 100 * (exp2(-0.2) - 1)) < 1);
+    assert_true(said(&j, 7, "above 1: ") == 8);
+    assert_true(said(&j, 7, "of the input inequality, ") == 24);
+    assert_true(fabs(said(&j, 8, "share ") - 0.4) < 0.01);
+    judged_free(&j);
+}
+
 static void the_page_ends_with_the_claims(void **state)
 {
     (void)state;
@@ -367,6 +411,8 @@ int main(void)
         cmocka_unit_test(without_a_second_descent_there_is_nothing_to_mirror),
         cmocka_unit_test(a_lone_peak_is_noise),
         cmocka_unit_test(one_cell_breaks_an_inequality),
+        cmocka_unit_test(divided_seeds_support_nothing),
+        cmocka_unit_test(numbers_are_what_they_say),
         cmocka_unit_test(the_page_ends_with_the_claims),
         cmocka_unit_test(correlations_are_of_ranks),
         cmocka_unit_test(slopes_are_of_logarithms),
