@@ -332,6 +332,31 @@ typedef struct lips_norms_args {
     int64_t n, k;     /* 1 <= K <= LIPS_NORMS_MAX */
 } lips_norms_args;
 
+/* Most vectors that dots and combine take at a time. */
+enum { LIPS_VECTORS_MAX = 128 };
+
+/* Products with one vector. Every backend adds in the same order, to the same bits: pieces of
+ * LIPS_VECTOR_PIECE places one after another; in a piece 16 chains, place j in chain j % 16, as far
+ * as whole sixteens go; chain m + 8 is added to chain m, these 8 in their order, then the places that
+ * are left. */
+typedef struct lips_dots_args {
+    double *out;     /* (count) f64, shared, overwritten: out[i] = sum_j q[i][j] w[j] */
+    const double *q; /* (count,n) f64, backend */
+    const double *w; /* (n) f64, backend; may be of q */
+    int64_t count, n; /* 1 <= count <= LIPS_VECTORS_MAX */
+} lips_dots_args;
+
+enum { LIPS_VECTOR_PIECE = 1024 };
+
+/* y = keep y + (factor c[0]) q[0] + (factor c[1]) q[1] ..., in this order; keep 0: y is overwritten. */
+typedef struct lips_combine_args {
+    double *y; /* (n) f64, backend, none of q */
+    double keep, factor;
+    const double *q;  /* (count,n) f64, backend */
+    const double *c;  /* (count) f64, host or shared */
+    int64_t count, n; /* 0 <= count <= LIPS_VECTORS_MAX */
+} lips_combine_args;
+
 /* Whose kernels compute products, where a backend has a choice: by measurement of each shape on the
  * device, its own, or the vendor's library where that offers the shape. */
 typedef enum lips_library {
@@ -375,6 +400,7 @@ typedef struct lips_own_args {
     lips_tensor x, y;
     const lips_conv_geom *geom; /* of a convolution, else NULL */
     bool layer, norms;          /* linear or convolution; layer normalisation */
+    int64_t vectors, places;    /* instead of all that, for dots of so many vectors of so many places */
 } lips_own_args;
 
 /* One measured choice, as texts: device, libraries and sizes; what was chosen; the times. */
@@ -431,6 +457,16 @@ typedef struct lips_ops {
     lips_status (*await)(lips_backend *, int slot);
     /* *out = sum_i (a_i - b_i)^2 in f64, fixed order; b NULL counts as 0. */
     lips_status (*diff_sumsq)(lips_backend *, double *out, const void *a, const void *b, int64_t n);
+
+    /* Long vectors of doubles in the backend's memory, for iterations whose directions f32 cannot
+     * hold. narrow: n reals, rounded from doubles. widen: dst += factor src in f64. signs: 1 or -1,
+     * vector number draw >= 0 of the stream LIPS_STREAM_SIGNS (base/random.h): place i is bit i % 128
+     * of the words at draw ceil(n / 128) + i / 128, set for 1. */
+    lips_status (*dots)(lips_backend *, const lips_dots_args *);
+    lips_status (*combine)(lips_backend *, const lips_combine_args *);
+    lips_status (*narrow)(lips_backend *, void *dst, const double *src, int64_t n);
+    lips_status (*widen)(lips_backend *, double *dst, double factor, const void *src, int64_t n);
+    lips_status (*signs)(lips_backend *, double *dst, int64_t draw, int64_t n);
 
     /* Tensors. plan_lanes: the layout parameter for all tensors of one plan; spatial says whether
      * any tensor has H*W > 1. tensor_bytes: memory for t->cap, c, h, w, t, lanes. */

@@ -57,6 +57,11 @@ lips_status lips_check_bytes(const char *op, const void *dst, const void *src, s
 lips_status lips_check_slot(const char *op, int slot);
 lips_status lips_check_gram(const lips_gram_args *a);
 lips_status lips_check_norms(const lips_norms_args *a);
+lips_status lips_check_dots(const lips_dots_args *a);
+lips_status lips_check_combine(const lips_combine_args *a);
+/* Of narrow and widen; of signs. */
+lips_status lips_check_pair(const char *op, const void *dst, const void *src, int64_t n);
+lips_status lips_check_signs(const double *dst, int64_t draw, int64_t n);
 lips_status lips_check_rows(const lips_rows *r, const lips_rows_source *s);
 lips_status lips_check_gather(const lips_gather_args *a);
 lips_status lips_check_add(const lips_tensor *y, const lips_tensor *a, const lips_tensor *b);

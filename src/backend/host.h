@@ -12,6 +12,14 @@ lips_status lips_host_fetch(lips_backend *be, void *dst, const void *src, size_t
 lips_status lips_host_await(lips_backend *be, int slot);
 lips_status lips_host_advance(lips_backend *be, const lips_advance_args *a);
 
+/* host_vectors.c */
+lips_status lips_host_dots(lips_backend *be, const lips_dots_args *a);
+lips_status lips_host_combine(lips_backend *be, const lips_combine_args *a);
+lips_status lips_host_narrow(lips_backend *be, void *dst, const double *src, int64_t n);
+lips_status lips_host_widen(lips_backend *be, double *dst, double factor, const void *src,
+                            int64_t n);
+lips_status lips_host_signs(lips_backend *be, double *dst, int64_t draw, int64_t n);
+
 /* The cursor's rate and step in their places; false: it has stopped. */
 bool lips_host_sgd_now(lips_sgd_args *a);
 bool lips_host_adam_now(lips_adam_args *a);

@@ -1,6 +1,6 @@
 #include "measure/eigen.h"
 
-#include "measure/per_isa.h"
+#include "base/per_isa.h"
 
 #include <float.h>
 #include <math.h>

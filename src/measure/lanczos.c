@@ -1,7 +1,7 @@
 #include "measure/lanczos.h"
 
 #include "base/random.h"
-#include "measure/vector.h"
+#include "backend/vector.h"
 
 #include <lapacke.h>
 #include <math.h>

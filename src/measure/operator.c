@@ -2,7 +2,7 @@
 
 #include "base/random.h"
 #include "measure/conv_map.h"
-#include "measure/vector.h"
+#include "backend/vector.h"
 
 #include <lapacke.h>
 #include <math.h>

@@ -1,6 +1,6 @@
 #include "measure/triangle.h"
 
-#include "measure/vector.h"
+#include "backend/vector.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -43,7 +43,7 @@ typedef struct opcase_table {
 /* NULL-terminated: one table per family. */
 extern const opcase_table *const opcase_tables[];
 extern const opcase_table opcases_memory, opcases_linear, opcases_conv, opcases_simple, opcases_bn,
-    opcases_train, opcases_step, opcases_tokens;
+    opcases_train, opcases_step, opcases_tokens, opcases_vectors;
 
 /* Has the backend an op in this slot of its table? */
 bool opcase_offered(const lips_ops *ops, size_t slot);

@@ -162,6 +162,7 @@ int main(void)
         FAMILY(train),
         FAMILY(step),
         FAMILY(tokens),
+        FAMILY(vectors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

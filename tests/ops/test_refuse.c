@@ -355,6 +355,34 @@ static void refuse_transfers(opcase *c)
     refused(c, ops->diff_sumsq(c->be, v, NULL, NULL, 3), "diff_sumsq", "NULL");
 }
 
+static void refuse_vectors(opcase *c)
+{
+    const lips_ops *ops = c->be->ops;
+    const double v[12] = {0};
+    double *q = opcase_bytes(c, v, sizeof v), *y = opcase_bytes(c, v, 4 * sizeof *v);
+    void *reals = opcase_reals(c, 4);
+    lips_dots_args d = {.out = opcase_doubles(c, 3, false), .q = q, .w = y, .count = 3, .n = 4};
+    REFUSE(dots, lips_dots_args, d, a.out = NULL, "out is NULL");
+    REFUSE(dots, lips_dots_args, d, a.q = NULL, "q is NULL");
+    REFUSE(dots, lips_dots_args, d, a.w = NULL, "w is NULL");
+    REFUSE(dots, lips_dots_args, d, a.n = 0, "n is 0");
+    REFUSE(dots, lips_dots_args, d, a.count = 0, "count is 0");
+    REFUSE(dots, lips_dots_args, d, a.count = LIPS_VECTORS_MAX + 1, "count is 129");
+    lips_combine_args m = {.y = y, .keep = 1, .factor = 1, .q = q, .c = v, .count = 3, .n = 4};
+    REFUSE(combine, lips_combine_args, m, a.y = NULL, "y is NULL");
+    REFUSE(combine, lips_combine_args, m, a.q = NULL, "q is NULL");
+    REFUSE(combine, lips_combine_args, m, a.c = NULL, "c is NULL");
+    REFUSE(combine, lips_combine_args, m, a.y = q + 4, "y is one of q");
+    REFUSE(combine, lips_combine_args, m, a.count = -1, "count is -1");
+    REFUSE(combine, lips_combine_args, m, a.n = -2, "n is -2");
+    refused(c, ops->narrow(c->be, NULL, y, 4), "narrow", "dst is NULL");
+    refused(c, ops->narrow(c->be, reals, NULL, 4), "narrow", "src is NULL");
+    refused(c, ops->widen(c->be, y, 1, reals, 0), "widen", "n is 0");
+    refused(c, ops->widen(c->be, y, 1, NULL, 4), "widen", "src is NULL");
+    refused(c, ops->signs(c->be, y, -1, 4), "signs", "draw is -1");
+    refused(c, ops->signs(c->be, NULL, 1, 4), "signs", "dst is NULL");
+}
+
 typedef void (*family_fn)(opcase *);
 
 static void run(family_fn family, bool spatial)
@@ -384,6 +412,7 @@ FAMILY(tokens, true)
 FAMILY(training, false)
 FAMILY(steps, false)
 FAMILY(transfers, true)
+FAMILY(vectors, false)
 
 int main(void)
 {
@@ -392,7 +421,7 @@ int main(void)
         cmocka_unit_test(test_simple),    cmocka_unit_test(test_bn),
         cmocka_unit_test(test_ln),        cmocka_unit_test(test_attn),
         cmocka_unit_test(test_tokens),    cmocka_unit_test(test_training),  cmocka_unit_test(test_steps),
-        cmocka_unit_test(test_transfers),
+        cmocka_unit_test(test_transfers), cmocka_unit_test(test_vectors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

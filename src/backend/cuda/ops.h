@@ -111,6 +111,13 @@ lips_status cuda_op_attn_jvp(lips_backend *be, const lips_attn_args *a);
 lips_status cuda_op_attn_vjp(lips_backend *be, const lips_attn_args *a);
 lips_status cuda_op_attn_vjp_dot(lips_backend *be, const lips_attn_args *a);
 
+/* vectors.c */
+lips_status cuda_op_dots(lips_backend *be, const lips_dots_args *a);
+lips_status cuda_op_combine(lips_backend *be, const lips_combine_args *a);
+lips_status cuda_op_narrow(lips_backend *be, void *dst, const double *src, int64_t n);
+lips_status cuda_op_widen(lips_backend *be, double *dst, double factor, const void *src, int64_t n);
+lips_status cuda_op_signs(lips_backend *be, double *dst, int64_t draw, int64_t n);
+
 /* norms.c */
 lips_status cuda_op_norms(lips_backend *be, const lips_norms_args *a);
 

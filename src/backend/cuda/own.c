@@ -10,6 +10,7 @@
 #include "kernels/conv_gram.h"
 #include "kernels/gram.h"
 #include "kernels/layer_norm.h"
+#include "kernels/vectors.h"
 
 /* cuDNN's workspaces are known to cuDNN alone, once it runs: as much as the layer's tensors, and no
  * more than this. */
@@ -77,6 +78,8 @@ static size_t sum_bytes(const lips_own_args *a)
 size_t cuda_op_own_bytes(lips_backend *be, const lips_own_args *a)
 {
     const lips_cuda *h = (const lips_cuda *)be;
+    if (a->vectors)
+        return lips_cuda_dots_bytes(a->vectors, a->places);
     const size_t x = (size_t)lips_cuda_reals(&a->x) * sizeof(float);
     const size_t y = (size_t)lips_cuda_reals(&a->y) * sizeof(float);
     size_t scratch = larger(gram_bytes(h, a), sum_bytes(a));

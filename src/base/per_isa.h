@@ -1,10 +1,10 @@
 /*
- * measure/per_isa.h - PER_ISA before a function: one copy of it, with all it calls in its file, per
+ * base/per_isa.h - PER_ISA before a function: one copy of it, with all it calls in its file, per
  * instruction set, chosen when the program starts. Contraction is off, so all give the same bits.
  * The sanitizers' own start-up does not stand such choices, and clang spells them otherwise.
  */
-#ifndef LIPS_MEASURE_PER_ISA_H
-#define LIPS_MEASURE_PER_ISA_H
+#ifndef LIPS_BASE_PER_ISA_H
+#define LIPS_BASE_PER_ISA_H
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) &&                             \
     !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)

@@ -1,6 +1,6 @@
-#include "measure/vector.h"
+#include "backend/vector.h"
 
-#include "measure/per_isa.h"
+#include "base/per_isa.h"
 
 #include <string.h>
 

@@ -1,6 +1,6 @@
-/* measure/vector.h - long vectors of doubles on the host, sums in an order that the code fixes. */
-#ifndef LIPS_MEASURE_VECTOR_H
-#define LIPS_MEASURE_VECTOR_H
+/* backend/vector.h - long vectors of doubles on the host, sums in an order that the code fixes. */
+#ifndef LIPS_BACKEND_VECTOR_H
+#define LIPS_BACKEND_VECTOR_H
 
 #include <stdint.h>
 
