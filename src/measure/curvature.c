@@ -7,7 +7,6 @@
 #include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 enum { WORKERS_MAX = 256 };
 
@@ -32,24 +31,25 @@ static lips_status take_seat(worker *w, seat *t)
 {
     const lips_survey *s = w->c->s;
     lips_exec_spec spec = exec_spec(w->c->block);
-    int64_t n = w->c->block * s->k;
     LIPS_TRY(lips_exec_create(&t->exec, s->net, w->be, &spec));
     lips_exec_set_params(t->exec, w->params, w->buffers);
-    LIPS_TRY(lips_second_create(&t->second, t->exec));
-    t->p = calloc((size_t)(4 * n), sizeof *t->p);
-    if (!t->p)
-        return lips_fail(LIPS_ERR_MEMORY, "curvature: out of memory");
-    t->rest = t->p + n;
-    t->z = t->p + 2 * n;
-    t->u = s->no_loss ? NULL : t->p + 3 * n;
-    return LIPS_OK;
+    return lips_second_create(&t->second, t->exec);
 }
 
 static void free_seat(seat *t)
 {
     lips_second_free(t->second);
     lips_exec_free(t->exec);
-    free(t->p);
+}
+
+static lips_status take_head(const lips_curvature *c, head *h)
+{
+    const int64_t n = c->block * c->s->k;
+    h->p = calloc((size_t)(2 * n), sizeof *h->p);
+    if (!h->p)
+        return lips_fail(LIPS_ERR_MEMORY, "curvature: out of memory");
+    h->u = c->s->no_loss ? NULL : h->p + n;
+    return LIPS_OK;
 }
 
 static lips_status put(lips_backend *be, void **dst, const double *host, int64_t n)
@@ -64,17 +64,18 @@ static lips_status open_worker(worker *w, int64_t kept)
 {
     const lips_survey *s = w->c->s;
     const lips_network_view *net = network(w->c);
-    int64_t p = params_of(w->c);
+    const int64_t p = params_of(w->c), n = w->c->block * s->k;
     LIPS_TRY(lips_survey_open(s, LIPS_PRECISION_F32, LIPS_PRECISION_F32, &w->be));
     LIPS_TRY(put(w->be, &w->params, net->params, p));
     LIPS_TRY(put(w->be, &w->buffers, net->buffers, lips_net_buffers(s->net)));
     LIPS_TRY(put(w->be, &w->v, NULL, p));
     LIPS_TRY(put(w->be, &w->sum, NULL, p));
-    w->host = malloc((size_t)p * sizeof *w->host);
+    w->z = calloc((size_t)(2 * n), sizeof *w->z);
     w->kept = calloc((size_t)kept + 1, sizeof *w->kept);
-    if (!w->host || !w->kept)
-        return lips_fail(LIPS_ERR_MEMORY, "curvature: out of memory for %lld parameters",
-                         (long long)p);
+    if (!w->z || !w->kept)
+        return lips_fail(LIPS_ERR_MEMORY, "curvature: out of memory");
+    w->rest = w->z + n;
+    LIPS_TRY(take_head(w->c, &w->batch));
     LIPS_TRY(take_seat(w, &w->spare));
     for (; w->n_kept < kept; w->n_kept++)
         LIPS_TRY(take_seat(w, &w->kept[w->n_kept]));
@@ -88,9 +89,11 @@ static void close_worker(worker *w, int64_t kept)
         free_seat(&w->kept[i]);
     free(w->kept);
     free(w->host);
+    free(w->z);
+    free(w->batch.p);
     if (!w->be)
         return;
-    void *device[] = {w->params, w->buffers, w->v, w->sum};
+    void *device[] = {w->params, w->buffers, w->v, w->sum, w->signs, w->part};
     for (size_t i = 0; i < sizeof device / sizeof *device; i++)
         if (device[i])
             w->be->ops->release(w->be, device[i]);
@@ -103,9 +106,12 @@ static int64_t block_of(const lips_survey *s, int64_t samples)
     return lips_survey_sum_block(s->net, s->args->ops, samples);
 }
 
-static lips_status seat_bytes(const lips_survey *s, int64_t block, size_t *bytes)
+/* Of one seat; *own: what its worker's handle takes for itself. */
+static lips_status seat_bytes(const lips_survey *s, int64_t block, int64_t vectors, size_t *bytes,
+                              size_t *own)
 {
     const lips_ops *ops = s->args->ops;
+    const lips_own_args dots = {.vectors = vectors, .places = lips_net_params(s->net)};
     lips_exec_spec spec = exec_spec(block);
     lips_backend *be = NULL;
     lips_exec *exec = NULL;
@@ -115,8 +121,10 @@ static lips_status seat_bytes(const lips_survey *s, int64_t block, size_t *bytes
     LIPS_TRY_GOTO(st, lips_exec_plan_bytes(s->net, be, &spec, &first), out);
     LIPS_TRY_GOTO(st, lips_exec_create(&exec, s->net, be, &spec), out);
     LIPS_TRY_GOTO(st, lips_second_plan_bytes(exec, &second), out);
-    *bytes = first + second + lips_exec_own_bytes(s->net, be, &spec) +
-             (size_t)(4 * block * s->k) * sizeof(double);
+    *bytes = first + second;
+    *own = lips_exec_own_bytes(s->net, be, &spec);
+    if (vectors && ops->own_bytes && ops->own_bytes(be, &dots) > *own)
+        *own = ops->own_bytes(be, &dots);
 out:
     lips_exec_free(exec);
     ops->close(be);
@@ -129,9 +137,11 @@ static int64_t blocks_of(const lips_survey *s, int64_t samples)
     return (samples + block - 1) / block;
 }
 
+/* A device has one: its blocks fill it one by one, and vectors on it need no order beside the
+ * stream's. */
 static int workers_of(const lips_survey *s, int64_t samples)
 {
-    int64_t blocks = blocks_of(s, samples), threads = s->args->threads;
+    int64_t blocks = blocks_of(s, samples), threads = s->args->ops->pass_bytes ? 1 : s->args->threads;
     threads = threads < blocks ? threads : blocks;
     return (int)(threads < WORKERS_MAX ? threads : WORKERS_MAX);
 }
@@ -141,15 +151,22 @@ static bool keeps(const lips_survey *s, int64_t samples, size_t one, size_t keep
     return (double)one * (double)blocks_of(s, samples) <= (double)keep;
 }
 
-lips_status lips_curvature_plan_bytes(const lips_survey *s, int64_t samples, size_t keep,
+lips_status lips_curvature_plan_bytes(const lips_survey *s, const lips_curvature_use *use,
                                       size_t *bytes)
 {
-    size_t one = 0, real = s->args->ops->real_bytes;
-    size_t workers = (size_t)workers_of(s, samples), p = (size_t)lips_net_params(s->net);
-    LIPS_TRY(seat_bytes(s, block_of(s, samples), &one));
-    *bytes = workers * (one + p * (3 * real + sizeof(double)));
-    if (keeps(s, samples, one, keep))
-        *bytes += one * (size_t)blocks_of(s, samples);
+    const size_t real = s->args->ops->real_bytes, p = (size_t)lips_net_params(s->net);
+    const int64_t block = block_of(s, use->samples), blocks = blocks_of(s, use->samples);
+    const size_t logits = (size_t)(2 * block * s->k) * sizeof(double);
+    size_t one = 0, own = 0;
+    LIPS_TRY(seat_bytes(s, block, use->vectors, &one, &own));
+    size_t each = one + own + 2 * logits + (3 * p + (size_t)lips_net_buffers(s->net)) * real;
+    if (use->host)
+        each += p * sizeof(double);
+    if (use->remainder)
+        each += lips_remainder_bytes(s, blocks);
+    *bytes = (size_t)workers_of(s, use->samples) * each + (size_t)blocks * logits;
+    if (keeps(s, use->samples, one, use->keep))
+        *bytes += one * (size_t)blocks;
     return LIPS_OK;
 }
 
@@ -163,7 +180,8 @@ lips_status lips_curvature_create(lips_curvature **out, const lips_survey *s, in
                                   size_t keep)
 {
     lips_status st = LIPS_OK;
-    size_t one = 0;
+    const int64_t blocks = blocks_of(s, samples);
+    size_t one = 0, own = 0;
     *out = NULL;
     lips_curvature *c = calloc(1, sizeof *c);
     if (!c)
@@ -174,18 +192,19 @@ lips_status lips_curvature_create(lips_curvature **out, const lips_survey *s, in
     c->has_lock = pthread_mutex_init(&c->lock, NULL) == 0;
     c->has_cond = pthread_cond_init(&c->moved, NULL) == 0;
     c->workers = calloc((size_t)workers_of(s, samples), sizeof *c->workers);
-    if (!c->has_lock || !c->has_cond || !c->workers)
+    c->heads = calloc((size_t)blocks, sizeof *c->heads);
+    if (!c->has_lock || !c->has_cond || !c->workers || !c->heads)
         LIPS_TRY_GOTO(st, lips_fail(LIPS_ERR_MEMORY, "curvature: cannot create workers"), out);
-    LIPS_TRY_GOTO(st, seat_bytes(s, c->block, &one), out);
+    for (int64_t i = 0; i < blocks; i++)
+        LIPS_TRY_GOTO(st, take_head(c, &c->heads[i]), out);
+    LIPS_TRY_GOTO(st, seat_bytes(s, c->block, 0, &one, &own), out);
     int n = workers_of(s, samples);
     for (int i = 0; i < n; i++) {
         worker *w = &c->workers[i];
         *w = (worker){.c = c, .index = i};
         c->n_workers = i + 1;
         LIPS_TRY_GOTO(st,
-                      open_worker(w, keeps(s, samples, one, keep)
-                                         ? share_of(blocks_of(s, samples), n, i)
-                                         : 0),
+                      open_worker(w, keeps(s, samples, one, keep) ? share_of(blocks, n, i) : 0),
                       out);
     }
     *out = c;
@@ -205,8 +224,16 @@ void lips_curvature_free(lips_curvature *c)
         pthread_mutex_destroy(&c->lock);
     if (c->has_cond)
         pthread_cond_destroy(&c->moved);
+    for (int64_t i = 0; c->heads && i < blocks_of(c->s, c->samples); i++)
+        free(c->heads[i].p);
+    free(c->heads);
     free(c->workers);
     free(c);
+}
+
+lips_backend *lips_curvature_backend(const lips_curvature *c)
+{
+    return c->workers[0].be;
 }
 
 /* ---- one block ---- */
@@ -219,49 +246,60 @@ static bool finite_all(const float *x, int64_t n)
     return !bad;
 }
 
-/* Forward pass of samples first..first+b-1, and the loss's derivatives at their logits. */
-static lips_status forward(worker *w, seat *t, int64_t first, int64_t b)
+/* The loss's derivatives at the logits z of samples first..first+b-1. */
+static void fill_head(const worker *w, head *h, int64_t first, int64_t b, int64_t features)
 {
     const lips_survey *s = w->c->s;
     const lips_inputs *in = &s->args->inputs;
+    const int64_t k = s->k;
+    h->unit = 0;
+    h->finite = true;
+    for (int64_t i = 0; i < b; i++) {
+        double *p = h->p + i * k, *rest = w->rest + i * k, *u = h->u ? h->u + i * k : NULL;
+        lips_head(s, first + i, w->z + i * k, p, rest, u);
+        h->unit = fmax(h->unit, lips_head_curvature(s, p, rest));
+        for (int64_t j = 0; j < k; j++) {
+            h->finite = h->finite && isfinite(w->z[i * k + j]);
+            h->unit = u ? fmax(h->unit, fabs(u[j])) : h->unit;
+        }
+        h->finite =
+            h->finite && finite_all(in->x + lips_survey_row(s, first + i) * features, features);
+    }
+    if (!(h->unit > 0))
+        h->unit = 1;
+    h->ready = true;
+}
+
+/* Forward pass of samples first..first+b-1, and their head if it is not there yet. */
+static lips_status forward(worker *w, seat *t, head *h, int64_t first, int64_t b)
+{
     lips_tensor *input = lips_exec_input(t->exec), logits;
-    int64_t d = lips_tensor_features(input), k = s->k;
     input->b = b;
-    LIPS_TRY(lips_survey_input(s, w->be, input, first));
+    LIPS_TRY(lips_survey_input(w->c->s, w->be, input, first));
     LIPS_TRY(lips_exec_forward(t->exec, false, &logits));
     t->logits = logits;
-    LIPS_TRY(w->be->ops->download(w->be, t->z, &logits));
-    t->unit = 0;
-    t->finite = true;
-    for (int64_t i = 0; i < b; i++) {
-        double *p = t->p + i * k, *rest = t->rest + i * k, *u = t->u ? t->u + i * k : NULL;
-        lips_head(s, first + i, t->z + i * k, p, rest, u);
-        t->unit = fmax(t->unit, lips_head_curvature(s, p, rest));
-        for (int64_t j = 0; j < k; j++) {
-            t->finite = t->finite && isfinite(t->z[i * k + j]);
-            t->unit = u ? fmax(t->unit, fabs(u[j])) : t->unit;
-        }
-        t->finite = t->finite && finite_all(in->x + lips_survey_row(s, first + i) * d, d);
-    }
-    if (!(t->unit > 0))
-        t->unit = 1;
+    t->loss = h;
+    if (h->ready)
+        return LIPS_OK;
+    LIPS_TRY(w->be->ops->download(w->be, w->z, &logits));
+    fill_head(w, h, first, b, lips_tensor_features(input));
     return LIPS_OK;
 }
 
 /* The loss's cotangent into the given tensor of the seat's backward pass. */
-static lips_status upload_loss(worker *w, seat *t, const lips_tensor *seed)
+static lips_status upload_loss(worker *w, const seat *t, const lips_tensor *seed)
 {
     int64_t n = seed->b * w->c->s->k;
     for (int64_t i = 0; i < n; i++)
-        t->z[i] = t->u[i] / t->unit;
-    return w->be->ops->upload_f64(w->be, seed, t->z);
+        w->z[i] = t->loss->u[i] / t->loss->unit;
+    return w->be->ops->upload_f64(w->be, seed, w->z);
 }
 
-static lips_status prepare(worker *w, seat *t, int64_t first, int64_t b)
+static lips_status prepare(worker *w, seat *t, head *h, int64_t first, int64_t b)
 {
     lips_tensor seed;
-    LIPS_TRY(forward(w, t, first, b));
-    if (t->u) {
+    LIPS_TRY(forward(w, t, h, first, b));
+    if (h->u) {
         LIPS_TRY(lips_second_seed(t->second, &seed));
         LIPS_TRY(upload_loss(w, t, &seed));
         LIPS_TRY(lips_second_primal(t->second));
@@ -280,14 +318,14 @@ static lips_status curve(worker *w, seat *t, const lips_tensor *zdot, const lips
                                                               .z = t->logits,
                                                               .v = *zdot,
                                                               .y = *seed,
-                                                              .scale = 1 / t->unit});
-    LIPS_TRY(ops->download(w->be, t->z, zdot));
+                                                              .scale = 1 / t->loss->unit});
+    LIPS_TRY(ops->download(w->be, w->z, zdot));
     for (int64_t i = 0; i < zdot->b; i++) {
-        lips_head_curve(s, t->p + i * s->k, t->z + i * s->k);
+        lips_head_curve(s, t->loss->p + i * s->k, w->z + i * s->k);
         for (int64_t j = 0; j < s->k; j++)
-            t->z[i * s->k + j] /= t->unit;
+            w->z[i * s->k + j] /= t->loss->unit;
     }
-    return ops->upload_f64(w->be, seed, t->z);
+    return ops->upload_f64(w->be, seed, w->z);
 }
 
 /* Sum of the block's products, still divided by unit, into w->sum. */
@@ -304,7 +342,8 @@ static lips_status product(worker *w, seat *t, bool gauss_newton)
 static lips_status gradient(worker *w, seat *t, int64_t first, int64_t b)
 {
     lips_tensor seed;
-    LIPS_TRY(forward(w, t, first, b));
+    w->batch.ready = false;
+    LIPS_TRY(forward(w, t, &w->batch, first, b));
     LIPS_TRY(lips_exec_seed(t->exec, 1, &seed));
     LIPS_TRY(upload_loss(w, t, &seed));
     return lips_exec_grad(t->exec, w->sum);
@@ -323,51 +362,100 @@ static void fail_task(lips_curvature *c, lips_status st)
     pthread_mutex_unlock(&c->lock);
 }
 
-/* Adds the block's part when all blocks before it have been added. False: some thread has failed.
- */
-static bool add_in_turn(worker *w, int64_t block, double factor)
+/* Are the task's vectors where this backend's ops find them? */
+static bool at_hand(const lips_curvature *c)
+{
+    return c->now.be == lips_curvature_backend(c);
+}
+
+static lips_status read_part(worker *w)
+{
+    const int64_t p = params_of(w->c);
+    if (!w->host)
+        w->host = malloc((size_t)p * sizeof *w->host);
+    if (!w->host)
+        return lips_fail(LIPS_ERR_MEMORY, "curvature: out of memory for %lld parameters",
+                         (long long)p);
+    return w->be->ops->read(w->be, w->host, w->sum, 0, p);
+}
+
+/* out += factor part. */
+static lips_status add_part(worker *w, double factor)
+{
+    const task *now = &w->c->now;
+    const int64_t p = params_of(w->c);
+    if (!at_hand(w->c))
+        return now->be->ops->combine(now->be, &(lips_combine_args){.y = now->out,
+                                                                   .keep = 1,
+                                                                   .factor = 1,
+                                                                   .q = w->host,
+                                                                   .c = &factor,
+                                                                   .count = 1,
+                                                                   .n = p});
+    LIPS_TRY(w->be->ops->widen(w->be, now->out, factor, w->sum, p));
+    /* Another handle adds next. */
+    return w->c->n_workers > 1 ? w->be->ops->sync(w->be) : LIPS_OK;
+}
+
+/* Adds the block's part when all blocks before it have been added. *good = false: some thread has
+ * failed. */
+static lips_status add_in_turn(worker *w, int64_t block, double factor, bool *good)
 {
     lips_curvature *c = w->c;
-    int64_t p = params_of(c);
+    if (!at_hand(c))
+        LIPS_TRY(read_part(w));
     pthread_mutex_lock(&c->lock);
     while (c->now.turn != block && c->now.st == LIPS_OK)
         pthread_cond_wait(&c->moved, &c->lock);
-    bool good = c->now.st == LIPS_OK;
-    for (int64_t i = 0; good && i < p; i++)
-        c->now.out[i] += factor * w->host[i];
-    c->now.turn++;
+    *good = c->now.st == LIPS_OK;
+    const lips_status st = *good ? add_part(w, factor) : LIPS_OK;
+    c->now.turn += st == LIPS_OK;
     pthread_cond_broadcast(&c->moved);
     pthread_mutex_unlock(&c->lock);
-    return good;
+    return st;
+}
+
+static lips_status load_direction(worker *w)
+{
+    const task *now = &w->c->now;
+    const int64_t p = params_of(w->c);
+    if (!now->v)
+        return LIPS_OK;
+    return at_hand(w->c) ? w->be->ops->narrow(w->be, w->v, now->v, p)
+                         : w->be->ops->write(w->be, w->v, 0, now->v, p);
+}
+
+/* The sum over block i's b samples into w->sum, by seat t; or all of a remainder's block. */
+static lips_status run_block(worker *w, seat *t, int64_t i, int64_t first, int64_t b)
+{
+    const task_kind kind = w->c->now.kind;
+    const bool kept = t != &w->spare;
+    if (kind == TASK_GRADIENT)
+        return gradient(w, t, first, b);
+    if (!kept || !t->ready)
+        LIPS_TRY(prepare(w, t, &w->c->heads[i], first, b));
+    return kind == TASK_REMAINDER ? lips_remainder_block(w, t, i)
+                                  : product(w, t, kind == TASK_GAUSS_NEWTON);
 }
 
 static lips_status run_blocks(worker *w)
 {
     const lips_curvature *c = w->c;
     const task *now = &c->now;
-    int64_t blocks = (now->count + c->block - 1) / c->block;
-    if (now->v)
-        LIPS_TRY(w->be->ops->write(w->be, w->v, 0, now->v, params_of(c)));
+    const int64_t blocks = (now->count + c->block - 1) / c->block;
+    LIPS_TRY(load_direction(w));
     for (int64_t i = w->index; i < blocks; i += c->n_workers) {
         int64_t first = now->first + i * c->block, left = now->count - i * c->block;
         int64_t b = left < c->block ? left : c->block;
-        bool kept = now->kind <= TASK_GAUSS_NEWTON && w->n_kept;
+        bool kept = now->kind <= TASK_GAUSS_NEWTON && w->n_kept, good = true;
         seat *t = kept ? &w->kept[i / c->n_workers] : &w->spare;
         LIPS_TRY(lips_signals_pending());
-        if (now->kind == TASK_REMAINDER) {
-            LIPS_TRY(prepare(w, t, first, b));
-            LIPS_TRY(lips_remainder_block(w, t, i));
+        LIPS_TRY(run_block(w, t, i, first, b));
+        if (now->kind == TASK_REMAINDER)
             continue;
-        }
-        if (now->kind == TASK_GRADIENT)
-            LIPS_TRY(gradient(w, t, first, b));
-        else {
-            if (!kept || !t->ready)
-                LIPS_TRY(prepare(w, t, first, b));
-            LIPS_TRY(product(w, t, now->kind == TASK_GAUSS_NEWTON));
-        }
-        LIPS_TRY(w->be->ops->read(w->be, w->host, w->sum, 0, params_of(c)));
-        if (!add_in_turn(w, i, t->finite ? t->unit / (double)now->count : NAN))
+        const head *h = t->loss;
+        LIPS_TRY(add_in_turn(w, i, h->finite ? h->unit / (double)now->count : NAN, &good));
+        if (!good)
             return LIPS_OK;
     }
     return LIPS_OK;
@@ -393,8 +481,12 @@ lips_status lips_curvature_run(lips_curvature *c, const task *what)
     pthread_t ids[WORKERS_MAX];
     int started = 1;
     c->now = *what;
-    if (what->kind != TASK_REMAINDER)
-        memset(what->out, 0, (size_t)params_of(c) * sizeof *what->out);
+    if (what->out) {
+        const lips_ops *ops = what->be->ops;
+        LIPS_TRY(ops->zero(what->be, what->out, (size_t)params_of(c) * sizeof *what->out));
+        if (c->n_workers > 1) /* what other handles read and add to */
+            LIPS_TRY(ops->sync(what->be));
+    }
     for (; started < c->n_workers; started++)
         if (pthread_create(&ids[started], NULL, work, &c->workers[started]) != 0) {
             lips_fail(LIPS_ERR_RUNTIME, "curvature: cannot start thread %d", started);
@@ -407,16 +499,19 @@ lips_status lips_curvature_run(lips_curvature *c, const task *what)
     return c->now.st == LIPS_OK ? LIPS_OK : lips_fail(c->now.st, "%s", c->now.text);
 }
 
-lips_status lips_curvature_product(lips_curvature *c, double *out, const double *v,
-                                   bool gauss_newton)
+lips_status lips_curvature_product(lips_curvature *c, lips_backend *be, double *out,
+                                   const double *v, bool gauss_newton)
 {
     return lips_curvature_run(c, &(task){.kind = gauss_newton ? TASK_GAUSS_NEWTON : TASK_HESSIAN,
-                               .v = v,
-                               .out = out,
-                               .count = c->samples});
+                                         .be = be,
+                                         .v = v,
+                                         .out = out,
+                                         .count = c->samples});
 }
 
-lips_status lips_curvature_gradient(lips_curvature *c, double *out, int64_t first, int64_t count)
+lips_status lips_curvature_gradient(lips_curvature *c, lips_backend *be, double *out, int64_t first,
+                                    int64_t count)
 {
-    return lips_curvature_run(c, &(task){.kind = TASK_GRADIENT, .out = out, .first = first, .count = count});
+    return lips_curvature_run(
+        c, &(task){.kind = TASK_GRADIENT, .be = be, .out = out, .first = first, .count = count});
 }

@@ -11,15 +11,21 @@
 
 #include <pthread.h>
 
+/* The loss of one block of samples at its logits, in f64. */
+typedef struct head {
+    double *p, *u; /* (block,K): softmax and dL/dz; u NULL without a loss */
+    double unit;   /* cotangents are divided by it: near interpolation they are far below what a
+                      float's products hold */
+    bool ready, finite;
+} head;
+
 /* One block of samples with what its products share. */
 typedef struct seat {
     lips_exec *exec;
     lips_second *second;
-    double *p, *rest, *u, *z; /* (cap,K); u NULL without a loss */
-    double unit; /* cotangents are divided by it: near interpolation they are far below what a
-                    float's products hold */
+    const head *loss;
     lips_tensor logits; /* of the last forward */
-    bool ready, finite;
+    bool ready;
 } seat;
 
 /* One thread's handle on the backend, and its blocks: block i belongs to worker i modulo their
@@ -28,8 +34,11 @@ typedef struct worker {
     lips_curvature *c;
     int index;
     lips_backend *be;
-    void *params, *buffers, *v, *sum; /* device; v, sum (P) */
-    double *host;                     /* (P) one block's part */
+    void *params, *buffers, *v, *sum; /* device; v, sum (P) reals */
+    double *z, *rest;                 /* (block,K) */
+    head batch;                       /* of a gradient's samples */
+    double *host;                     /* (P) a part on its way to the host; NULL: not needed yet */
+    double *signs, *part;             /* device, (P) doubles; remainder, NULL: not needed yet */
     seat spare, *kept;
     int64_t n_kept; /* 0: every product computes everything anew, in the spare seat */
 } worker;
@@ -39,10 +48,12 @@ typedef enum task_kind { TASK_HESSIAN, TASK_GAUSS_NEWTON, TASK_GRADIENT, TASK_RE
 /* What all workers do together at one time. */
 typedef struct task {
     task_kind kind;
+    lips_backend *be; /* whose memory v and out are in: the first worker's, or a host's */
     const double *v;
     double *out;
     int64_t first, count; /* samples */
-    int probes;           /* remainder: sign vectors of each block; out (blocks, probes, L + 1) */
+    int probes;           /* remainder: sign vectors of each block; */
+    double *traces;       /* (blocks, probes, L + 1) */
     int64_t turn;         /* the block whose part is added next */
     lips_status st;       /* the first failure, and its text (a thread's text is its own) */
     char text[1024];
@@ -51,6 +62,7 @@ typedef struct task {
 struct lips_curvature {
     const lips_survey *s;
     int64_t samples, block;
+    head *heads; /* of each block of the products, filled by the first */
     int n_workers;
     worker *workers;
     pthread_mutex_t lock; /* guards now.turn, now.st, now.text, now.out */
@@ -64,5 +76,7 @@ lips_status lips_curvature_run(lips_curvature *c, const task *what);
 
 /* remainder.c: block i of a TASK_REMAINDER, which t was prepared for. */
 lips_status lips_remainder_block(worker *w, seat *t, int64_t i);
+/* Its bytes for one worker. */
+size_t lips_remainder_bytes(const lips_survey *s, int64_t blocks);
 
 #endif

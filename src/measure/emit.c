@@ -261,9 +261,6 @@ lips_status lips_emit_all(lips_measurement *out, const lips_survey *p)
         LIPS_TRY_GOTO(st, emit_samples(&e), out);
 out:
     free(e.norms);
-    free(e.remainder);
-    lips_curvature_free(e.curvature);
-    lips_eigenpairs_free(&e.hessian);
-    lips_eigenpairs_free(&e.ggn);
+    lips_emit_drop_curvature(&e);
     return st;
 }

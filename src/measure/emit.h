@@ -26,6 +26,7 @@ struct lips_emit {
     lips_layer_norms *norms;      /* (L + 1), filled when first asked for */
     const char *not_finite;       /* why numbers are not finite, found when first asked for */
     lips_curvature *curvature;    /* made when first asked for, as the pairs below */
+    lips_backend *host;           /* for vectors that do not fit the device; NULL: not needed yet */
     lips_eigenpairs hessian, ggn; /* value NULL: not yet */
     double *remainder; /* (2,L+1) trace of Hessian - Gauss-Newton, errors; NULL: not yet */
     int64_t draws;     /* its sign vectors */
@@ -40,6 +41,9 @@ lips_status lips_emit_plan_bytes(const lips_survey *p, size_t *bytes);
 
 /* Bytes that the layers' spectral norms take, one after the other; 0 where none is wanted. */
 size_t lips_emit_weight_bytes(const lips_survey *p);
+
+/* Frees what the curvature's rows have made. */
+void lips_emit_drop_curvature(lips_emit *e);
 
 /* emit functions of the quantity table */
 lips_status lips_emit_mean(lips_emit *e, int row);        /* one value: the mean */

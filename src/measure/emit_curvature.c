@@ -2,6 +2,8 @@
  * alignment. */
 #include "measure/emit.h"
 
+#include "base/log.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -105,14 +107,17 @@ static lips_status engine(lips_emit *e)
                                                 keep_of(e->survey));
 }
 
-static lips_status apply_hessian(void *user, double *out, const double *v)
-{
-    return lips_curvature_product(user, out, v, false);
-}
+/* A matrix by its products, for vectors in the memory of be. */
+typedef struct matrix {
+    lips_curvature *curvature;
+    lips_backend *be;
+    bool ggn;
+} matrix;
 
-static lips_status apply_ggn(void *user, double *out, const double *v)
+static lips_status apply(void *user, double *out, const double *v)
 {
-    return lips_curvature_product(user, out, v, true);
+    const matrix *m = user;
+    return lips_curvature_product(m->curvature, m->be, out, v, m->ggn);
 }
 
 static bool wants(const lips_survey *p, const char *name)
@@ -151,18 +156,44 @@ double lips_measure_remainder_passes(const lips_metrics *m, const lips_net *net,
     return (double)(HESSIAN_PASSES * lips_curvature_probes((n + block - 1) / block));
 }
 
+static bool wants_hessian(const lips_survey *p)
+{
+    return !p->no_loss && (wants(p, "hessian.lambda_max") || wants(p, "hessian.top") ||
+                           wants(p, "hessian.alignment"));
+}
+
+/* Of all vectors. The Hessian's stay while the Gauss-Newton matrix's are sought, or a gradient is
+ * compared with them. */
+static double vector_bytes(const lips_survey *p)
+{
+    return lips_lanczos_bytes(lips_net_params(p->net),
+                              wants_hessian(p) ? hessian_pairs(p) + 1 : 1);
+}
+
+/* Vectors that take more than half of a device's memory are with the host. */
+static lips_status vectors_fit(const lips_survey *p, bool *fit)
+{
+    lips_device d;
+    LIPS_TRY(p->args->ops->probe(&d, p->args->device));
+    *fit = d.bytes == 0 || vector_bytes(p) <= (double)d.bytes / 2;
+    return LIPS_OK;
+}
+
 /* Of the eigenvalues' engine and vectors. */
 static lips_status eigen_bytes(const lips_survey *p, size_t *bytes)
 {
-    bool hessian = !p->no_loss && (wants(p, "hessian.lambda_max") || wants(p, "hessian.top") ||
-                                   wants(p, "hessian.alignment"));
-    int64_t n = lips_net_params(p->net);
+    bool fit;
     *bytes = 0;
-    if (!hessian && !wants(p, "ggn.lambda_max"))
+    if (!wants_hessian(p) && !wants(p, "ggn.lambda_max"))
         return LIPS_OK;
-    LIPS_TRY(lips_curvature_plan_bytes(p, subset(p), keep_of(p), bytes));
-    /* The Hessian's vectors stay while the Gauss-Newton matrix's are sought. */
-    *bytes += (size_t)lips_lanczos_bytes(n, hessian ? hessian_pairs(p) + 1 : 1);
+    LIPS_TRY(vectors_fit(p, &fit));
+    const lips_curvature_use use = {
+        .samples = subset(p),
+        .keep = keep_of(p),
+        .host = !fit,
+        .vectors = fit ? lips_lanczos_vectors(lips_net_params(p->net), hessian_pairs(p)) : 0};
+    LIPS_TRY(lips_curvature_plan_bytes(p, &use, bytes));
+    *bytes += (size_t)vector_bytes(p);
     return LIPS_OK;
 }
 
@@ -177,28 +208,63 @@ lips_status lips_emit_plan_bytes(const lips_survey *p, size_t *bytes)
     size_t remainder = 0;
     LIPS_TRY(eigen_bytes(p, bytes));
     if (needs_remainder(p)) {
-        LIPS_TRY(lips_curvature_plan_bytes(p, p->n, 0, &remainder));
+        const lips_curvature_use use = {.samples = p->n, .remainder = true, .vectors = 1};
+        LIPS_TRY(lips_curvature_plan_bytes(p, &use, &remainder));
         remainder += (size_t)(2 * (p->layers + 1)) * sizeof(double);
     }
     *bytes += remainder; /* the eigenvalues' engine may be there already */
     return LIPS_OK;
 }
 
-static lips_status eigen(lips_emit *e, bool ggn, const lips_eigenpairs **out)
+static lips_status search(lips_emit *e, bool ggn, lips_backend *be, lips_eigenpairs *pairs)
 {
     const lips_survey *p = e->survey;
-    lips_eigenpairs *pairs = ggn ? &e->ggn : &e->hessian;
-    *out = pairs;
-    if (pairs->value)
-        return LIPS_OK;
-    LIPS_TRY(engine(e));
+    matrix m = {.curvature = e->curvature, .be = be, .ggn = ggn};
     return lips_lanczos(pairs, &(lips_lanczos_args){
-                                   .apply = ggn ? apply_ggn : apply_hessian,
-                                   .user = e->curvature,
+                                   .be = be,
+                                   .apply = apply,
+                                   .user = &m,
                                    .n = lips_net_params(p->net),
                                    .k = ggn ? 1 : hessian_pairs(p),
                                    .tolerance = TOLERANCE,
                                    .noise = p->args->ops->real_bytes == 8 ? NOISE_F64 : NOISE_F32});
+}
+
+static lips_status search_on_host(lips_emit *e, bool ggn, lips_eigenpairs *pairs)
+{
+    if (!e->host) {
+        lips_info("measure: %.3g GB of vectors for eigenvalues are with the host, not on the device",
+                  vector_bytes(e->survey) * 1e-9);
+        LIPS_TRY(lips_backend_find("cpu")->open(&e->host, 0));
+    }
+    return search(e, ggn, e->host, pairs);
+}
+
+/* By vectors on the device where they fit; the same bits otherwise. */
+static lips_status eigen(lips_emit *e, bool ggn, const lips_eigenpairs **out)
+{
+    lips_eigenpairs *pairs = ggn ? &e->ggn : &e->hessian;
+    bool fit;
+    *out = pairs;
+    if (pairs->value)
+        return LIPS_OK;
+    LIPS_TRY(engine(e));
+    LIPS_TRY(vectors_fit(e->survey, &fit));
+    lips_status st = LIPS_ERR_MEMORY;
+    if (fit && !e->host)
+        st = search(e, ggn, lips_curvature_backend(e->curvature), pairs);
+    return st == LIPS_ERR_MEMORY && e->survey->args->ops->pass_bytes ? search_on_host(e, ggn, pairs)
+                                                                     : st;
+}
+
+void lips_emit_drop_curvature(lips_emit *e)
+{
+    free(e->remainder);
+    lips_eigenpairs_free(&e->hessian); /* before the handles whose memory they are in */
+    lips_eigenpairs_free(&e->ggn);
+    lips_curvature_free(e->curvature);
+    if (e->host)
+        e->host->ops->close(e->host);
 }
 
 /* Products with a Hessian are f32's both ways, whatever the blocks' passes take. */
@@ -251,23 +317,57 @@ lips_status lips_emit_top(lips_emit *e, int row)
 
 /* ---- alignment ---- */
 
-/* sum_j <g, v_j>^2 / |g|^2; -1 where g is zero. */
-static double aligned(const lips_eigenpairs *pairs, const double *g)
+/* A gradient on its way through the minibatches, in the memory of the pairs. */
+typedef struct gradient {
+    double *g;      /* (P) */
+    double *square; /* (1) shared: |g|^2, */
+    double *along;  /* (found) and <g, v_j> */
+} gradient;
+
+/* Puts g to a size whose square is a number: at interpolation it may be below 1e-154. */
+static lips_status resize(const lips_eigenpairs *pairs, const gradient *at)
 {
-    double norm = 0, along = 0, most = 0;
-    for (int64_t i = 0; i < pairs->n; i++)
-        most = fabs(g[i]) > most || isnan(g[i]) ? fabs(g[i]) : most;
-    if (most == 0)
-        return -1;
-    for (int64_t i = 0; i < pairs->n; i++)
-        norm += g[i] / most * (g[i] / most);
-    for (int j = 0; j < pairs->found; j++) {
-        double s = 0;
-        for (int64_t i = 0; i < pairs->n; i++)
-            s += g[i] / most * pairs->vector[j * pairs->n + i];
-        along += s * s;
+    const lips_ops *ops = pairs->be->ops;
+    for (int i = 0; i < 4; i++) {
+        LIPS_TRY(ops->dots(pairs->be, &(lips_dots_args){.out = at->square,
+                                                        .q = at->g,
+                                                        .w = at->g,
+                                                        .count = 1,
+                                                        .n = pairs->n}));
+        LIPS_TRY(ops->sync(pairs->be));
+        const bool small = *at->square < 0x1p-900, large = *at->square > 0x1p900;
+        if (!small && !large)
+            break;
+        LIPS_TRY(ops->combine(pairs->be, &(lips_combine_args){.y = at->g,
+                                                              .keep = small ? 0x1p400 : 0x1p-400,
+                                                              .n = pairs->n}));
     }
-    return along / norm;
+    return LIPS_OK;
+}
+
+/* *share = sum_j <g, v_j>^2 / |g|^2; -1 where g is zero. */
+static lips_status aligned(const lips_eigenpairs *pairs, const gradient *at, double *share)
+{
+    const lips_ops *ops = pairs->be->ops;
+    double along = 0;
+    LIPS_TRY(resize(pairs, at));
+    *share = -1;
+    if (*at->square == 0)
+        return LIPS_OK;
+    if (pairs->found == 0) {
+        *share = 0;
+        return LIPS_OK;
+    }
+    LIPS_TRY(ops->dots(pairs->be, &(lips_dots_args){.out = at->along,
+                                                    .q = pairs->vector,
+                                                    .w = at->g,
+                                                    .count = pairs->found,
+                                                    .n = pairs->n}));
+    LIPS_TRY(ops->sync(pairs->be));
+    for (int j = 0; j < pairs->found; j++)
+        along += at->along[j] * at->along[j];
+    *share = along / *at->square;
+    return LIPS_OK;
 }
 
 /* Shares of the minibatches with a gradient, into share; their number. */
@@ -275,18 +375,25 @@ static lips_status align_all(lips_emit *e, const lips_eigenpairs *pairs, double 
                              int64_t *count)
 {
     int64_t n = e->survey->n, size = n < MINIBATCH ? n : MINIBATCH;
+    const lips_ops *ops = pairs->be->ops;
     lips_status st = LIPS_OK;
-    double *g = malloc((size_t)pairs->n * sizeof *g);
+    void *g = NULL, *shared = NULL;
     *count = 0;
-    if (!g)
-        return lips_fail(LIPS_ERR_MEMORY, "measure: out of memory for a gradient");
+    LIPS_TRY_GOTO(st, ops->alloc(pairs->be, &g, (size_t)pairs->n * sizeof(double)), out);
+    LIPS_TRY_GOTO(st,
+                  ops->alloc_shared(pairs->be, &shared,
+                                    (size_t)(1 + pairs->found) * sizeof(double)),
+                  out);
+    const gradient at = {.g = g, .square = shared, .along = (double *)shared + 1};
     for (int64_t first = 0; first + size <= n; first += size) {
-        LIPS_TRY_GOTO(st, lips_curvature_gradient(e->curvature, g, first, size), out);
-        share[*count] = aligned(pairs, g);
+        LIPS_TRY_GOTO(
+            st, lips_curvature_gradient(e->curvature, pairs->be, at.g, first, size), out);
+        LIPS_TRY_GOTO(st, aligned(pairs, &at, &share[*count]), out);
         *count += share[*count] != -1;
     }
 out:
-    free(g);
+    ops->release(pairs->be, g);
+    ops->release(pairs->be, shared);
     return st;
 }
 

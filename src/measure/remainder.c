@@ -5,9 +5,9 @@
  * R of the mean loss is the mean of the blocks' R_b, so each block draws vectors of its own: the
  * mean over n / 16 blocks then has the error of that many times as many vectors. R v is one Hessian
  * product whose loss has no second derivative: no difference of H v and G v is formed. A layer's
- * part is the sum of v_i (R v)_i over its parameters.
+ * part is the sum of v_i (R v)_i over its parameters. A block's draws are queued one after another; the
+ * host waits for all their sums at once.
  */
-#include "base/random.h"
 #include "measure/curvature_internal.h"
 
 #include <math.h>
@@ -15,78 +15,98 @@
 
 enum {
     DRAWS_MIN = 64, /* of all blocks together */
-    PROBES_MIN = 2, /* of a block: its own spread is its error */
-    SIGNS = 128     /* from one place of the generator */
+    PROBES_MIN = 2  /* of a block: its own spread is its error */
 };
 
-/* The signs of vector number draw at places at..at+SIGNS-1 of n, at a multiple of SIGNS; their
- * number. */
-static int64_t signs(double out[SIGNS], int64_t draw, int64_t at, int64_t n)
-{
-    const lips_rng rng = {.stream = LIPS_STREAM_SIGNS};
-    const int64_t per_draw = (n + SIGNS - 1) / SIGNS, count = n - at < SIGNS ? n - at : SIGNS;
-    uint32_t word[4];
-    lips_rng_words(&rng, (uint64_t)(draw * per_draw + at / SIGNS), word);
-    for (int64_t i = 0; i < count; i++)
-        out[i] = (word[i / 32] >> (i % 32)) & 1 ? 1 : -1;
-    return count;
-}
-
-/* host = sign vector number draw. */
-static void fill_signs(double *host, int64_t draw, int64_t n)
-{
-    double s[SIGNS];
-    for (int64_t at = 0; at < n; at += SIGNS) {
-        int64_t count = signs(s, draw, at, n);
-        for (int64_t i = 0; i < count; i++)
-            host[at + i] = s[i];
-    }
-}
-
-/* out (L + 1) = sums of v_i host_i, of all parameters and of each layer's. */
-static void dot_signs(const lips_net *net, double *out, const double *host, int64_t draw)
+size_t lips_remainder_bytes(const lips_survey *s, int64_t blocks)
 {
     const lips_segment *segment;
-    const int64_t n = lips_net_params(net);
-    const int segments = lips_net_segments(net, &segment);
-    double s[SIGNS];
-    for (int l = 0; l <= lips_net_layers(net); l++)
+    const int64_t sums = lips_curvature_probes(blocks) * lips_net_segments(s->net, &segment);
+    return (size_t)(2 * lips_net_params(s->net) + sums) * sizeof(double);
+}
+
+static lips_status take_vectors(worker *w)
+{
+    const size_t bytes = (size_t)lips_net_params(w->c->s->net) * sizeof(double);
+    void *signs = NULL, *part = NULL;
+    if (w->part)
+        return LIPS_OK;
+    LIPS_TRY(w->be->ops->alloc(w->be, &signs, bytes));
+    w->signs = signs;
+    LIPS_TRY(w->be->ops->alloc(w->be, &part, bytes));
+    w->part = part;
+    return LIPS_OK;
+}
+
+/* w->part = R v of the block for v = sign vector number draw, which is left in w->signs. */
+static lips_status multiply(worker *w, seat *t, int64_t draw)
+{
+    const lips_ops *ops = w->be->ops;
+    const int64_t n = lips_net_params(w->c->s->net);
+    lips_tensor zdot, seed;
+    LIPS_TRY(ops->signs(w->be, w->signs, draw, n));
+    LIPS_TRY(ops->narrow(w->be, w->v, w->signs, n));
+    LIPS_TRY(lips_second_jvp(t->second, w->v, &zdot));
+    LIPS_TRY(lips_second_seed_dot(t->second, &seed));
+    LIPS_TRY(ops->fill(w->be, &seed, 0));
+    LIPS_TRY(ops->zero(w->be, w->sum, (size_t)n * ops->real_bytes));
+    LIPS_TRY(lips_second_vjp(t->second, w->v, w->sum));
+    LIPS_TRY(ops->zero(w->be, w->part, (size_t)n * sizeof(double)));
+    return ops->widen(w->be, w->part, 1, w->sum, n);
+}
+
+/* sums (segments, shared) of v_i (R v)_i over each parameter tensor. */
+static lips_status add_up(worker *w, double *sums)
+{
+    const lips_segment *segment;
+    const int n = lips_net_segments(w->c->s->net, &segment);
+    for (int k = 0; k < n; k++)
+        LIPS_TRY(w->be->ops->dots(w->be, &(lips_dots_args){.out = &sums[k],
+                                                           .q = w->signs + segment[k].offset,
+                                                           .w = w->part + segment[k].offset,
+                                                           .count = 1,
+                                                           .n = segment[k].count}));
+    return LIPS_OK;
+}
+
+/* out (L + 1) = factor times the sums of all parameters and of each layer's. */
+static void by_layer(const lips_survey *s, double *out, const double *sums, double factor)
+{
+    const lips_segment *segment;
+    const int n = lips_net_segments(s->net, &segment);
+    for (int l = 0; l <= s->layers; l++)
         out[l] = 0;
-    int64_t have = -1; /* the signs at place have are in s */
-    for (int k = 0; k < segments; k++) {
-        double sum = 0;
-        for (int64_t i = segment[k].offset; i < segment[k].offset + segment[k].count; i++) {
-            if (i / SIGNS * SIGNS != have)
-                signs(s, draw, have = i / SIGNS * SIGNS, n);
-            sum += s[i % SIGNS] * host[i];
-        }
-        out[0] += sum;
+    for (int k = 0; k < n; k++) {
+        out[0] += sums[k];
         if (segment[k].layer)
-            out[segment[k].layer] += sum;
+            out[segment[k].layer] += sums[k];
     }
+    for (int l = 0; l <= s->layers; l++)
+        out[l] *= factor;
 }
 
 lips_status lips_remainder_block(worker *w, seat *t, int64_t i)
 {
-    const lips_curvature *c = w->c;
+    const lips_survey *s = w->c->s;
     const lips_ops *ops = w->be->ops;
-    const int64_t n = lips_net_params(c->s->net), parts = c->s->layers + 1;
-    lips_tensor zdot, seed;
-    for (int64_t draw = i * c->now.probes; draw < (i + 1) * c->now.probes; draw++) {
-        double *out = c->now.out + draw * parts;
-        fill_signs(w->host, draw, n);
-        LIPS_TRY(ops->write(w->be, w->v, 0, w->host, n));
-        LIPS_TRY(lips_second_jvp(t->second, w->v, &zdot));
-        LIPS_TRY(lips_second_seed_dot(t->second, &seed));
-        LIPS_TRY(ops->fill(w->be, &seed, 0));
-        LIPS_TRY(ops->zero(w->be, w->sum, (size_t)n * ops->real_bytes));
-        LIPS_TRY(lips_second_vjp(t->second, w->v, w->sum));
-        LIPS_TRY(ops->read(w->be, w->host, w->sum, 0, n));
-        dot_signs(c->s->net, out, w->host, draw);
-        for (int64_t l = 0; l < parts; l++)
-            out[l] *= t->finite ? t->unit : (double)NAN;
+    const lips_segment *segment;
+    const int probes = w->c->now.probes, n = lips_net_segments(s->net, &segment);
+    void *memory = NULL;
+    lips_status st = LIPS_OK;
+    LIPS_TRY(take_vectors(w));
+    LIPS_TRY(ops->alloc_shared(w->be, &memory, (size_t)(probes * n) * sizeof(double)));
+    double *sums = memory;
+    for (int j = 0; j < probes; j++) {
+        LIPS_TRY_GOTO(st, multiply(w, t, i * probes + j), out);
+        LIPS_TRY_GOTO(st, add_up(w, sums + j * n), out);
     }
-    return LIPS_OK;
+    LIPS_TRY_GOTO(st, ops->sync(w->be), out);
+    for (int j = 0; j < probes; j++)
+        by_layer(s, w->c->now.traces + (i * probes + j) * (s->layers + 1), sums + j * n,
+                 t->loss->finite ? t->loss->unit : (double)NAN);
+out:
+    ops->release(w->be, memory);
+    return st;
 }
 
 /* The sum over blocks of the means of their draws, over n samples; and its standard error. v: the
@@ -124,7 +144,7 @@ lips_status lips_curvature_remainder(lips_curvature *c, double *value, double *s
     if (!out)
         return lips_fail(LIPS_ERR_MEMORY, "curvature: out of memory for a trace");
     lips_status st = lips_curvature_run(
-        c, &(task){.kind = TASK_REMAINDER, .out = out, .count = c->samples, .probes = probes});
+        c, &(task){.kind = TASK_REMAINDER, .count = c->samples, .probes = probes, .traces = out});
     for (int64_t l = 0; st == LIPS_OK && l < parts; l++)
         combine(&value[l], &std_err[l], out + l, parts, blocks, probes, (double)c->samples);
     *draws = blocks * probes;

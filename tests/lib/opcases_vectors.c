@@ -1,5 +1,5 @@
-/* Long vectors of doubles. Backends agree in every bit of those, so the tolerance against ref is 0; what ref and
- * they compute is compared with plain sums here. */
+/* Long vectors of doubles. Backends agree in every bit, so the tolerance against ref is 0; what ref
+ * and they compute is compared with plain sums here. */
 #include "opcases.h"
 
 #include "base/random.h"

@@ -196,6 +196,46 @@ static double *ggn_by_differences(const tiny_net *t, lips_loss_kind loss, int64_
     return m;
 }
 
+/* Vectors in the memory of a backend, for calls with the host's: they are copied in and out. */
+typedef struct device_vectors {
+    lips_backend *be;
+    int64_t n;
+    double *in, *out, *shared;
+} device_vectors;
+
+static device_vectors vectors_on(lips_backend *be, int64_t n)
+{
+    void *p[3];
+    const size_t bytes = (size_t)n * sizeof(double);
+    ok(be->ops->alloc(be, &p[0], bytes));
+    ok(be->ops->alloc(be, &p[1], bytes));
+    ok(be->ops->alloc_shared(be, &p[2], bytes));
+    return (device_vectors){.be = be, .n = n, .in = p[0], .out = p[1], .shared = p[2]};
+}
+
+static void vectors_free(device_vectors *d)
+{
+    d->be->ops->release(d->be, d->in);
+    d->be->ops->release(d->be, d->out);
+    d->be->ops->release(d->be, d->shared);
+}
+
+static void fetch_out(const device_vectors *d, double *out)
+{
+    const size_t bytes = (size_t)d->n * sizeof *out;
+    ok(d->be->ops->fetch(d->be, d->shared, d->out, bytes, 0));
+    ok(d->be->ops->await(d->be, 0));
+    memcpy(out, d->shared, bytes);
+}
+
+static void product(lips_curvature *c, const device_vectors *d, double *out, const double *v,
+                    bool gauss_newton)
+{
+    ok(d->be->ops->put(d->be, d->in, v, (size_t)d->n * sizeof *v));
+    ok(lips_curvature_product(c, d->be, d->out, d->in, gauss_newton));
+    fetch_out(d, out);
+}
+
 static double *by_products(const tiny_net *t, const lips_measure_args *a, int64_t n,
                            bool gauss_newton)
 {
@@ -204,11 +244,13 @@ static double *by_products(const tiny_net *t, const lips_measure_args *a, int64_
     double *m = take(t->p * t->p), *v = take(t->p);
     ok(lips_survey_create(&s, a));
     ok(lips_curvature_create(&c, s, n, 1 << 30));
+    device_vectors d = vectors_on(lips_curvature_backend(c), t->p);
     for (int64_t i = 0; i < t->p; i++) {
         v[i] = 1;
-        ok(lips_curvature_product(c, m + i * t->p, v, gauss_newton));
+        product(c, &d, m + i * t->p, v, gauss_newton);
         v[i] = 0;
     }
+    vectors_free(&d);
     lips_curvature_free(c);
     lips_survey_free(s);
     free(v);
@@ -350,9 +392,12 @@ static void keeping_does_not_matter(void **state)
     for (int keep = 0; keep < 2; keep++) {
         double *out = keep ? kept : anew;
         ok(lips_curvature_create(&c, s, 40, keep ? 1 << 30 : 0));
-        ok(lips_curvature_product(c, out, t.params, false));
-        ok(lips_curvature_gradient(c, g, 3, 20));
-        ok(lips_curvature_product(c, out, t.params, false));
+        device_vectors d = vectors_on(lips_curvature_backend(c), t.p);
+        product(c, &d, out, t.params, false);
+        ok(lips_curvature_gradient(c, d.be, d.out, 3, 20));
+        fetch_out(&d, g);
+        product(c, &d, out, t.params, false);
+        vectors_free(&d);
         lips_curvature_free(c);
     }
     for (int64_t i = 0; i < t.p; i++)
@@ -481,6 +526,14 @@ static void nan_input(void **state)
 
 /* ---- Lanczos alone ---- */
 
+/* On ref, whose vectors are the host's. */
+static lips_backend *on_host(void)
+{
+    lips_backend *be;
+    ok(lips_backend_find("ref")->open(&be, 0));
+    return be;
+}
+
 typedef struct diagonal {
     int64_t n;
     const double *d;
@@ -499,12 +552,14 @@ static void multiple_eigenvalues(void **state)
 {
     (void)state;
     enum { N = 40 };
+    lips_backend *be = on_host();
     double d[N];
     for (int i = 0; i < N; i++)
         d[i] = i < 3 ? 5 : i < 7 ? 2 : i < 9 ? 1e-3 : i < 20 ? 0 : -3.0 - 0.1 * i;
     diagonal m = {.n = N, .d = d};
     lips_eigenpairs e;
-    ok(lips_lanczos(&e, &(lips_lanczos_args){.apply = apply_diagonal,
+    ok(lips_lanczos(&e, &(lips_lanczos_args){.be = be,
+                                             .apply = apply_diagonal,
                                              .user = &m,
                                              .n = N,
                                              .k = 12,
@@ -523,12 +578,17 @@ static void multiple_eigenvalues(void **state)
     lips_eigenpairs_free(&e);
     memset(d, 0, sizeof d);
     ok(lips_lanczos(&e,
-                    &(lips_lanczos_args){
-                        .apply = apply_diagonal, .user = &m, .n = N, .k = 3, .tolerance = 1e-4}));
+                    &(lips_lanczos_args){.be = be,
+                                         .apply = apply_diagonal,
+                                         .user = &m,
+                                         .n = N,
+                                         .k = 3,
+                                         .tolerance = 1e-4}));
     assert_int_equal(e.found, 3);
     for (int i = 0; i < 3; i++)
         assert_true(e.value[i] == 0 && e.residual[i] == 0);
     lips_eigenpairs_free(&e);
+    be->ops->close(be);
 }
 
 /* Copies of the top eigenvalue beside a dense bulk that begins 3 % below it: n entries evenly in
@@ -537,13 +597,15 @@ static void copies_above_a_bulk(void **state)
 {
     (void)state;
     enum { N = 3000, K = 10 };
+    lips_backend *be = on_host();
     double *d = take(N);
     for (int copies = 1; copies <= 12; copies += copies < 3 ? 1 : 3) {
         for (int i = 0; i < N; i++)
             d[i] = i < N - copies ? 0.97 * i / (N - copies - 1) : 1;
         diagonal m = {.n = N, .d = d};
         lips_eigenpairs e;
-        ok(lips_lanczos(&e, &(lips_lanczos_args){.apply = apply_diagonal,
+        ok(lips_lanczos(&e, &(lips_lanczos_args){.be = be,
+                                             .apply = apply_diagonal,
                                                  .user = &m,
                                                  .n = N,
                                                  .k = K,
@@ -554,6 +616,7 @@ static void copies_above_a_bulk(void **state)
             near(i < copies ? "a copy" : "the bulk", e.value[i], d[N - 1 - i], 1e-3);
         lips_eigenpairs_free(&e);
     }
+    be->ops->close(be);
     free(d);
 }
 
