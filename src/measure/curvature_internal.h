@@ -1,6 +1,6 @@
 /*
- * measure/curvature_internal.h - what curvature.c shares with remainder.c: workers and their
- * blocks.
+ * measure/curvature_internal.h - what curvature.c, curvature_block.c and remainder.c share:
+ * workers and their blocks.
  */
 #ifndef LIPS_MEASURE_CURVATURE_INTERNAL_H
 #define LIPS_MEASURE_CURVATURE_INTERNAL_H
@@ -70,6 +70,13 @@ struct lips_curvature {
     bool has_lock, has_cond;
     task now;
 };
+
+/* curvature_block.c: the forward pass of samples first..first+b-1, their head h if it is not there yet,
+ * and the cotangents that Hessian products need. */
+lips_status lips_seat_prepare(worker *w, seat *t, head *h, int64_t first, int64_t b);
+/* w->sum = the sum of the samples' products with w->v, or of their gradients; divided by unit. */
+lips_status lips_seat_product(worker *w, seat *t, bool gauss_newton);
+lips_status lips_seat_gradient(worker *w, seat *t, int64_t first, int64_t b);
 
 /* Runs a task on all workers, the calling thread among them. */
 lips_status lips_curvature_run(lips_curvature *c, const task *what);
