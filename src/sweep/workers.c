@@ -187,7 +187,6 @@ static void account(pool *p, worker *w, lips_status st, bool fatal)
     pthread_mutex_lock(&p->lock);
     if (st == LIPS_ERR_DEVICE)
         note_device_lost(p, w);
-    p->solo = false;
     lips_places_give(&p->places, w->place, &w->demand);
     if (st == LIPS_OK)
         p->result.done++;

@@ -38,9 +38,11 @@ static void test_bad_values(void **state)
         "width: 1_000",
         "width: \" 5\"",
         "epochs: 1e-1",
+        "epochs: 1e15",
         "seed: -1",
         "seed: 1.5",
         "seed: 18446744073709551616",
+        "seed: 1e16",
         "lr: nan",
         "lr: .nan",
         "lr: .inf",
@@ -128,6 +130,9 @@ static void test_messages(void **state)
     assert_string_equal(refused("zzzzzzzzzzzz: 5\n"), "c.yaml:1:1: unknown key 'zzzzzzzzzzzz'");
     assert_string_equal(refused("width: 3.5\n"),
                         "c.yaml:1:8: width: must be a whole number from 1 to 1000000, not '3.5'");
+    assert_string_equal(refused("width: 1000001\n"),
+                        "c.yaml:1:8: width: must be a whole number from 1 to 1000000, not "
+                        "'1000001'");
     assert_string_equal(refused("optimizer: adm\n"),
                         "c.yaml:1:12: optimizer: must be one of sgd, adam, not 'adm' "
                         "(did you mean 'adam'?)");
@@ -302,6 +307,10 @@ static void test_cross_checks(void **state)
     assert_null(strchr(refused("n_train: 100\nbatch: x\n"), '\n'));
     lips_experiment e;
     assert_int_equal(load(&e, "n_train: 128\n", NULL, 0), LIPS_OK);
+    lips_experiment_free(&e);
+    /* A cell for each device is enough. */
+    assert_has(refused("backend: cuda\ndevice: [0, 1]\njobs: 1\n"), "jobs: 1 leaves some");
+    assert_int_equal(load(&e, "backend: cuda\ndevice: [0, 1]\njobs: 2\n", NULL, 0), LIPS_OK);
     lips_experiment_free(&e);
     /* Sizes in a folder of the user's are not known here. */
     assert_int_equal(load(&e, "data_dir: x\nn_train: 70000\n", NULL, 0), LIPS_OK);

@@ -137,18 +137,21 @@ def lost_by_one_cell(folder):
     expect(sweep(config, out, env=gpu(SUMMARY=path)), 0)
     calm, count = results(out), summary_of(path)
     shutil.rmtree(out)
-    faulty = gpu(STICKY="cudaLaunchKernel:%d" % (count["cudaLaunchKernel"] * 2 // 3), DEVICES=2)
-    expect(sweep(config, out, env=faulty), 3, "starting again")
-    failed = notes(out)
-    check(
-        len(failed) == 1
-        and "-b4-" in list(failed)[0]
-        and list(failed.values())[0]["reason"] == "device",
-        "the cell",
-        failed,
-    )
-    expect(sweep(config, out, "--retry-failed", env=gpu(DEVICES=2)), 0)
-    check_same(out, calm, "tried again")
+    at = "cudaLaunchKernel:%d" % (count["cudaLaunchKernel"] * 2 // 3)
+    for more in ({}, {"STICKY_ALL": 1}):
+        faulty = gpu(STICKY=at, DEVICES=2, **more)
+        expect(sweep(config, out, env=faulty), 3, "starting again")
+        failed = notes(out)
+        check(
+            len(failed) == 1
+            and "-b4-" in list(failed)[0]
+            and list(failed.values())[0]["reason"] == "device",
+            "the cell",
+            failed,
+        )
+        expect(sweep(config, out, "--retry-failed", env=gpu(DEVICES=2)), 0)
+        check_same(out, calm, "tried again")
+        shutil.rmtree(out)
 
 
 def out_of_memory_beside_others(folder):
