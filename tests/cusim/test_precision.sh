@@ -55,6 +55,7 @@ check "training: loss" says bf16 loss bf16
 check "training: jacobian" says bf16 jacobian float32
 check "measuring leaves the training alone" same f32 mixed loss
 check "measuring in bf16 is another number" differ f32 mixed jacobian
+check "curvature is measured in float32 all the same" same f32 mixed hessian.lambda_max
 check "training in bf16 is another training" differ f32 bf16 loss
 if "$program" info 2>/dev/null | grep -q '^cuda .* emulated'; then
     check "nothing is measured on an emulated device: auto is own" same f32 own jacobian

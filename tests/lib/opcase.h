@@ -37,6 +37,7 @@ typedef struct opcase {
     int n_results;
     bool integers; /* values are small integers */
     double rounds; /* set by a case whose op may use fractions all the same: f32 rounds them so */
+    double tol;    /* set by a case that is more exact than its row says; 0: it is not */
 } opcase;
 
 /* Any failing call of the backend is a failed assertion of cmocka. */

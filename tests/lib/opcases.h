@@ -14,6 +14,7 @@
 #define OP_ELEMENT 2e-7 /* a few roundings per element */
 #define OP_SUM 2e-6     /* sums of up to 1000 products in f32: sqrt(1000) u */
 #define OP_F64 1e-12    /* products of floats accumulated in f64 */
+#define OP_TF32 1e-3    /* operands of 11 bits: two roundings of 2^-11 */
 #define OP_BF16 8e-3    /* operands of 8 bits: two roundings of 2^-8 in a product */
 #define OP_CONV 1e-5    /* sums, and the transforms of a fast algorithm */
 

@@ -94,8 +94,10 @@ static void norms(opcase *c)
     static const int64_t order[] = {1, 2, 3, 10, 16, 17, 31, 32, 33, 100}, counts[] = {1, 3, 4, 5};
     opcase_batch(c, 1, false);
     const int64_t picked = opcase_pick(c, order, 10), n = opcase_pick(c, counts, 4);
-    const int64_t k = c->index == 0 ? 33 : picked; /* however few cases run: more than a warp */
-    lips_norms_args a = {.map = (lips_output_map)opcase_pick(c, (const int64_t[]){0, 1, 2, 3, 4}, 5),
+    const int64_t map = opcase_pick(c, (const int64_t[]){0, 1, 2, 3, 4}, 5);
+    const bool most = c->index == 0; /* however few cases run: more than a warp, and every step */
+    const int64_t k = most ? 33 : picked;
+    lips_norms_args a = {.map = most ? LIPS_MAP_SOFTMAX : (lips_output_map)map,
                          .n = n,
                          .k = k,
                          .op = opcase_doubles(c, n, true),

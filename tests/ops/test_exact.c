@@ -1,6 +1,6 @@
 /*
  * Small cases whose results were worked out by hand, on every backend, with zero tolerance: every
- * number is an integer or a multiple of 1/16.
+ * number is an integer or a multiple of 1/16. And transfers longer than a piece.
  */
 #include "../lib/backends.h"
 #include "../lib/cmocka_all.h"
@@ -78,12 +78,14 @@ static void linear(opcase *c)
     tensor_equal(c, "linear masked dx", &a.x, (const double[]){0, 2, 0, 1, 2, 0, 2, 0});
     a.x = x;
     a.theta = opcase_doubles(c, 8, true);
-    for (int i = 0; i < 8; i++)
-        a.theta[i] = 1;
-    opcase_ok(ops->linear_gram(c->be, &a));
-    opcase_ok(ops->sync(c->be));
-    /* |x|^2 = 5 and 10; <dy,dy'> = [1 0; 0 5] and [3 -2; -2 4]. */
-    equal("linear gram", ops, a.theta, (const double[]){6, 1, 1, 26, 31, -19, -19, 41}, 8);
+    for (int again = 0; again < 2; again++) { /* what the host writes after a sync counts */
+        for (int i = 0; i < 8; i++)
+            a.theta[i] = 1;
+        opcase_ok(ops->linear_gram(c->be, &a));
+        opcase_ok(ops->sync(c->be));
+        /* |x|^2 = 5 and 10; <dy,dy'> = [1 0; 0 5] and [3 -2; -2 4]. */
+        equal("linear gram", ops, a.theta, (const double[]){6, 1, 1, 26, 31, -19, -19, 41}, 8);
+    }
     a.y = put(c, 3, 1, 1, 1, (const double[]){1, 0, 2, 0, -1, 1});
     a.dw = put_reals(c, 6, (const double[]){10, 0, 0, 0, 0, 0});
     a.db = put_reals(c, 3, (const double[]){0, 0, 100});
@@ -341,6 +343,57 @@ static void norms(opcase *c)
     norms_of(c, 40);
 }
 
+/* More than a backend moves in one piece, 2^20 reals. */
+static void long_vectors(opcase *c)
+{
+    enum { N = (1 << 20) + 5, OFF = 3 };
+    const lips_ops *ops = c->be->ops;
+    double *v = malloc((OFF + N) * sizeof *v), *got = malloc(N * sizeof *got);
+    assert_non_null(v);
+    assert_non_null(got);
+    for (int64_t i = 0; i < OFF + N; i++)
+        v[i] = (double)(i % 8191);
+    void *p = opcase_reals(c, OFF + N), *q = opcase_reals(c, OFF + N);
+    opcase_ok(ops->write(c->be, p, 0, v, OFF + N));
+    opcase_ok(ops->read(c->be, got, p, OFF, N));
+    equal("write and read", ops, got, v + OFF, N);
+    float *f = malloc((OFF + N) * sizeof *f);
+    assert_non_null(f);
+    for (int64_t i = 0; i < OFF + N; i++)
+        f[i] = (float)v[i];
+    opcase_ok(ops->put(c->be, q, ops->real_bytes == 8 ? (void *)v : (void *)f,
+                       (OFF + N) * ops->real_bytes));
+    opcase_ok(ops->read(c->be, got, q, OFF, N));
+    equal("put and read", ops, got, v + OFF, N);
+    free(v), free(got), free(f);
+}
+
+/* The same of samples: 96 of some 2^14 values, one by one from their places. */
+static void many_samples(opcase *c)
+{
+    enum { B = 96, CH = 4, SIDE = 64, ROW = CH * SIDE * (SIDE - 1) };
+    const lips_ops *ops = c->be->ops;
+    float *x = malloc(sizeof *x * B * ROW);
+    double *want = malloc(sizeof *want * B * ROW);
+    int64_t index[B];
+    assert_non_null(x);
+    assert_non_null(want);
+    for (int64_t i = 0; i < B * ROW; i++)
+        x[i] = (float)(i % 8191);
+    for (int64_t b = 0; b < B; b++) {
+        index[b] = B - 1 - b;
+        for (int64_t i = 0; i < ROW; i++)
+            want[b * ROW + i] = (double)x[index[b] * ROW + i];
+    }
+    lips_tensor t = opcase_output(c, CH, SIDE, SIDE - 1, 1);
+    opcase_ok(ops->upload(c->be, &t, x, index));
+    tensor_equal(c, "upload", &t, want);
+    opcase_ok(ops->fill(c->be, &t, 0));
+    opcase_ok(ops->upload_f64(c->be, &t, want));
+    tensor_equal(c, "upload_f64", &t, want);
+    free(x), free(want);
+}
+
 static void run(void (*body)(opcase *), int64_t b, bool spatial)
 {
     for (int i = 0; tested_backend(i); i++) {
@@ -365,6 +418,8 @@ CASE(attention, 2, true)
 CASE(optimisers, 1, false)
 CASE(nonfinite, 1, false)
 CASE(norms, 1, false)
+CASE(long_vectors, 1, false)
+CASE(many_samples, 96, true)
 
 int main(void)
 {
@@ -373,6 +428,7 @@ int main(void)
         cmocka_unit_test(test_batchnorm),  cmocka_unit_test(test_loss),
         cmocka_unit_test(test_optimisers), cmocka_unit_test(test_nonfinite),
         cmocka_unit_test(test_norms),      cmocka_unit_test(test_attention),
+        cmocka_unit_test(test_long_vectors), cmocka_unit_test(test_many_samples),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,6 +3,7 @@
 #include "base/record.h"
 
 #include <inttypes.h>
+#include <sys/stat.h>
 
 static void assert_error_has(const char *part)
 {
@@ -137,6 +138,29 @@ static void test_jobs_change_nothing(void **state)
     assert_same("jobs2", "reference");
     assert_int_equal(run("jobs9", "jobs=9 checkpoint_epochs=0"), LIPS_OK);
     assert_same("jobs9", "reference");
+}
+
+/* When the cell ended; of the one with a name like mlp-w600-s0. */
+static void end_of_wide(const char *out, const char *cell, void *user)
+{
+    struct timespec *ended = user;
+    char path[1024];
+    struct stat s;
+    snprintf(path, sizeof path, "%s/%s/cells/%s/done", folder, out, cell);
+    assert_int_equal(stat(path, &s), 0);
+    ended[strstr(cell, "w600") != NULL] = s.st_mtim;
+}
+
+/* So that no long one is left alone at the end. */
+static void test_the_longest_cell_comes_first(void **state)
+{
+    (void)state;
+    struct timespec ended[2] = {{0}};
+    assert_int_equal(run("order", "width=2,600 seed=0 jobs=1 epochs=3"), LIPS_OK);
+    assert_int_equal(each_cell("order", end_of_wide, ended), 2);
+    assert_true(ended[1].tv_sec > 0);
+    assert_true(ended[1].tv_sec < ended[0].tv_sec ||
+                (ended[1].tv_sec == ended[0].tv_sec && ended[1].tv_nsec < ended[0].tv_nsec));
 }
 
 /* Marks each finished cell: a cell that is run again gets a new `done`. */
@@ -430,6 +454,7 @@ int main(void)
         cmocka_unit_test(test_probes_and_traces),
         cmocka_unit_test(test_more_probes_than_samples),
         cmocka_unit_test(test_jobs_change_nothing),
+        cmocka_unit_test(test_the_longest_cell_comes_first),
         cmocka_unit_test(test_second_run_does_nothing),
         cmocka_unit_test(test_more_cells_may_be_added),
         cmocka_unit_test(test_changed_settings_are_refused),
