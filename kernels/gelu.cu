@@ -7,20 +7,24 @@
  * Shapes     x, y (outer, T, inner) f32, in, dot (outer, inner) f32; all device
  * Work split a thread per pack of 4 places where inner is divisible by 4, else per place; it
  *            computes the slope once and walks over the T values
- * Precision  f64, rounded once: normcdff is good to 5 units in the last place only
+ * Precision  f32 within 1.72 units in the last place, slope within 2.4 x 2^-24 (normal.h: exp and
+ *            the division in two floats each where it matters); second derivative in f64, rounded
+ *            once
  * Order      nothing is summed
- * Cost       forward 8 bytes per value, slope 8 T + 4 per place; some 60 f64 instructions per place
+ * Cost       forward 8 bytes per value, slope 8 T + 4 per place. In sm_90's code 60 instructions
+ *            a value forward; slope 65 a place and 5 a value
  * Limits     none; 32-bit indices below 2^31 values
- * Proof      tests/ops (gelu_forward, gelu_slope, gelu_vjp_dot)
- * Speed      prediction (not measured): where f64 runs at half the rate of f32, 60 instructions at
- *            64 per clock and multiprocessor take as long as 8 bytes from memory, forward half the
- *            copy rate; slope from T = 8 on at least 80 % of it
- * History    v1 this file
+ * Proof      tests/ops (gelu_forward, gelu_slope, gelu_vjp_dot), tests/cusim/test_flat_kernels.cpp
+ * Speed      prediction (not measured): forward takes 76 % of what an H100's multiprocessors issue
+ *            at the copy rate, T = 10 stacked slopes 22 %: memory decides, 92 % of the copy rate
+ * History    v1 f64 with normcdf and exp: some 60 f64 instructions per place, which take twice as
+ *            long as the bytes of a forward pass; half the copy rate. v2 f32 (normal.h).
  */
 #include "kernels/gelu.h"
 
 #include "kernels/check.h"
 #include "kernels/flat.h"
+#include "kernels/normal.h"
 
 using namespace lips_flat;
 
@@ -35,14 +39,9 @@ __device__ inline double density(double x)
 struct gelu {
     static __device__ float value(float x)
     {
-        return (float)((double)x * normcdf((double)x));
+        return lips_normal::gelu(x);
     }
 };
-
-__device__ inline double slope_of(float x)
-{
-    return normcdf((double)x) + (double)x * density((double)x);
-}
 
 __device__ inline double bend_of(float x)
 {
@@ -56,14 +55,14 @@ __global__ void slope_places(float *y, const float *x, const float *in, I places
     for (I p = first_item<I>(); p < places; p += item_step<I>()) {
         I o = p / inner, i = p % inner;
         pack<V> at_in = load<V>(in + (int64_t)p * V);
-        double slope[V];
+        float slope[V];
         for (int j = 0; j < V; j++)
-            slope[j] = slope_of(at_in.v[j]);
+            slope[j] = lips_normal::gelu_slope(at_in.v[j]);
         for (I k = 0; k < t; k++) {
             int64_t at = ((int64_t)(o * t + k) * inner + i) * V;
             pack<V> v = load<V>(x + at);
             for (int j = 0; j < V; j++)
-                v.v[j] = (float)((double)v.v[j] * slope[j]);
+                v.v[j] *= slope[j];
             store<V>(y + at, v);
         }
     }

@@ -10,7 +10,9 @@
 #include "kernels/relu.h"
 #include "kernels/tensor.h"
 
+#include <cmath>
 #include <math.h>
+#include <string.h>
 
 namespace
 {
@@ -91,6 +93,52 @@ void test_maps(void **)
     });
 }
 
+/* Floats of both signs from the least to beyond 16, evenly by their bits, then what is special. */
+Floats all_magnitudes()
+{
+    Floats x;
+    for (uint32_t bits = 0; bits < 0x41880000u; bits += 4001)
+        for (uint32_t sign = 0; sign < 2; sign++) {
+            const uint32_t b = bits | sign << 31;
+            float f;
+            memcpy(&f, &b, sizeof f);
+            x.push_back(f);
+        }
+    for (float f : {14.5f, -14.5f, 1e30f, -1e30f, INFINITY, -INFINITY, NAN})
+        x.push_back(f);
+    return x;
+}
+
+/* Distance in units of the last place of `want`; of the least float where that is denormal. */
+double units(float got, double want)
+{
+    int e;
+    frexp(want, &e);
+    return fabs((double)got - want) / ldexp(1, (e < -125 ? -125 : e) - 24);
+}
+
+/* The bounds that kernels/normal.h states. */
+void test_normal(void **)
+{
+    const Floats x = all_magnitudes();
+    const int64_t n = (int64_t)x.size();
+    Shifted in(x, 0), ones(Floats(x.size(), 1), 0), out(Floats(x.size()), 0);
+    assert_int_equal(lips_cuda_gelu(out.p(), in.p(), n, 0), LIPS_OK);
+    const Floats gelu = out.read();
+    assert_int_equal(lips_cuda_gelu_slope(out.p(), ones.p(), in.p(), 1, 1, n, 0), LIPS_OK);
+    const Floats slope = out.read();
+    for (size_t i = 0; i < x.size(); i++) {
+        const double v = (double)x[i], phi = 0.5 * erfc(-v * sqrt(0.5));
+        const double want = v * phi, turn = phi + v * exp(-0.5 * v * v) * sqrt(0.5 / M_PI);
+        if (std::isfinite(want) ? !(units(gelu[i], want) <= 1.75)
+                                : (double)gelu[i] != want && !(want != want && gelu[i] != gelu[i]))
+            fail_msg("gelu(%.9g) is %.9g, must be %.9g", v, (double)gelu[i], want);
+        if (std::isfinite(v) ? !(fabs((double)slope[i] - turn) <= 2.5 * 0x1p-24)
+                             : !std::isnan(slope[i]))
+            fail_msg("gelu'(%.9g) is %.9g, must be %.9g", v, (double)slope[i], turn);
+    }
+}
+
 void test_fill_and_add(void **)
 {
     walk([](int64_t n, int64_t to, int64_t from) {
@@ -131,6 +179,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_maps),
+        cmocka_unit_test(test_normal),
         cmocka_unit_test(test_fill_and_add),
         cmocka_unit_test(test_sum),
     };
