@@ -256,7 +256,9 @@ static void state_rates(gpu *g, const char *reason)
     memcpy(g->rate, sheet_rate, sizeof g->rate);
     printf("# PREDICTIONS for an %s, nothing was measured: %s\n", predicted_device, reason);
     printf("# rates assumed: 0.9 of the data sheet's memory rate, 0.8 of its product rates; f32 "
-           "products as three in TF32; %.0f us a launch\n",
+           "products as three in TF32; %.0f us a launch\n"
+           "# streams: 0.92 of the copy rate, unless 0.8 of the rates at which a multiprocessor "
+           "issues instructions, adds in f64 or converts to and from f64 allow less\n",
            GPU_LAUNCH_SECONDS * 1e6);
 }
 
@@ -323,6 +325,12 @@ double gpu_floor(const gpu *g, const gpu_row *r)
     return by_bytes > by_flops ? by_bytes : by_flops;
 }
 
+double gpu_predicted(const gpu *g, const gpu_row *r)
+{
+    const double limit = gpu_floor(g, r) / r->expected;
+    return limit > r->busy ? limit : r->busy;
+}
+
 static const char *how(const gpu *g)
 {
     return !g->h ? "predicted"
@@ -347,7 +355,7 @@ static void note_stream(gpu *g, const gpu_row *r, double share)
 double gpu_print(gpu *g, const gpu_row *r, const gpu_found *found)
 {
     double t = r->predicted > 0 ? r->predicted
-                                : gpu_floor(g, r) / r->expected + r->launches * GPU_LAUNCH_SECONDS;
+                                : gpu_predicted(g, r) + r->launches * GPU_LAUNCH_SECONDS;
     if (found)
         t = found->time.median;
     const double share = r->bytes / t / g->copy;

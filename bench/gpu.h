@@ -47,6 +47,7 @@ typedef struct gpu_row {
     double bytes, flops; /* of one call: operands read and written once; multiply-adds count 2 */
     gpu_unit unit;
     double expected; /* share of the limit, for predictions */
+    double busy;     /* seconds of the busiest unit that `flops` does not count, for predictions */
     int launches;
     double predicted; /* seconds, of rows that are no single op; 0: by the floor and `expected` */
     bool streams;     /* elementwise, Gram or reduction: judged by the copy rate */
@@ -66,6 +67,8 @@ typedef enum gpu_by { GPU_COLD, GPU_WARM, GPU_WALL } gpu_by;
 gpu_time gpu_clock(gpu *g, lips_status (*call)(void *user), void *user, gpu_by by);
 /* Seconds by the rates in use (measured, or the data sheet's): the floor. */
 double gpu_floor(const gpu *g, const gpu_row *r);
+/* Without launches. */
+double gpu_predicted(const gpu *g, const gpu_row *r);
 
 /* What was measured for a row. */
 typedef struct gpu_found {

@@ -5,6 +5,7 @@
 
 #include "backend/cuda/conv_dnn.h"
 #include "kernels/conv.h"
+#include "kernels/gram.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -345,8 +346,37 @@ static double expected_product(const gpu_side *s, lips_precision precision, gpu_
     return 0.75;
 }
 
+/* Seconds of the busiest of an H100's other units: 132 multiprocessors at 1.755 GHz, which convert
+ * 16, add 64 in f64 and issue 128 a clock (CUDA programming guide, 9.0), of which kernels reach
+ * eight tenths. */
+static double busy_seconds(const gpu_side *s)
+{
+    static const double clocks = 0.8 * 132 * 1.755e9;
+    double conversions = 0, f64 = 0, issued = 0;
+    for (int i = 0; i < 2 && s->op->reads[i]; i++) {
+        const gpu_counts *c = &s->op->counts[i];
+        const double values = letter_bytes(s, s->op->reads[i]) / 4;
+        conversions += values * c->conversions;
+        f64 += values * c->f64;
+        issued += values * c->issued;
+    }
+    return fmax(conversions / 16, fmax(f64 / 64, issued / 128)) / clocks;
+}
+
+/* The Gram's products are those of whole 8x8 tiles of its triangle above T = 4; few samples are cut
+ * into slices, which a second launch adds. */
+static void count_gram(const gpu *g, const gpu_side *s, gpu_row *r)
+{
+    const int64_t t = s->s.t, tiles = (t + 7) / 8;
+    const lips_cuda_gram_args k = {.b = s->s.b, .p = s->s.h * s->s.w, .t = t, .c = s->s.c};
+    const double all = 64 * (double)(tiles * (tiles + 1)) * (double)(k.b * k.p * k.c);
+    if (t > 4)
+        r->busy = fmax(r->busy, gpu_floor(g, &(gpu_row){.flops = all, .unit = GPU_F64}));
+    r->launches += lips_cuda_gram_work(&k) > 0;
+}
+
 /* What the op must move and compute. */
-static void count_row(gpu_side *s, lips_precision precision, gpu_row *r)
+static void count_row(const gpu *g, gpu_side *s, lips_precision precision, gpu_row *r)
 {
     static const char *const dtypes[] = {"f32", "tf32", "bf16"};
     static const gpu_unit units[] = {GPU_F32, GPU_TF32, GPU_BF16};
@@ -359,17 +389,20 @@ static void count_row(gpu_side *s, lips_precision precision, gpu_row *r)
                    .flops = op->flops ? op->flops(s) : 0,
                    .unit = has_precision(op) ? units[precision] : op->unit,
                    .expected = op->expected,
+                   .busy = busy_seconds(s),
                    .launches = op->launches,
                    .streams = op->streams};
     if (has_precision(op))
         r->expected = expected_product(s, precision, &r->unit);
+    if (strcmp(op->name, "gram") == 0)
+        count_gram(g, s, r);
 }
 
 static void row(gpu *g, gpu_side *s, lips_precision precision)
 {
     char shape[96];
     gpu_row r;
-    count_row(s, precision, &r);
+    count_row(g, s, precision, &r);
     snprintf(shape, sizeof shape, "B=%lld,C=%lld,HW=%lld,O=%lld,R=%lld,T=%lld", (long long)s->s.b,
              (long long)s->s.c, (long long)s->s.h, (long long)s->s.o, (long long)s->s.geom.r,
              (long long)s->s.t);
@@ -401,9 +434,9 @@ double gpu_op_predict(gpu *g, const char *name, gpu_shape z, lips_precision prec
     gpu_row r;
     if (!s.op)
         bench_ok(lips_fail(LIPS_ERR_USAGE, "bench: no op %s", name));
-    count_row(&s, precision, &r);
+    count_row(g, &s, precision, &r);
     *launches += r.launches;
-    return gpu_floor(g, &r) / r.expected;
+    return gpu_predicted(g, &r);
 }
 
 void gpu_op_rows(gpu *g, const char *name, const char *variant, gpu_shape z, bool precise)

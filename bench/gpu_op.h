@@ -35,6 +35,13 @@ typedef struct gpu_side {
     size_t work_bytes;
 } gpu_side;
 
+/* Of one thread for each value of an operand, counted in the machine code for sm_90 (the loop over
+ * packs of 4, its instructions over its values): conversions to and from f64, f64 operations, and
+ * all instructions, these among them. */
+typedef struct gpu_counts {
+    double conversions, f64, issued;
+} gpu_counts;
+
 /*
  * reads, writes: the operands' letters, each once for every time that its bytes must pass through
  * memory. x, y, i, m: tensors of one value (input, output, primal input, mask); X, Y: stacked ones;
@@ -50,6 +57,7 @@ typedef struct gpu_op {
     gpu_unit unit;   /* of convolutions and linear layers: as the precision says */
     double expected; /* share of the limit, for predictions */
     int launches;
+    gpu_counts counts[2]; /* for the first two operands read; none where memory surely decides */
     bool streams;
     bool training;
     bool ref; /* cpu does not offer it: compared with ref */
