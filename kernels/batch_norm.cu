@@ -21,9 +21,12 @@
  *            derivative 8 T in evaluation, 12 T + 8 in training; grad 8: memory bound
  * Limits     the training derivative's sums read the primal T times, from the second-level cache
  * Proof      tests/ops (bn_forward, bn_jvp, bn_vjp, bn_grad)
- * Speed      prediction: evaluation at least 85 % of the copy rate from 2^20 values on; a training
- *            forward 3 launches more than its bytes, some 10 us
- * History    v1 this file
+ * Speed      prediction (not measured): 92 % of the copy rate, and 2 launches in evaluation, 3 in
+ *            training (2 us each). Training must read x twice where it does not stay in the second
+ *            level cache; up to some 20 MB it does, and of more the end, with which the second pass
+ *            begins.
+ * History    v1 a launch more for the coefficients of training, accesses of 4 bytes for sums and
+ *            coefficients, the second pass in order: 84 % predicted for 128 MiB. v2 this file.
  */
 #include "kernels/batch_norm.h"
 
@@ -43,27 +46,45 @@ struct regions {
     float *center, *scale, *shift, *slope, *offset;
 };
 
-regions regions_of(const lips_cuda_bn *a, const columns::plan &p)
+size_t partial_bytes(int64_t rows, int64_t t, int64_t c)
+{
+    const size_t bytes = columns::partial_bytes(rows, t * c, 2);
+    return (bytes + PACK_ALIGN - 1) / PACK_ALIGN * PACK_ALIGN;
+}
+
+regions regions_of(const lips_cuda_bn *a, int64_t t)
 {
     regions r;
     r.partial = static_cast<double *>(a->scratch);
     r.center = reinterpret_cast<float *>(static_cast<char *>(a->scratch) +
-                                         columns::partial_bytes(p, 2));
+                                         partial_bytes(a->rows, t, a->c));
     r.scale = r.center + a->c;
     r.shift = r.scale + a->c;
     r.slope = r.shift + a->c;
-    r.offset = r.slope + a->t * a->c;
+    r.offset = r.slope + t * a->c;
     return r;
 }
 
-struct load_moments {
+/* Of x - x_0, x_0 the channel's first value. */
+struct load_moments : columns::no_preparation {
     const float *x;
-    int64_t c;
-    __device__ void operator()(double *sum, int64_t row, int64_t column) const
+    int64_t c, column;
+    float base[4];
+    template <int V> __device__ void start(int64_t first)
     {
-        double d = (double)x[row * c + column] - (double)x[column];
-        sum[0] += d;
-        sum[1] += d * d;
+        column = first;
+        const pack<V> v = load<V>(x + first);
+        for (int j = 0; j < V; j++)
+            base[j] = v.v[j];
+    }
+    template <int V> __device__ void add(double (&sum)[2][V], int64_t row) const
+    {
+        const pack<V> v = load<V>(x + row * c + column);
+        for (int j = 0; j < V; j++) {
+            const double d = (double)v.v[j] - (double)base[j];
+            sum[0][j] += d;
+            sum[1][j] = fma(d, d, sum[1][j]);
+        }
     }
 };
 
@@ -82,16 +103,27 @@ struct statistics {
     }
 };
 
-struct load_dot {
+/* Of u and u (x - m). */
+struct load_dot : columns::no_preparation {
     const float *u, *x;
     int64_t columns, c;
     statistics st;
-    __device__ void operator()(double *sum, int64_t row, int64_t column) const
+    int64_t column, channel;
+    double mean[4];
+    template <int V> __device__ void start(int64_t first)
     {
-        double v = (double)u[row * columns + column];
-        int64_t channel = column % c;
-        sum[0] += v;
-        sum[1] += v * ((double)x[row * c + channel] - st.mean_of(channel));
+        column = first;
+        channel = first % c;
+        for (int j = 0; j < V; j++)
+            mean[j] = st.mean_of(channel + j);
+    }
+    template <int V> __device__ void add(double (&sum)[2][V], int64_t row) const
+    {
+        const pack<V> v = load<V>(u + row * columns + column), at = load<V>(x + row * c + channel);
+        for (int j = 0; j < V; j++) {
+            sum[0][j] += (double)v.v[j];
+            sum[1][j] = fma((double)v.v[j], (double)at.v[j] - mean[j], sum[1][j]);
+        }
     }
 };
 
@@ -107,14 +139,28 @@ struct running {
     double momentum;
 };
 
+/* y = (x - center) scale + shift. beta NULL: only scale, for derivatives. */
+struct coefficients {
+    const float *gamma, *beta;
+    double eps;
+    __device__ void put(const regions &r, int64_t i, double mean, double var) const
+    {
+        const double scale = (double)gamma[i] / sqrt(var + eps);
+        const float center = beta ? (float)mean : 0.0f;
+        r.center[i] = center;
+        r.scale[i] = (float)scale;
+        r.shift[i] = beta ? (float)((double)beta[i] - (mean - (double)center) * scale) : 0.0f;
+    }
+};
+
 __global__ void batch_statistics(double *batch_mean, double *batch_var, running run, const float *x,
-                                 const double *partial, columns::plan p)
+                                 regions r, columns::plan p, coefficients k)
 {
     int64_t c = warp_column(p);
     if (c < 0)
         return; /* whole warps: a warp has one column */
-    double sum = columns::column_total<2>(partial, p, 0, c);
-    double squares = columns::column_total<2>(partial, p, 1, c);
+    double sum = columns::column_total<2>(r.partial, p, 0, c);
+    double squares = columns::column_total<2>(r.partial, p, 1, c);
     if (threadIdx.x % columns::WARP != 0)
         return;
     double n = (double)p.rows, off = sum / n, mean = (double)x[c] + off;
@@ -122,24 +168,19 @@ __global__ void batch_statistics(double *batch_mean, double *batch_var, running 
     var = var < 0 ? 0 : var; /* a constant channel, rounded; a NaN stays */
     batch_mean[c] = mean;
     batch_var[c] = var;
+    k.put(r, c, mean, var);
     run.mean[c] = (float)((1 - run.momentum) * (double)run.mean[c] + run.momentum * mean);
     run.var[c] = (float)((1 - run.momentum) * (double)run.var[c] + run.momentum * var * n / (n - 1));
     if (c == 0 && run.tracked)
         *run.tracked += 1.0f;
 }
 
-/* y = (x - center) scale + shift. beta NULL: only scale, for derivatives. */
-__global__ void channel_coefficients(regions r, statistics st, const float *gamma,
-                                     const float *beta, int64_t c)
+__global__ void channel_coefficients(regions r, const float *mean, const float *var,
+                                     coefficients k, int64_t c)
 {
     int64_t i = first_item<int64_t>();
-    if (i >= c)
-        return;
-    double scale = (double)gamma[i] * st.inv_of(i), mean = beta ? st.mean_of(i) : 0;
-    float center = (float)mean;
-    r.center[i] = center;
-    r.scale[i] = (float)scale;
-    r.shift[i] = beta ? (float)((double)beta[i] - (mean - (double)center) * scale) : 0.0f;
+    if (i < c)
+        k.put(r, i, (double)mean[i], (double)var[i]);
 }
 
 /* out = u scale + (x - center) slope + offset, per column of (T, C). */
@@ -181,35 +222,41 @@ __global__ void parameter_gradients(float *dgamma, float *dbeta, const double *p
         dbeta[c] = (float)((double)dbeta[c] + sum);
 }
 
-/* n values in packs of V, channels c in packs. */
+/* n values in packs of V, channels c in packs; from the end on, since what the batch's sums read
+ * last is still in the second-level cache. */
 template <class I, int V>
 __global__ void affine(float *y, const float *x, regions r, I n, I c)
 {
-    for (I e = first_item<I>(); e < n; e += item_step<I>()) {
-        int64_t at = (int64_t)(e % c) * V;
+    for (I i = first_item<I>(); i < n; i += item_step<I>()) {
+        const I e = n - 1 - i;
+        const int64_t at = (int64_t)(e % c) * V;
+        const pack<V> center = load<V>(r.center + at), scale = load<V>(r.scale + at),
+                      shift = load<V>(r.shift + at);
         pack<V> v = load<V>(x + (int64_t)e * V);
         for (int j = 0; j < V; j++)
-            v.v[j] = fmaf(v.v[j] - r.center[at + j], r.scale[at + j], r.shift[at + j]);
+            v.v[j] = fmaf(v.v[j] - center.v[j], scale.v[j], shift.v[j]);
         store<V>(y + (int64_t)e * V, v);
     }
 }
 
-/* n places of the primal in packs of V, channels c in packs. */
+/* n places of the primal in packs of V, channels c in packs; from the end on, as above. */
 template <class I, int V>
 __global__ void project(float *out, const float *u, const float *in, regions r, I n, I t, I c)
 {
-    for (I e = first_item<I>(); e < n; e += item_step<I>()) {
-        I row = e / c, q = e % c;
+    for (I i = first_item<I>(); i < n; i += item_step<I>()) {
+        const I e = n - 1 - i, row = e / c, q = e % c;
+        const pack<V> center = load<V>(r.center + (int64_t)q * V),
+                      scale = load<V>(r.scale + (int64_t)q * V);
         pack<V> x = load<V>(in + (int64_t)e * V);
         for (int j = 0; j < V; j++)
-            x.v[j] -= r.center[(int64_t)q * V + j];
+            x.v[j] -= center.v[j];
         for (I k = 0; k < t; k++) {
-            int64_t column = ((int64_t)k * c + q) * V;
-            int64_t at = (int64_t)row * t * c * V + column;
+            const int64_t column = ((int64_t)k * c + q) * V;
+            const int64_t at = (int64_t)row * t * c * V + column;
+            const pack<V> slope = load<V>(r.slope + column), offset = load<V>(r.offset + column);
             pack<V> v = load<V>(u + at);
             for (int j = 0; j < V; j++)
-                v.v[j] = fmaf(v.v[j], r.scale[(int64_t)q * V + j],
-                              fmaf(x.v[j], r.slope[column + j], r.offset[column + j]));
+                v.v[j] = fmaf(v.v[j], scale.v[j], fmaf(x.v[j], slope.v[j], offset.v[j]));
             store<V>(out + at, v);
         }
     }
@@ -253,35 +300,41 @@ statistics statistics_of(const lips_cuda_bn *a)
             a->training ? a->batch_var : nullptr, a->eps};
 }
 
-template <class Load>
-void launch_partials(double *partial, const columns::plan &p, Load load, cudaStream_t stream)
+/* Sums of u and u (x - m) of each column of (T, C). */
+columns::plan launch_dots(const lips_cuda_bn *a, const regions &r, int64_t t, const float *u,
+                          const float *x, cudaStream_t stream)
 {
-    CU_LAUNCH((columns::column_partials<2, Load>), columns::partial_grid(p), dim3(THREADS), 0,
-              stream, partial, p, load);
+    const int v = a->c % 4 == 0 && aligned(u) && aligned(x) ? 4 : 1;
+    const columns::plan p = columns::make_plan(a->rows, t * a->c, v);
+    columns::launch_partials<2>(p, load_dot{{}, u, x, t * a->c, a->c, statistics_of(a), 0, 0, {}},
+                                columns::store_partial<2>{r.partial, t * a->c}, stream);
+    return p;
 }
 
 } // namespace
 
 extern "C" size_t lips_cuda_bn_bytes(int64_t rows, int64_t t, int64_t c)
 {
-    return columns::partial_bytes(columns::make_plan(rows, t * c), 2) +
-           sizeof(float) * (size_t)(3 * c + 2 * t * c);
+    return partial_bytes(rows, t, c) + sizeof(float) * (size_t)(3 * c + 2 * t * c);
 }
 
 extern "C" lips_status lips_cuda_bn_forward(const lips_cuda_bn *a, float *y, const float *x,
                                             cudaStream_t stream)
 {
     LIPS_TRY(check("bn_forward", a));
-    columns::plan p = columns::make_plan(a->rows, a->c);
-    regions r = regions_of(a, p);
+    const regions r = regions_of(a, 1);
+    const coefficients k = {a->gamma, a->beta, a->eps};
     if (a->training) {
-        launch_partials(r.partial, p, load_moments{x, a->c}, stream);
+        const columns::plan p =
+            columns::make_plan(a->rows, a->c, a->c % 4 == 0 && aligned(x) ? 4 : 1);
+        columns::launch_partials<2>(p, load_moments{{}, x, a->c, 0, {}},
+                                    columns::store_partial<2>{r.partial, a->c}, stream);
         CU_LAUNCH(batch_statistics, dim3(columns::total_blocks(p)), dim3(THREADS), 0, stream,
                   a->batch_mean, a->batch_var, (running{a->mean, a->var, a->tracked, a->momentum}),
-                  x, r.partial, p);
-    }
-    CU_LAUNCH(channel_coefficients, dim3(blocks_for(a->c)), dim3(THREADS), 0, stream, r,
-              statistics_of(a), a->gamma, a->beta, a->c);
+                  x, r, p, k);
+    } else
+        CU_LAUNCH(channel_coefficients, dim3(blocks_for(a->c)), dim3(THREADS), 0, stream, r,
+                  a->mean, a->var, k, a->c);
     if (fits_32(a->rows * a->c))
         launch_affine<uint32_t>(y, x, r, a->rows * a->c, a->c, stream);
     else
@@ -294,13 +347,11 @@ extern "C" lips_status lips_cuda_bn_derivative(const lips_cuda_bn *a, float *out
                                                const float *in, cudaStream_t stream)
 {
     LIPS_TRY(check("bn derivative", a));
-    columns::plan p = columns::make_plan(a->rows, a->t * a->c);
-    regions r = regions_of(a, p);
+    const regions r = regions_of(a, a->t);
     int64_t n = a->rows * a->t * a->c;
-    statistics st = statistics_of(a);
     if (!a->training) {
-        CU_LAUNCH(channel_coefficients, dim3(blocks_for(a->c)), dim3(THREADS), 0, stream, r, st,
-                  a->gamma, static_cast<const float *>(nullptr), a->c);
+        CU_LAUNCH(channel_coefficients, dim3(blocks_for(a->c)), dim3(THREADS), 0, stream, r,
+                  a->mean, a->var, (coefficients{a->gamma, nullptr, a->eps}), a->c);
         if (fits_32(n))
             launch_affine<uint32_t>(out, u, r, n, a->c, stream);
         else
@@ -308,9 +359,9 @@ extern "C" lips_status lips_cuda_bn_derivative(const lips_cuda_bn *a, float *out
         LIPS_TRY_LAUNCH(stream);
         return LIPS_OK;
     }
-    launch_partials(r.partial, p, load_dot{u, in, a->t * a->c, a->c, st}, stream);
-    CU_LAUNCH(column_coefficients, dim3(columns::total_blocks(p)), dim3(THREADS), 0, stream, r, st,
-              a->gamma, p, a->c);
+    const columns::plan p = launch_dots(a, r, a->t, u, in, stream);
+    CU_LAUNCH(column_coefficients, dim3(columns::total_blocks(p)), dim3(THREADS), 0, stream, r,
+              statistics_of(a), a->gamma, p, a->c);
     if (fits_32(n))
         launch_project<uint32_t>(out, u, in, r, a, stream);
     else
@@ -323,12 +374,10 @@ extern "C" lips_status lips_cuda_bn_grad(const lips_cuda_bn *a, float *dgamma, f
                                          const float *dy, const float *x, cudaStream_t stream)
 {
     LIPS_TRY(check("bn_grad", a));
-    columns::plan p = columns::make_plan(a->rows, a->c);
-    regions r = regions_of(a, p);
-    statistics st = statistics_of(a);
-    launch_partials(r.partial, p, load_dot{dy, x, a->c, a->c, st}, stream);
+    const regions r = regions_of(a, 1);
+    const columns::plan p = launch_dots(a, r, 1, dy, x, stream);
     CU_LAUNCH(parameter_gradients, dim3(columns::total_blocks(p)), dim3(THREADS), 0, stream, dgamma,
-              dbeta, r.partial, p, st);
+              dbeta, r.partial, p, statistics_of(a));
     LIPS_TRY_LAUNCH(stream);
     return LIPS_OK;
 }

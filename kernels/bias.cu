@@ -12,7 +12,8 @@
  * Limits     none; 32-bit indices below 2^31 values
  * Proof      tests/ops (bias_forward, bias_grad)
  * Speed      prediction: at least 85 % of the copy rate from 2^20 values on
- * History    v1 this file. Then one pass for few rows: a launch less for each layer of an MLP.
+ * History    v1 this file. Then one pass for few rows: a launch less for each layer of an MLP. v2
+ *            gradient in packs of 4 (columns.h).
  */
 #include "kernels/bias.h"
 
@@ -20,6 +21,7 @@
 #include "kernels/columns.h"
 
 using namespace lips_flat;
+namespace columns = lips_columns;
 
 namespace
 {
@@ -56,37 +58,38 @@ void launch_bias(float *y, const float *bias, int64_t n, int64_t c, cudaStream_t
                   (I)c);
 }
 
-struct load_sum {
+struct load_sum : columns::no_preparation {
     const float *dy;
-    int64_t c;
-    __device__ void operator()(double *sum, int64_t row, int64_t column) const
+    int64_t c, column;
+    template <int V> __device__ void start(int64_t first)
     {
-        sum[0] += (double)dy[row * c + column];
+        column = first;
+    }
+    template <int V> __device__ void add(double (&sum)[1][V], int64_t row) const
+    {
+        const pack<V> v = load<V>(dy + row * c + column);
+        for (int j = 0; j < V; j++)
+            sum[0][j] += (double)v.v[j];
     }
 };
 
-__global__ void bias_total(float *db, const double *partial, lips_columns::plan p)
+__global__ void bias_total(float *db, const double *partial, columns::plan p)
 {
-    int64_t column = first_item<int64_t>() / lips_columns::WARP;
+    int64_t column = first_item<int64_t>() / columns::WARP;
     if (column >= p.columns)
         return; /* whole warps: a warp has one column */
-    double total = lips_columns::column_total<1>(partial, p, 0, column);
-    if (threadIdx.x % lips_columns::WARP == 0)
+    double total = columns::column_total<1>(partial, p, 0, column);
+    if (threadIdx.x % columns::WARP == 0)
         db[column] = (float)((double)db[column] + total);
 }
 
 struct add_to {
     float *db;
-    __device__ void operator()(int, int64_t column, double total) const
+    __device__ void operator()(int, int64_t column, double total, int64_t, int64_t) const
     {
         db[column] = (float)((double)db[column] + total);
     }
 };
-
-__global__ void bias_few_rows(lips_columns::plan p, load_sum load, add_to db)
-{
-    lips_columns::block_sums<1>(p, 0, p.rows, load, db);
-}
 
 lips_status check(const char *op, int64_t rows, int64_t c)
 {
@@ -112,25 +115,24 @@ extern "C" lips_status lips_cuda_bias(float *y, const float *bias, int64_t rows,
 
 extern "C" size_t lips_cuda_bias_grad_bytes(int64_t rows, int64_t c)
 {
-    return lips_columns::partial_bytes(lips_columns::make_plan(rows, c), 1);
+    return columns::partial_bytes(rows, c, 1);
 }
 
 extern "C" lips_status lips_cuda_bias_grad(float *db, const float *dy, int64_t rows, int64_t c,
                                            void *scratch, cudaStream_t stream)
 {
     LIPS_TRY(check("bias_grad", rows, c));
-    lips_columns::plan p = lips_columns::make_plan(rows, c);
-    double *partial = static_cast<double *>(scratch);
+    const int v = c % 4 == 0 && aligned(dy) ? 4 : 1;
+    const load_sum load = {{}, dy, c, 0};
     if (rows <= FEW_ROWS) {
-        CU_LAUNCH(bias_few_rows, dim3(p.tiles), dim3(THREADS), 0, stream, p, (load_sum{dy, c}),
-                  add_to{db});
+        columns::launch_partials<1>(columns::make_plan_once(rows, c, v), load, add_to{db}, stream);
         LIPS_TRY_LAUNCH(stream);
         return LIPS_OK;
     }
-    CU_LAUNCH((lips_columns::column_partials<1, load_sum>), lips_columns::partial_grid(p), dim3(THREADS),
-              0, stream, partial, p, (load_sum{dy, c}));
-    CU_LAUNCH(bias_total, dim3(lips_columns::total_blocks(p)), dim3(THREADS), 0, stream, db,
-              partial, p);
+    columns::plan p = columns::make_plan(rows, c, v);
+    double *partial = static_cast<double *>(scratch);
+    columns::launch_partials<1>(p, load, columns::store_partial<1>{partial, c}, stream);
+    CU_LAUNCH(bias_total, dim3(columns::total_blocks(p)), dim3(THREADS), 0, stream, db, partial, p);
     LIPS_TRY_LAUNCH(stream);
     return LIPS_OK;
 }

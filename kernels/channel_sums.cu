@@ -2,80 +2,111 @@
  * channel_sums - sums over the positions of each channel and stacked value: what the parameter
  * Jacobians of bias and batch norm are made of (gram.h).
  *
- *   sums[s][t][c] = sum_p y[s][p][t][c],   sums[s][t][C + c] = sum_p y[s][p][t][c] (x[s][p][c] - mean_c) inv_c
+ *   sums[s][t][c] = sum_p y[s][p][t][c],   sums[s][t][C + c] = sum_p y[s][p][t][c] (x[s][p][c] -
+ *   mean_c) inv_c
  *
- * Shapes     y (B,P,T,C) f32, x (B,P,C) f32, sums (B,T,C) or (B,T,2C) f64; any
- * Work split a block takes 32 neighbouring (t,c) of one sample, 8 threads each for every 8th position
+ * Shapes     y (B,P,T,C) f32, x (B,P,C) f32, sums (B,parts,T,C) or (B,parts,T,2C) f64; any
+ * Work split columns.h over the (P, T C) of each sample, packs of 4 where C is divisible by 4; the
+ *            chunks of a sample's positions are the parts, which the Gram adds as it reads them
  * Precision  f64
- * Order      fixed by P; no atomics
- * Cost       reads 4 B P T C bytes once, and x once per stacked value (from L2: its neighbours share
- *            it); two f64 multiply-adds and a conversion per value: memory bound. 128 bytes a warp's
- *            load, 8 loads in flight per thread. Prediction: 85 % of the copy rate for T C >= 32.
+ * Order      fixed by the shape and the alignment of y and x; no atomics
+ * Cost       reads 4 B P T C bytes once, and x once per stacked value (from L1: a block has whole
+ *            positions). Per 16 bytes of y with x: 2 accesses, 8 conversions, 12 f64 operations, 12
+ *            others (columns.h): of an H100 at copy rate 41 % of the conversions, 15 % of f64.
+ *            Prediction: 92 % of the copy rate for T C >= 32, and a launch.
  * Limits     B <= 65535; a sample below 2^31 values
  * Proof      tests/ops/test_gram_cuda.c, tests/ops/test_backends.c (bias_gram, bn_gram)
- * History    v1 this file.
+ * History    v1 a block for 32 neighbouring (t,c) of one sample, 8 threads each for every 8th
+ *            position, accesses of 4 bytes: 85 % predicted. v2 packs, whole positions, parts.
  */
-#include "kernels/cuda.h"
+#include "kernels/check.h"
+#include "kernels/columns.h"
 #include "kernels/gram.h"
 
 #include <inttypes.h>
 
+using namespace lips_flat;
+namespace columns = lips_columns;
+
 namespace
 {
-
-constexpr int LANES = 32, PARTS = 8;
-
-struct shape {
-    int p, t, c;
-};
 
 struct statistics {
     const float *x, *mean, *var;
     double eps;
 };
 
-template <bool NORM>
-__global__ void __launch_bounds__(LANES *PARTS)
-    channel_sums(double *__restrict__ sums, const float *__restrict__ y, statistics f, shape d)
+struct load_plain : columns::no_preparation {
+    const float *y;
+    int64_t columns, column;
+    template <int V> __device__ void start(int64_t first)
+    {
+        column = first;
+    }
+    template <int V> __device__ void add(double (&sum)[1][V], int64_t row) const
+    {
+        const pack<V> v = load<V>(y + row * columns + column);
+        for (int j = 0; j < V; j++)
+            sum[0][j] += (double)v.v[j];
+    }
+};
+
+struct load_normed : columns::no_preparation {
+    const float *y;
+    int64_t columns, c;
+    statistics st;
+    int64_t column, channel;
+    double mean[4];
+    template <int V> __device__ void start(int64_t first)
+    {
+        column = first;
+        channel = first % c;
+        for (int j = 0; j < V; j++)
+            mean[j] = (double)st.mean[channel + j];
+    }
+    template <int V> __device__ void add(double (&sum)[2][V], int64_t row) const
+    {
+        const pack<V> v = load<V>(y + row * columns + column),
+                      at = load<V>(st.x + row * c + channel);
+        for (int j = 0; j < V; j++) {
+            sum[0][j] += (double)v.v[j];
+            sum[1][j] = fma((double)v.v[j], (double)at.v[j] - mean[j], sum[1][j]);
+        }
+    }
+};
+
+/* Sum k of column (t,c), scaled where it is the second one. */
+template <int SUMS> struct store_part {
+    double *sums;
+    int64_t chunks, t, c;
+    statistics st;
+    __device__ void operator()(int k, int64_t column, double total, int64_t sample,
+                               int64_t chunk) const
+    {
+        const int64_t row = column / c, channel = column % c;
+        sums[((sample * chunks + chunk) * t + row) * SUMS * c + k * c + channel] =
+            k ? total / sqrt((double)st.var[channel] + st.eps) : total;
+    }
+};
+
+columns::plan plan_of(const lips_cuda_channel_sums_args *a)
 {
-    CU_SHARED(double, plain, [PARTS][LANES]);
-    CU_SHARED(double, normed, [PARTS][LANES]);
-    const int64_t s = blockIdx.y;
-    const int lane = (int)threadIdx.x % LANES, part = (int)threadIdx.x / LANES;
-    const int row = d.t * d.c, at = (int)blockIdx.x * LANES + lane, c = at % d.c;
-    double sum = 0, with = 0, mean = 0, inv = 0;
-    if (at < row) {
-        if (NORM) {
-            mean = (double)f.mean[c];
-            inv = 1.0 / sqrt((double)f.var[c] + f.eps);
-        }
-        const float *from = y + s * d.p * row + at;
-        const float *x = NORM ? f.x + s * d.p * d.c + c : nullptr;
-#pragma unroll 8
-        for (int p = part; p < d.p; p += PARTS) {
-            const double v = (double)from[(int64_t)p * row];
-            sum += v;
-            if (NORM)
-                with = fma(v, (double)x[(int64_t)p * d.c] - mean, with);
-        }
-    }
-    plain[part][lane] = sum;
-    normed[part][lane] = with;
-    __syncthreads(); /* all parts are there */
-    if (part || at >= row)
-        return;
-    for (int i = 1; i < PARTS; i++) {
-        sum += plain[i][lane];
-        with += normed[i][lane];
-    }
-    const int width = NORM ? 2 * d.c : d.c;
-    double *out = sums + (s * d.t + at / d.c) * width + c;
-    out[0] = sum;
-    if (NORM)
-        out[d.c] = with * inv;
+    const int v = a->c % 4 == 0 && aligned(a->y) && aligned(a->x) ? 4 : 1;
+    return columns::make_plan(a->p, a->t * a->c, v, a->b);
 }
 
 } // namespace
+
+int64_t lips_cuda_channel_sums_parts(const lips_cuda_channel_sums_args *a)
+{
+    return plan_of(a).chunks;
+}
+
+size_t lips_cuda_channel_sums_bytes(int64_t b, int64_t p, int64_t t, int64_t c, bool norm)
+{
+    return sizeof(double) * (size_t)columns::chunks_most(p, t * c, b) * (size_t)(t * c) *
+           (norm ? 2 : 1);
+}
 
 lips_status lips_cuda_channel_sums(const lips_cuda_channel_sums_args *a, cudaStream_t stream)
 {
@@ -88,13 +119,15 @@ lips_status lips_cuda_channel_sums(const lips_cuda_channel_sums_args *a, cudaStr
                          "channel sums: a sample of %" PRId64 " x %" PRId64 " x %" PRId64
                          " values, must be in 1..2^31-1",
                          a->p, a->t, a->c);
-    const shape d = {(int)a->p, (int)a->t, (int)a->c};
-    const statistics f = {a->x, a->mean, a->var, a->eps};
-    const dim3 grid((unsigned)((a->t * a->c + LANES - 1) / LANES), (unsigned)a->b);
+    const statistics st = {a->x, a->mean, a->var, a->eps};
+    const columns::plan p = plan_of(a);
+    const int64_t width = a->t * a->c;
     if (a->x)
-        CU_LAUNCH((channel_sums<true>), grid, dim3(LANES * PARTS), 0, stream, a->sums, a->y, f, d);
+        columns::launch_partials<2>(p, load_normed{{}, a->y, width, a->c, st, 0, 0, {}},
+                                    store_part<2>{a->sums, p.chunks, a->t, a->c, st}, stream);
     else
-        CU_LAUNCH((channel_sums<false>), grid, dim3(LANES * PARTS), 0, stream, a->sums, a->y, f, d);
+        columns::launch_partials<1>(p, load_plain{{}, a->y, width, 0},
+                                    store_part<1>{a->sums, p.chunks, a->t, a->c, st}, stream);
     LIPS_TRY_LAUNCH(stream);
     return LIPS_OK;
 }

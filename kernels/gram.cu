@@ -27,15 +27,21 @@
  *              4     16              1.9e11                  3.8          11% 21%
  *              10    40              7.5e10                  28.8         43% 21%
  *              32    128             2.3e10                  30           45% 21%
- *              100   400             7.5e9                   87, at 67: 77%   87%
- *            so memory decides up to T = 32, and f64 above: T = 100 at about 75 % of the copy rate
- *            (tf32 or bf16 in parts whose products are exact would take more operations). A100
- *            (19.5 and 1.6 TB/s): 79 % at T = 10. Where f64 runs at 1/64 of f32 (consumer devices,
- *            about 1.3 TFLOP/s at 1 TB/s): T = 1 and 2 at memory's rate, T = 10 at 13 % of it.
+ *              100   400             7.5e9                   88           131% 55%
+ *            so memory decides up to T = 32 (92 % of the copy rate), and f64 above: T = 100 needs
+ *            91 tiles, 11648 operations, for 400 bytes: 76 % of the copy rate at the data sheet's
+ *            rate of products, 61 % at the eight tenths of it that products reach. No order of the
+ *            work can do much better: T (T + 1) operations without a tile's waste allow 88 % at the
+ *            data sheet's rate, 70 % at eight tenths; tf32 or bf16 in parts whose products are
+ *            exact would take more operations. A100 (19.5 and 1.6 TB/s): 79 % at T = 10. Where f64
+ *            runs at 1/64 of f32 (consumer devices, about 1.3 TFLOP/s at 1 TB/s): T = 1 and 2 at
+ *            memory's rate, T = 10 at 13 % of it.
  * Limits     B <= 65535; a sample's P T C below 2^31
  * Proof      tests/ops/test_gram_cuda.c, tests/ops/test_backends.c
  * History    v1 this file. Above T = 32 groups of 32 rows in full squares, the last one padded: 154
- *            TFLOP/s needed at T = 100. v2 equal groups and triangles.
+ *            TFLOP/s needed at T = 100. v2 equal groups and triangles. v3 a value of two groups is
+ *            converted once for all its products: nvcc had converted it for each, 128 times for 64
+ *            products, which took twice as long as these. f64 may come in parts.
  */
 #include "kernels/gram.h"
 
@@ -76,7 +82,8 @@ __device__ __forceinline__ uint32_t divide(uint32_t n, const divisor &v)
 }
 
 struct columns {
-    int64_t sample; /* values of one sample */
+    int64_t sample, part; /* values of one sample, and of one of its parts */
+    int parts;            /* 1 but of f64 */
     uint32_t n;     /* columns */
     divisor c;
     int t;
@@ -98,8 +105,12 @@ __device__ __forceinline__ void load(E (&out)[V], const E *x, const columns &k, 
         if constexpr (V == 4) {
             const float4 v = *reinterpret_cast<const float4 *>(from);
             out[0] = v.x, out[1] = v.y, out[2] = v.z, out[3] = v.w;
-        } else
+        } else {
             out[0] = *from;
+            if constexpr (sizeof(E) == sizeof(double))
+                for (int i = 1; i < k.parts; i++)
+                    out[0] += from[i * k.part];
+        }
     } else
         for (int i = 0; i < V; i++)
             out[i] = 0;
@@ -245,7 +256,7 @@ __device__ __forceinline__ void multiply_groups(double (&acc)[GROUP][GROUP][2], 
     const int lane = (int)threadIdx.x % WARP;
     for (int chunk = first; chunk < beyond; chunk++) {
         const uint32_t n = (uint32_t)(chunk * CHUNK + lane % 4 * 4);
-        E v[GROUP][4], w[GROUP][4];
+        E v[GROUP][4] = {}, w[GROUP][4] = {};
 #pragma unroll
         for (int r = 0; r < GROUP; r++) {
             if (r < a.n)
@@ -254,14 +265,21 @@ __device__ __forceinline__ void multiply_groups(double (&acc)[GROUP][GROUP][2], 
                 load_lane<E, V>(w[r], x, k, n, (b.first + r) * TILE + lane / 4);
         }
 #pragma unroll
-        for (int e = 0; e < 4; e++)
+        for (int e = 0; e < 4; e++) {
+            /* Once each, before any product is skipped: else each product converts both anew. */
+            double left[GROUP], right[GROUP];
+#pragma unroll
+            for (int r = 0; r < GROUP; r++) {
+                left[r] = (double)v[r][e];
+                right[r] = SAME ? left[r] : (double)w[r][e];
+            }
 #pragma unroll
             for (int i = 0; i < GROUP; i++)
 #pragma unroll
                 for (int j = 0; j < (SAME ? i + 1 : GROUP); j++)
                     if (i < a.n && (SAME || j < b.n))
-                        mma_m8n8k4_f64(acc[i][j], (double)v[i][e],
-                                       (double)(SAME ? v[j][e] : w[j][e]));
+                        mma_m8n8k4_f64(acc[i][j], left[i], right[j]);
+        }
     }
 }
 
@@ -333,7 +351,9 @@ plan make_plan(const lips_cuda_gram_args *a)
 {
     plan p = {};
     const int groups = (int)((a->t + GROUP * TILE - 1) / (GROUP * TILE));
-    p.k.sample = a->p * a->t * a->c;
+    p.k.part = a->p * a->t * a->c;
+    p.k.parts = a->parts > 1 ? (int)a->parts : 1;
+    p.k.sample = p.k.part * p.k.parts;
     p.k.n = (uint32_t)(a->p * a->c);
     p.k.c = make_divisor((uint32_t)a->c);
     p.k.t = (int)a->t;

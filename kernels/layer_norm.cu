@@ -1,247 +1,278 @@
 /*
  * layer_norm - layer normalisation (Ba, Kiros, Hinton 2016), forward and derivatives
- * (layer_norm.h).
+ * (layer_norm.h); the parameters' gradients are in layer_norm_sums.cu.
  *
  * For one row, with m and v mean and biased variance of its C channels, r = 1/sqrt(v + eps), xhat =
  * (x - m) r and P(u) = u - mean(u) - xhat mean(xhat u):
  *   forward  y = gamma xhat + beta      jvp  gamma r P(u)      vjp  r P(gamma dy)
  *   vjp_dot  with u = gamma dy, xhat' = r P(dot):
  *            -r^2 mean(xhat dot) P(u) - r (xhat' mean(xhat u) + xhat mean(xhat' u))
- *   grad     dgamma += sum dy xhat, dbeta += sum dy;  along dot: dgamma += sum dy xhat'
  *
- * Shapes     x, in, dot (rows, C), u, out (rows, T, C) f32, sums (B,T,2C) f64; all device
- * Work split a warp per row and group of TOGETHER stacked values: mean and r once for all of them,
- *            then one value after the other. Gradients: a warp per row for the statistics, then
- *            columns.h over (rows, C). Sums: as channel_sums.cu, 32 neighbouring (t,c) of a sample,
- *            8 threads each for every 8th place.
- * Precision  f64 throughout, rounded once; the variance in a second pass over the row: E[x^2] -
- *            E[x]^2 loses all digits once mean^2 >> var
- * Order      lanes add every 32nd channel, then each other's by exchange; columns.h; no atomics
- * Cost       bytes per value: forward 8, jvp and vjp 8 T + 4 (rows are read again, from the first
- *            level cache); some 10 f64 instructions and 4 conversions per value
- * Limits     sums: B <= 65535, a sample below 2^31 values
- * Proof      tests/ops (ln_*)
- * Speed      prediction (not measured): where f64 runs at half the rate of f32, memory bound for
- *            C >= 128, at least 70 % of the copy rate; below 32 channels lanes are idle
- * History    v1 this file
+ * Shapes     x, in, dot (rows, C), u, out (rows, T, C) f32; all device
+ * Work split where C is divisible by 4 and at most 512, and pointers are aligned: 8, 16 or 32 lanes
+ *            hold a row as packs of 4, so several rows to a warp up to C = 64, and 2 or 4 packs a
+ *            lane above C = 128. Means, xhat and the row stay in registers; the next stacked value
+ *            is fetched before the last one's sums are exchanged. Else a warp per row, which reads
+ *            it again from the first-level cache. A block takes as many stacked values of its rows,
+ *            up to TOGETHER, as make equal groups.
+ * Precision  sums, means, spreads and xhat in f64; the variance in a second pass over the row:
+ *            E[x^2] - E[x]^2 loses all digits once mean^2 >> var. Rounded to f32 before gamma and
+ *            beta.
+ * Order      lanes add their packs, then each other's by exchange; no atomics
+ * Cost       bytes per value: forward 8, jvp and vjp 8 T + 4. In sm_90's code per value, C = 128:
+ *            forward 2 conversions, 8 f64 operations, 5 exchanges, 28 instructions in all; jvp and
+ *            vjp 2, 9, 5 and 31 (C = 32: 2, 8, 3 and 19), and as much as twice forward's per place
+ * Limits     none
+ * Proof      tests/ops (ln_*), tests/cusim/test_norm_kernels.cpp
+ * Speed      prediction (not measured): at an H100's copy rate forward takes 20 % of the
+ *            conversions, 20 % of f64, 25 % of the exchanges and 36 % of all that is issued, jvp
+ *            and vjp hardly more: memory decides, 92 % of the copy rate. Where f64 runs at 1/64 of
+ *            f32: f64 does.
+ * History    v1 a warp per row, three passes over the row in memory with accesses of 4 bytes,
+ *            values and gamma converted anew in each: 6 conversions a value, 61 % of the rate at
+ *            which an H100 has them, and 70 % of the copy rate predicted. v2 rows in registers.
  */
 #include "kernels/layer_norm.h"
 
 #include "kernels/check.h"
-#include "kernels/columns.h"
+#include "kernels/layer_norm_rows.h"
 
 #include <inttypes.h>
 
 using namespace lips_flat;
-namespace columns = lips_columns;
+using namespace layer_norm_rows;
 
 namespace
 {
 
-constexpr int WARP = columns::WARP;
-constexpr int64_t TOGETHER = 8; /* stacked values of a warp */
-constexpr int LANES = 32, PARTS = 8;
+constexpr int64_t TOGETHER = 8;       /* stacked values of a block's rows, at most */
+constexpr int64_t GROUPS_MOST = 65535; /* in a grid's second direction */
+constexpr unsigned BLOCKS = 2112;    /* 16 a multiprocessor of an H100: gamma stays in registers */
+constexpr int PACKS_MOST = 4;         /* of a lane: C up to 512 (8 spill registers) */
+constexpr int LANES_LEAST = 8;        /* of a row */
 
-/* Of one row. dot, hat_dot: mean(dot), mean(xhat dot) where there is a tangent. */
-struct moments {
-    double mean, r, dot, hat_dot;
+template <int N> struct constant {
+    static constexpr int value = N;
 };
 
-/* The same in all lanes; all lanes call. */
-__device__ inline double warp_sum(double v)
-{
-    for (int step = WARP / 2; step > 0; step /= 2)
-        v += __shfl_xor_sync(0xffffffffu, v, step);
-    return v;
-}
+/* What a pass is over: rows of k, each with t stacked values, of which a block takes `together`. */
+struct pass {
+    int64_t rows, t, together;
+    row_shape k;
+};
 
-__device__ inline double hat(const moments &m, float x)
-{
-    return ((double)x - m.mean) * m.r;
-}
-
-/* xhat' = r P(dot) */
-__device__ inline double moved_hat(const moments &m, float x, float dot)
-{
-    return m.r * ((double)dot - m.dot - hat(m, x) * m.hat_dot);
-}
-
-/* Of the row x; all lanes of a warp call. dot may be NULL. */
-__device__ inline moments moments_of(const float *x, const float *dot, int64_t c, double eps)
-{
-    moments m = {0, 0, 0, 0};
-    double var = 0;
-    int64_t lane = threadIdx.x % WARP;
-    for (int64_t i = lane; i < c; i += WARP)
-        m.mean += (double)x[i];
-    m.mean = warp_sum(m.mean) / (double)c;
-    for (int64_t i = lane; i < c; i += WARP) {
-        double d = (double)x[i] - m.mean;
-        var = fma(d, d, var);
+/* Rows of this thread's warp: groups of LANES side by side. All lanes of a warp walk as far. */
+template <int LANES> struct walk {
+    int64_t base, step; /* first row of the warp */
+    int lane, group;    /* within the warp */
+    __device__ walk()
+    {
+        const int rows = WARP / LANES;
+        lane = (int)threadIdx.x % LANES;
+        group = (int)threadIdx.x % WARP / LANES;
+        base = first_item<int64_t>() / WARP * rows;
+        step = item_step<int64_t>() / WARP * rows;
     }
-    m.r = 1 / sqrt(warp_sum(var) / (double)c + eps);
-    if (dot) {
-        for (int64_t i = lane; i < c; i += WARP) {
-            m.dot += (double)dot[i];
-            m.hat_dot = fma((double)dot[i], hat(m, x[i]), m.hat_dot);
+};
+
+/* A row's part of this lane: packs lane, lane + LANES, ... */
+template <int LANES, int PACKS> struct held {
+    float v[PACKS][4];
+    int packs, lane;
+    __device__ held(int64_t c) : packs((int)(c / 4)), lane((int)threadIdx.x % LANES)
+    {
+    }
+    __device__ bool has(int i) const
+    {
+        return lane + i * LANES < packs;
+    }
+    __device__ int64_t at(int i) const
+    {
+        return (int64_t)(lane + i * LANES) * 4;
+    }
+    /* Zeros where there is nothing. */
+    __device__ void fetch(const float *row, bool live)
+    {
+        for (int i = 0; i < PACKS; i++) {
+            const pack<4> p = live && has(i) ? load<4>(row + at(i)) : pack<4>{};
+            for (int j = 0; j < 4; j++)
+                v[i][j] = p.v[j];
         }
-        m.dot = warp_sum(m.dot) / (double)c;
-        m.hat_dot = warp_sum(m.hat_dot) / (double)c;
     }
-    return m;
+    /* Of a vector that may start at any float. */
+    __device__ void fetch_values(const float *vector)
+    {
+        for (int i = 0; i < PACKS; i++)
+            for (int j = 0; j < 4; j++)
+                v[i][j] = has(i) ? vector[at(i) + j] : 0.0f;
+    }
+};
+
+/* xhat of a held row; its r. */
+template <int LANES, int PACKS>
+__device__ inline double hats_of(double (&h)[PACKS][4], const held<LANES, PACKS> &x,
+                                 const row_shape &k)
+{
+    double sum = 0, squares = 0;
+    for (int i = 0; i < PACKS; i++)
+        for (int j = 0; j < 4; j++) {
+            h[i][j] = (double)x.v[i][j];
+            sum += h[i][j];
+        }
+    const double mean = lane_sum<LANES>(sum) * k.inv_c;
+    for (int i = 0; i < PACKS; i++)
+        for (int j = 0; j < 4; j++) {
+            h[i][j] = x.has(i) ? h[i][j] - mean : 0.0;
+            squares = fma(h[i][j], h[i][j], squares);
+        }
+    const double r = rsqrt(fma(lane_sum<LANES>(squares), k.inv_c, k.eps));
+    for (int i = 0; i < PACKS; i++)
+        for (int j = 0; j < 4; j++)
+            h[i][j] *= r;
+    return r;
 }
 
-/* Row of this thread's warp and the distance to its next: whole warps walk together. */
-__device__ inline int64_t first_row()
+template <int LANES, int PACKS>
+__global__ void __launch_bounds__(THREADS)
+    normalise_held(float *y, const float *x, const float *gamma, const float *beta, pass p)
 {
-    return first_item<int64_t>() / WARP;
-}
-
-__device__ inline int64_t row_step()
-{
-    return item_step<int64_t>() / WARP;
-}
-
-__global__ void normalise(float *y, const float *x, const float *gamma, const float *beta,
-                          int64_t rows, int64_t c, double eps)
-{
-    for (int64_t row = first_row(); row < rows; row += row_step()) {
-        const float *from = x + row * c;
-        moments m = moments_of(from, nullptr, c, eps);
-        for (int64_t i = threadIdx.x % WARP; i < c; i += WARP)
-            y[row * c + i] = (float)fma((double)gamma[i], hat(m, from[i]), (double)beta[i]);
+    const walk<LANES> w;
+    held<LANES, PACKS> row(p.k.c), scale(p.k.c), shift(p.k.c);
+    scale.fetch_values(gamma);
+    shift.fetch_values(beta);
+    for (int64_t base = w.base; base < p.rows; base += w.step) {
+        const int64_t at = base + w.group;
+        double h[PACKS][4];
+        row.fetch(x + at * p.k.c, at < p.rows);
+        (void)hats_of(h, row, p.k);
+        for (int i = 0; i < PACKS; i++) {
+            pack<4> out;
+            for (int j = 0; j < 4; j++)
+                out.v[j] = fmaf(scale.v[i][j], (float)h[i][j], shift.v[i][j]);
+            if (at < p.rows && row.has(i))
+                store<4>(y + at * p.k.c + row.at(i), out);
+        }
     }
 }
 
-/* out = r P(gamma u) where gamma comes BEFORE, else gamma r P(u). A task is a row and a group of
- * stacked values. */
-template <bool BEFORE>
-__global__ void project(float *out, const float *u, const float *in, const float *gamma,
-                        int64_t tasks, int64_t groups, int64_t t, int64_t c, double eps)
+/* out = r P(gamma u) where gamma comes BEFORE, else gamma r P(u). */
+template <bool BEFORE, int LANES, int PACKS>
+__global__ void __launch_bounds__(THREADS, PACKS < 4 ? 2 : 1)
+    project_held(float *out, const float *u, const float *in, const float *gamma, pass p)
 {
-    int64_t lane = threadIdx.x % WARP;
-    for (int64_t task = first_row(); task < tasks; task += row_step()) {
-        int64_t row = task / groups, first = task % groups * TOGETHER;
-        int64_t end = first + TOGETHER < t ? first + TOGETHER : t;
-        const float *x = in + row * c;
-        moments m = moments_of(x, nullptr, c, eps);
-        for (int64_t k = first; k < end; k++) {
-            const float *from = u + (row * t + k) * c;
-            float *to = out + (row * t + k) * c;
-            double mean = 0, along = 0;
-            for (int64_t i = lane; i < c; i += WARP) {
-                double v = (BEFORE ? (double)gamma[i] : 1.0) * (double)from[i];
-                mean += v;
-                along = fma(v, hat(m, x[i]), along);
+    const walk<LANES> w;
+    held<LANES, PACKS> row(p.k.c), next(p.k.c), scale(p.k.c);
+    scale.fetch_values(gamma);
+    const int64_t first = blockIdx.y * p.together;
+    const int count = (int)(p.t - first < p.together ? p.t - first : p.together);
+    for (int64_t base = w.base; base < p.rows; base += w.step) {
+        const int64_t at = base + w.group;
+        const bool live = at < p.rows;
+        const int64_t place = (at * p.t + first) * p.k.c;
+        double h[PACKS][4];
+        row.fetch(in + at * p.k.c, live);
+        next.fetch(u + place, live);
+        const double r = hats_of(h, row, p.k);
+        for (int n = 0; n < count; n++) {
+            double v[PACKS][4], mean = 0, along = 0;
+            for (int i = 0; i < PACKS; i++)
+                for (int j = 0; j < 4; j++) {
+                    v[i][j] = (double)next.v[i][j];
+                    if (BEFORE)
+                        v[i][j] *= (double)scale.v[i][j];
+                    mean += v[i][j];
+                    along = fma(v[i][j], h[i][j], along);
+                }
+            if (n + 1 < count)
+                next.fetch(u + place + (n + 1) * p.k.c, live);
+            mean = lane_sum<LANES>(mean) * p.k.inv_c;
+            along = lane_sum<LANES>(along) * p.k.inv_c;
+            for (int i = 0; i < PACKS; i++) {
+                pack<4> to;
+                for (int j = 0; j < 4; j++) {
+                    to.v[j] = (float)(r * fma(-h[i][j], along, v[i][j] - mean));
+                    if (!BEFORE)
+                        to.v[j] *= scale.v[i][j];
+                }
+                if (live && row.has(i))
+                    store<4>(out + place + n * p.k.c + row.at(i), to);
             }
-            mean = warp_sum(mean) / (double)c;
-            along = warp_sum(along) / (double)c;
-            for (int64_t i = lane; i < c; i += WARP) {
-                double v = (BEFORE ? (double)gamma[i] : 1.0) * (double)from[i];
-                double p = m.r * (v - mean - hat(m, x[i]) * along);
-                to[i] = (float)(BEFORE ? p : (double)gamma[i] * p);
+        }
+    }
+}
+
+/* ---- any C ---- */
+
+__global__ void normalise(float *y, const float *x, const float *gamma, const float *beta, pass p)
+{
+    const walk<WARP> w;
+    for (int64_t row = w.base; row < p.rows; row += w.step) {
+        const float *from = x + row * p.k.c;
+        moments m[1];
+        moments_of<1, 1>(m, from, nullptr, 0, 1, p.k);
+        for (int64_t i = w.lane; i < p.k.c; i += WARP)
+            y[row * p.k.c + i] = fmaf(gamma[i], (float)hat(m[0], from[i]), beta[i]);
+    }
+}
+
+template <bool BEFORE>
+__global__ void project(float *out, const float *u, const float *in, const float *gamma, pass p)
+{
+    const walk<WARP> w;
+    const int64_t c = p.k.c;
+    const int64_t first = blockIdx.y * p.together;
+    const int64_t end = first + p.together < p.t ? first + p.together : p.t;
+    for (int64_t row = w.base; row < p.rows; row += w.step) {
+        const float *x = in + row * c;
+        moments m[1];
+        moments_of<1, 1>(m, x, nullptr, 0, 1, p.k);
+        for (int64_t k = first; k < end; k++) {
+            const float *from = u + (row * p.t + k) * c;
+            float *to = out + (row * p.t + k) * c;
+            double mean = 0, along = 0;
+            for (int64_t i = w.lane; i < c; i += WARP) {
+                const double v = (BEFORE ? (double)gamma[i] : 1.0) * (double)from[i];
+                mean += v;
+                along = fma(v, hat(m[0], x[i]), along);
+            }
+            mean = lane_sum<WARP>(mean) * p.k.inv_c;
+            along = lane_sum<WARP>(along) * p.k.inv_c;
+            for (int64_t i = w.lane; i < c; i += WARP) {
+                const double v = (BEFORE ? (double)gamma[i] : 1.0) * (double)from[i];
+                const float q = (float)(m[0].r * (v - mean - hat(m[0], x[i]) * along));
+                to[i] = BEFORE ? q : q * gamma[i];
             }
         }
     }
 }
 
 __global__ void project_dot(float *dx, const float *dy, const float *in, const float *tangent,
-                            const float *gamma, int64_t rows, int64_t c, double eps)
+                            const float *gamma, pass p)
 {
-    int64_t lane = threadIdx.x % WARP;
-    for (int64_t row = first_row(); row < rows; row += row_step()) {
+    const walk<WARP> w;
+    const int64_t c = p.k.c;
+    for (int64_t row = w.base; row < p.rows; row += w.step) {
         const float *x = in + row * c, *dot = tangent + row * c, *from = dy + row * c;
-        moments m = moments_of(x, dot, c, eps);
+        moments of[1];
+        moments_of<1, 1>(of, x, dot, 0, 1, p.k);
+        const moments m = of[0];
         double mean = 0, along = 0, along_moved = 0; /* of u, xhat u, xhat' u */
-        for (int64_t i = lane; i < c; i += WARP) {
-            double v = (double)gamma[i] * (double)from[i];
+        for (int64_t i = w.lane; i < c; i += WARP) {
+            const double v = (double)gamma[i] * (double)from[i];
             mean += v;
             along = fma(v, hat(m, x[i]), along);
             along_moved = fma(v, moved_hat(m, x[i], dot[i]), along_moved);
         }
-        mean = warp_sum(mean) / (double)c;
-        along = warp_sum(along) / (double)c;
-        along_moved = warp_sum(along_moved) / (double)c;
-        for (int64_t i = lane; i < c; i += WARP) {
-            double v = (double)gamma[i] * (double)from[i], h = hat(m, x[i]);
-            double scale = -m.r * m.hat_dot; /* r'/r */
+        mean = lane_sum<WARP>(mean) * p.k.inv_c;
+        along = lane_sum<WARP>(along) * p.k.inv_c;
+        along_moved = lane_sum<WARP>(along_moved) * p.k.inv_c;
+        for (int64_t i = w.lane; i < c; i += WARP) {
+            const double v = (double)gamma[i] * (double)from[i], h = hat(m, x[i]);
+            const double scale = -m.r * m.hat_dot; /* r'/r */
             dx[row * c + i] = (float)(m.r * (scale * (v - mean - h * along) -
                                              moved_hat(m, x[i], dot[i]) * along - h * along_moved));
         }
     }
-}
-
-__global__ void row_moments(moments *out, const float *in, const float *dot, int64_t rows,
-                            int64_t c, double eps)
-{
-    for (int64_t row = first_row(); row < rows; row += row_step()) {
-        moments m = moments_of(in + row * c, dot ? dot + row * c : nullptr, c, eps);
-        if (threadIdx.x % WARP == 0)
-            out[row] = m;
-    }
-}
-
-struct load_grad {
-    const float *dy, *in, *dot; /* dot NULL: sums of dy xhat and dy; else of dy xhat' */
-    const moments *m;
-    int64_t c;
-    __device__ void operator()(double *sum, int64_t row, int64_t column) const
-    {
-        double v = (double)dy[row * c + column];
-        float x = in[row * c + column];
-        sum[0] += v * (dot ? moved_hat(m[row], x, dot[row * c + column]) : hat(m[row], x));
-        sum[1] += v;
-    }
-};
-
-__global__ void parameter_gradients(float *dgamma, float *dbeta, const double *partial,
-                                    columns::plan p)
-{
-    int64_t c = first_row();
-    if (c >= p.columns)
-        return; /* whole warps: a warp has one column */
-    double along = columns::column_total<2>(partial, p, 0, c);
-    double sum = columns::column_total<2>(partial, p, 1, c);
-    if (threadIdx.x % WARP != 0)
-        return;
-    if (dgamma)
-        dgamma[c] = (float)((double)dgamma[c] + along);
-    if (dbeta)
-        dbeta[c] = (float)((double)dbeta[c] + sum);
-}
-
-struct shape {
-    int p, t, c;
-};
-
-__global__ void __launch_bounds__(LANES *PARTS)
-    place_sums(double *sums, const float *dy, const float *in, const moments *of, shape d)
-{
-    CU_SHARED(double, plain, [PARTS][LANES]);
-    CU_SHARED(double, normed, [PARTS][LANES]);
-    const int64_t s = blockIdx.y;
-    const int lane = (int)threadIdx.x % LANES, part = (int)threadIdx.x / LANES;
-    const int row = d.t * d.c, at = (int)blockIdx.x * LANES + lane, c = at % d.c;
-    double sum = 0, with = 0;
-    if (at < row)
-        for (int p = part; p < d.p; p += PARTS) {
-            const int64_t place = s * d.p + p;
-            const double v = (double)dy[place * row + at];
-            sum += v;
-            with = fma(v, hat(of[place], in[place * d.c + c]), with);
-        }
-    plain[part][lane] = sum;
-    normed[part][lane] = with;
-    __syncthreads(); /* all parts are there */
-    if (part || at >= row)
-        return;
-    for (int i = 1; i < PARTS; i++) {
-        sum += plain[i][lane];
-        with += normed[i][lane];
-    }
-    double *out = sums + (s * d.t + at / d.c) * 2 * d.c + c;
-    out[0] = with;
-    out[d.c] = sum;
 }
 
 lips_status check(const char *op, const lips_cuda_ln *a)
@@ -252,16 +283,51 @@ lips_status check(const char *op, const lips_cuda_ln *a)
     return LIPS_OK;
 }
 
-/* A warp per row. */
-dim3 grid_of(int64_t rows)
+/* Whether rows are held. */
+bool holds(const lips_cuda_ln *a, bool is_aligned)
 {
-    return dim3(blocks_for(rows * WARP));
+    return a->c % 4 == 0 && a->c <= PACKS_MOST * WARP * 4 && is_aligned;
 }
 
-/* Sums over rows start at a 256-byte boundary after the moments. */
-size_t moments_bytes(const lips_cuda_ln *a)
+/* Of stacked values: equal ones, side by side in the grid. */
+int64_t groups_of(int64_t t)
 {
-    return ((size_t)a->rows * sizeof(moments) + 255) / 256 * 256;
+    const int64_t groups = (t + TOGETHER - 1) / TOGETHER;
+    return groups < GROUPS_MOST ? groups : GROUPS_MOST;
+}
+
+/* 8, 16 or 32 lanes for a row that is held, else a warp. */
+pass pass_of(const lips_cuda_ln *a, bool hold)
+{
+    pass p = {};
+    p.rows = a->rows;
+    p.t = a->t;
+    const int64_t groups = groups_of(a->t);
+    p.together = (a->t + groups - 1) / groups;
+    p.k = row_shape_of(a->c, a->eps, 4, hold ? LANES_LEAST : WARP);
+    return p;
+}
+
+dim3 grid_of(const pass &p)
+{
+    const unsigned blocks = blocks_for(p.rows * p.k.lanes);
+    return dim3(blocks < BLOCKS ? blocks : BLOCKS, (unsigned)((p.t + p.together - 1) / p.together));
+}
+
+/* Calls launch with the lanes of a row and the packs of a lane. */
+template <class L> void launch_held(const pass &p, L launch)
+{
+    const int64_t packs = (p.k.c / 4 + p.k.lanes - 1) / p.k.lanes;
+    if (p.k.lanes == 8)
+        launch(constant<8>{}, constant<1>{});
+    else if (p.k.lanes == 16)
+        launch(constant<16>{}, constant<1>{});
+    else if (packs == 1)
+        launch(constant<32>{}, constant<1>{});
+    else if (packs == 2)
+        launch(constant<32>{}, constant<2>{});
+    else
+        launch(constant<32>{}, constant<PACKS_MOST>{});
 }
 
 template <bool BEFORE>
@@ -269,9 +335,15 @@ lips_status launch_project(const char *op, const lips_cuda_ln *a, float *out, co
                            const float *in, cudaStream_t stream)
 {
     LIPS_TRY(check(op, a));
-    int64_t groups = (a->t + TOGETHER - 1) / TOGETHER;
-    CU_LAUNCH((project<BEFORE>), grid_of(a->rows * groups), dim3(THREADS), 0, stream, out, u, in,
-              a->gamma, a->rows * groups, groups, a->t, a->c, a->eps);
+    const bool hold = holds(a, aligned(out) && aligned(u) && aligned(in));
+    const pass p = pass_of(a, hold);
+    if (hold)
+        launch_held(p, [=](auto lanes, auto packs) {
+            CU_LAUNCH((project_held<BEFORE, lanes.value, packs.value>), grid_of(p), dim3(THREADS),
+                      0, stream, out, u, in, a->gamma, p);
+        });
+    else
+        CU_LAUNCH((project<BEFORE>), grid_of(p), dim3(THREADS), 0, stream, out, u, in, a->gamma, p);
     LIPS_TRY_LAUNCH(stream);
     return LIPS_OK;
 }
@@ -282,8 +354,15 @@ extern "C" lips_status lips_cuda_ln_forward(const lips_cuda_ln *a, float *y, con
                                             cudaStream_t stream)
 {
     LIPS_TRY(check("ln_forward", a));
-    CU_LAUNCH(normalise, grid_of(a->rows), dim3(THREADS), 0, stream, y, x, a->gamma, a->beta,
-              a->rows, a->c, a->eps);
+    const bool hold = holds(a, aligned(y) && aligned(x));
+    const pass p = pass_of(a, hold);
+    if (hold)
+        launch_held(p, [=](auto lanes, auto packs) {
+            CU_LAUNCH((normalise_held<lanes.value, packs.value>), grid_of(p), dim3(THREADS), 0,
+                      stream, y, x, a->gamma, a->beta, p);
+        });
+    else
+        CU_LAUNCH(normalise, grid_of(p), dim3(THREADS), 0, stream, y, x, a->gamma, a->beta, p);
     LIPS_TRY_LAUNCH(stream);
     return LIPS_OK;
 }
@@ -304,60 +383,8 @@ extern "C" lips_status lips_cuda_ln_vjp_dot(const lips_cuda_ln *a, float *dx, co
                                             const float *in, const float *dot, cudaStream_t stream)
 {
     LIPS_TRY(check("ln_vjp_dot", a));
-    CU_LAUNCH(project_dot, grid_of(a->rows), dim3(THREADS), 0, stream, dx, dy, in, dot, a->gamma,
-              a->rows, a->c, a->eps);
-    LIPS_TRY_LAUNCH(stream);
-    return LIPS_OK;
-}
-
-extern "C" size_t lips_cuda_ln_grad_bytes(const lips_cuda_ln *a)
-{
-    return moments_bytes(a) + columns::partial_bytes(columns::make_plan(a->rows, a->c), 2);
-}
-
-extern "C" lips_status lips_cuda_ln_grad(const lips_cuda_ln *a, float *dgamma, float *dbeta,
-                                         const float *dy, const float *in, const float *dot,
-                                         void *scratch, cudaStream_t stream)
-{
-    LIPS_TRY(check("ln_grad", a));
-    columns::plan p = columns::make_plan(a->rows, a->c);
-    moments *m = static_cast<moments *>(scratch);
-    double *partial =
-        reinterpret_cast<double *>(static_cast<char *>(scratch) + moments_bytes(a));
-    CU_LAUNCH(row_moments, grid_of(a->rows), dim3(THREADS), 0, stream, m, in, dot, a->rows, a->c,
-              a->eps);
-    CU_LAUNCH((columns::column_partials<2, load_grad>), columns::partial_grid(p), dim3(THREADS), 0,
-              stream, partial, p, (load_grad{dy, in, dot, m, a->c}));
-    CU_LAUNCH(parameter_gradients, dim3(columns::total_blocks(p)), dim3(THREADS), 0, stream, dgamma,
-              dbeta, partial, p);
-    LIPS_TRY_LAUNCH(stream);
-    return LIPS_OK;
-}
-
-extern "C" size_t lips_cuda_ln_sums_bytes(const lips_cuda_ln *a)
-{
-    return moments_bytes(a);
-}
-
-extern "C" lips_status lips_cuda_ln_sums(const lips_cuda_ln *a, double *sums, const float *dy,
-                                         const float *in, int64_t places, void *scratch,
-                                         cudaStream_t stream)
-{
-    LIPS_TRY(check("ln_gram", a));
-    int64_t b = a->rows / places;
-    if (b > 65535)
-        return lips_fail(LIPS_ERR_USAGE, "ln_gram: %" PRId64 " samples, must be in 1..65535", b);
-    if (places > INT32_MAX / a->t || places * a->t > INT32_MAX / a->c)
-        return lips_fail(LIPS_ERR_USAGE,
-                         "ln_gram: a sample of %" PRId64 " x %" PRId64 " x %" PRId64
-                         " values, must be in 1..2^31-1",
-                         places, a->t, a->c);
-    moments *m = static_cast<moments *>(scratch);
-    CU_LAUNCH(row_moments, grid_of(a->rows), dim3(THREADS), 0, stream, m, in,
-              static_cast<const float *>(nullptr), a->rows, a->c, a->eps);
-    CU_LAUNCH(place_sums, dim3((unsigned)((a->t * a->c + LANES - 1) / LANES), (unsigned)b),
-              dim3(LANES * PARTS), 0, stream, sums, dy, in, m,
-              (shape{(int)places, (int)a->t, (int)a->c}));
+    const pass p = pass_of(a, false);
+    CU_LAUNCH(project_dot, grid_of(p), dim3(THREADS), 0, stream, dx, dy, in, dot, a->gamma, p);
     LIPS_TRY_LAUNCH(stream);
     return LIPS_OK;
 }

@@ -42,11 +42,12 @@ lips_status lips_cuda_ln_grad(const lips_cuda_ln *a, float *dgamma, float *dbeta
                               const float *in, const float *dot, void *scratch,
                               cudaStream_t stream);
 
-/* sums[s][t] = (sum_p dy xhat, sum_p dy), (B,T,2C) f64, of B samples of `places` rows: what dgamma
- * and dbeta of each sample and stacked value are. scratch: lips_cuda_ln_sums_bytes(). */
-size_t lips_cuda_ln_sums_bytes(const lips_cuda_ln *a);
-lips_status lips_cuda_ln_sums(const lips_cuda_ln *a, double *sums, const float *dy, const float *in,
-                              int64_t places, void *scratch, cudaStream_t stream);
+/* sums[s][t] = (sum_p dy xhat, sum_p dy), of B samples of `places` rows: what dgamma and dbeta of
+ * each sample and stacked value are. They come as *parts parts (B,parts,T,2C) f64 that are still to
+ * be added; lips_cuda_ln_sums_bytes() hold those of so many samples or fewer. */
+size_t lips_cuda_ln_sums_bytes(const lips_cuda_ln *a, int64_t places);
+lips_status lips_cuda_ln_sums(const lips_cuda_ln *a, double *sums, int64_t *parts, const float *dy,
+                              const float *in, int64_t places, cudaStream_t stream);
 
 #ifdef __cplusplus
 }

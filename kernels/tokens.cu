@@ -105,12 +105,18 @@ __global__ void pick_values(float *y, const float *x, I n, I row, int64_t sample
                  load<V>(x + ((int64_t)(e / row) * sample + first + (int64_t)(e % row)) * V));
 }
 
-struct load_column {
+struct load_column : columns::no_preparation {
     const float *dy;
-    int64_t stride;
-    __device__ void operator()(double *sum, int64_t row, int64_t column) const
+    int64_t stride, column;
+    template <int V> __device__ void start(int64_t first)
     {
-        sum[0] += (double)dy[row * stride + column];
+        column = first;
+    }
+    template <int V> __device__ void add(double (&sum)[1][V], int64_t row) const
+    {
+        const pack<V> v = load<V>(dy + row * stride + column);
+        for (int j = 0; j < V; j++)
+            sum[0][j] += (double)v.v[j];
     }
 };
 
@@ -180,10 +186,11 @@ void launch_pick(const lips_cuda_tokens *a, float *y, const float *x, int64_t at
 void add_columns(float *out, const float *dy, int64_t b, int64_t stride, int64_t width,
                  void *scratch, cudaStream_t stream)
 {
-    columns::plan p = columns::make_plan(b, width);
+    const int v = width % 4 == 0 && stride % 4 == 0 && aligned(dy) ? 4 : 1;
+    columns::plan p = columns::make_plan(b, width, v);
     double *partial = static_cast<double *>(scratch);
-    CU_LAUNCH((columns::column_partials<1, load_column>), columns::partial_grid(p), dim3(THREADS),
-              0, stream, partial, p, (load_column{dy, stride}));
+    columns::launch_partials<1>(p, load_column{{}, dy, stride, 0},
+                                columns::store_partial<1>{partial, width}, stream);
     CU_LAUNCH(column_sums, dim3(columns::total_blocks(p)), dim3(THREADS), 0, stream, out, partial,
               p);
 }
@@ -217,8 +224,8 @@ extern "C" lips_status lips_cuda_tokens_vjp(const lips_cuda_tokens *a, float *dx
 
 extern "C" size_t lips_cuda_tokens_grad_bytes(const lips_cuda_tokens *a)
 {
-    size_t token = columns::partial_bytes(columns::make_plan(a->b, a->c), 1);
-    size_t pos = columns::partial_bytes(columns::make_plan(a->b, (a->p + 1) * a->c), 1);
+    size_t token = columns::partial_bytes(a->b, a->c, 1);
+    size_t pos = columns::partial_bytes(a->b, (a->p + 1) * a->c, 1);
     return token > pos ? token : pos;
 }
 

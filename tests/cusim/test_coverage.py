@@ -10,7 +10,7 @@ BUILD, SIM = os.environ.get("BUILD", "build/plain"), os.environ.get("SIM", "")
 # What compares results of kernels with those of the reference.
 PROGRAMS = (
     "ops/test_backends", "ops/test_exact", "ops/test_gram_cuda", "ops/test_attention_cuda", "ops/test_random_cuda",
-    "cusim/test_conv_kernels", "cusim/test_flat_kernels",
+    "cusim/test_conv_kernels", "cusim/test_flat_kernels", "cusim/test_norm_kernels",
 )
 # Further walks over the ops: the environment, by the name of their log.
 WALKS = {

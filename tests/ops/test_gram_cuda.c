@@ -112,8 +112,26 @@ static void judge(results *r, const char *what, double *device, double *want, in
 
 typedef struct gram_case {
     int64_t b, p, t, c, n;
-    bool wide, whole;
+    int64_t parts; /* of wide x; 0: x is f32 */
+    bool whole;
 } gram_case;
+
+/* The parts (B,parts,sample) of x, of which (B,sample) becomes the sum. */
+static double *split(const gram_case *k, int64_t sample, double *x)
+{
+    double *part = malloc((size_t)(k->b * k->parts * sample) * sizeof *part);
+    assert_non_null(part);
+    memset(x, 0, (size_t)(k->b * sample) * sizeof *x);
+    for (int64_t q = 0; q < k->parts; q++) {
+        float *v = numbers(10 + (uint64_t)q, k->b * sample, k->whole);
+        for (int64_t i = 0; i < k->b * sample; i++) {
+            part[(i / sample * k->parts + q) * sample + i % sample] = (double)v[i];
+            x[i] += (double)v[i];
+        }
+        free(v);
+    }
+    return part;
+}
 
 static void run_gram(results *r, gram_case k)
 {
@@ -123,6 +141,7 @@ static void run_gram(results *r, gram_case k)
     assert_non_null(wide);
     for (int64_t i = 0; i < k.b * sample; i++)
         wide[i] = (double)x[i];
+    double *part = k.parts ? split(&k, sample, wide) : NULL;
     for (int64_t s = 0; s < k.b; s++) {
         double scale = k.n ? 0 : 1;
         for (int64_t i = 0; i < k.n; i++)
@@ -139,9 +158,10 @@ static void run_gram(results *r, gram_case k)
     }
     double *start = before(k.b * k.t * k.t);
     lips_cuda_gram_args a = {.theta = put(start, k.b * k.t * k.t, sizeof(double)),
-                             .x = k.wide ? put(wide, k.b * sample, sizeof(double))
-                                         : put(x, k.b * sample, sizeof(float)),
-                             .wide = k.wide,
+                             .x = k.parts ? put(part, k.b * k.parts * sample, sizeof(double))
+                                          : put(x, k.b * sample, sizeof(float)),
+                             .wide = k.parts > 0,
+                             .parts = k.parts,
                              .b = k.b,
                              .p = k.p,
                              .t = k.t,
@@ -154,14 +174,14 @@ static void run_gram(results *r, gram_case k)
     cuda(cudaDeviceSynchronize());
     char what[160];
     snprintf(what, sizeof what,
-             "gram B=%" PRId64 " P=%" PRId64 " T=%" PRId64 " C=%" PRId64 " N=%" PRId64 "%s%s%s", k.b,
-             k.p, k.t, k.c, k.n, k.wide ? " wide" : "", k.whole ? " whole" : "",
-             bytes ? " slices" : "");
+             "gram B=%" PRId64 " P=%" PRId64 " T=%" PRId64 " C=%" PRId64 " N=%" PRId64 " parts=%" PRId64
+             "%s%s",
+             k.b, k.p, k.t, k.c, k.n, k.parts, k.whole ? " whole" : "", bytes ? " slices" : "");
     judge(r, what, a.theta, want, k.b, k.t, k.whole ? 0 : TOL_F64);
     cuda(cudaFree((void *)(size_t)a.x));
     cuda(cudaFree((void *)(size_t)a.v));
     cuda(cudaFree(a.work));
-    free(x), free(v), free(wide), free(start);
+    free(x), free(v), free(wide), free(part), free(start);
 }
 
 static void all_grams(results *r)
@@ -176,7 +196,7 @@ static void all_grams(results *r)
                                     .t = stacks[i],
                                     .c = channels[j],
                                     .n = turn % 5 == 0 ? 1 + turn : 0,
-                                    .wide = turn % 4 == 3,
+                                    .parts = turn % 4 == 3 ? 1 + turn / 4 % 3 : 0,
                                     .whole = turn % 3 == 0});
     for (size_t i = 0; i < 4; i++) /* one sample, long enough for slices */
         run_gram(r, (gram_case){.b = 1,
@@ -208,8 +228,7 @@ static void run_sums(results *r, int64_t b, int64_t p, int64_t t, int64_t c, boo
                 (double)y[i] * ((double)x[pixel * c + at] - (double)mean[at]) /
                 sqrt((double)var[at] + 1e-5);
     }
-    lips_cuda_channel_sums_args a = {.sums = put(NULL, n, sizeof(double)),
-                                     .y = put(y, b * p * t * c, sizeof(float)),
+    lips_cuda_channel_sums_args a = {.y = put(y, b * p * t * c, sizeof(float)),
                                      .x = norm ? put(x, b * p * c, sizeof(float)) : NULL,
                                      .mean = put(mean, c, sizeof(float)),
                                      .var = put(var, c, sizeof(float)),
@@ -218,8 +237,17 @@ static void run_sums(results *r, int64_t b, int64_t p, int64_t t, int64_t c, boo
                                      .p = p,
                                      .t = t,
                                      .c = c};
+    const int64_t parts = lips_cuda_channel_sums_parts(&a);
+    double *part = calloc((size_t)(n * parts), sizeof *part);
+    assert_non_null(part);
+    assert_true((size_t)(n * parts) * sizeof *part <=
+                lips_cuda_channel_sums_bytes(b, p, t, c, norm));
+    a.sums = put(NULL, n * parts, sizeof(double));
     ok(lips_cuda_channel_sums(&a, 0));
-    cuda(cudaMemcpy(got, a.sums, (size_t)n * sizeof *got, cudaMemcpyDeviceToHost));
+    cuda(cudaMemcpy(part, a.sums, (size_t)(n * parts) * sizeof *part, cudaMemcpyDeviceToHost));
+    for (int64_t i = 0; i < b * parts; i++)
+        for (int64_t j = 0; j < t * width; j++)
+            got[i / parts * t * width + j] += part[i * t * width + j];
     char what[120];
     snprintf(what, sizeof what, "channel sums B=%" PRId64 " P=%" PRId64 " T=%" PRId64 " C=%" PRId64,
              b, p, t, c);
@@ -229,7 +257,7 @@ static void run_sums(results *r, int64_t b, int64_t p, int64_t t, int64_t c, boo
     const void *device[] = {a.sums, a.y, a.x, a.mean, a.var};
     for (int i = 0; i < 5; i++)
         cuda(cudaFree((void *)(size_t)device[i]));
-    free(y), free(x), free(mean), free(var), free(want), free(got);
+    free(y), free(x), free(mean), free(var), free(want), free(got), free(part);
 }
 
 static void all_sums(results *r)

@@ -92,9 +92,15 @@ lips_status cuda_op_conv_gram(lips_backend *be, const lips_conv_args *a)
 static lips_status gram_of_sums(lips_cuda *h, double *theta, lips_cuda_channel_sums_args *s)
 {
     const int64_t width = s->x ? 2 * s->c : s->c;
-    const size_t bytes = aligned((size_t)(s->b * s->t * width) * sizeof(double));
-    lips_cuda_gram_args k = {
-        .theta = theta, .wide = true, .b = s->b, .p = 1, .t = s->t, .c = width};
+    lips_cuda_gram_args k = {.theta = theta,
+                             .wide = true,
+                             .parts = lips_cuda_channel_sums_parts(s),
+                             .b = s->b,
+                             .p = 1,
+                             .t = s->t,
+                             .c = width};
+    const size_t bytes =
+        aligned(lips_cuda_channel_sums_bytes(s->b, s->p, s->t, s->c, s->x != NULL));
     void *scratch = NULL;
     LIPS_TRY(lips_cuda_scratch(h, bytes + lips_cuda_gram_work(&k), &scratch));
     s->sums = scratch;

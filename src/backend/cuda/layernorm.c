@@ -77,25 +77,23 @@ lips_status cuda_op_ln_grad_dot(lips_backend *be, const lips_ln_args *a)
                              h->stream);
 }
 
-/* theta += the Gram of each sample's parameter derivatives. Scratch: these, the Gram's own, the
- * statistics of the places. */
+/* theta += the Gram of each sample's parameter derivatives. Scratch: these, the Gram's own. */
 lips_status cuda_op_ln_gram(lips_backend *be, const lips_ln_args *a)
 {
     lips_cuda *h;
     lips_cuda_ln ln;
     double *theta;
     void *scratch;
+    const int64_t places = a->y.h * a->y.w;
     LIPS_TRY(lips_check_ln(LIPS_GRAM, a));
     LIPS_TRY(begin(be, "ln_gram", a, &a->y, &h, &ln));
     LIPS_TRY(lips_cuda_f64(h, "ln_gram", a->theta, a->y.b * ln.t * ln.t, &theta));
     lips_cuda_gram_args k = {
         .theta = theta, .wide = true, .b = a->y.b, .p = 1, .t = ln.t, .c = 2 * ln.c};
-    size_t sums = (size_t)(a->y.b * ln.t * 2 * ln.c) * sizeof(double);
-    size_t work = lips_cuda_gram_work(&k), places = lips_cuda_ln_sums_bytes(&ln);
-    LIPS_TRY(lips_cuda_scratch(h, sums + work + places, &scratch));
+    size_t sums = lips_cuda_ln_sums_bytes(&ln, places);
+    LIPS_TRY(lips_cuda_scratch(h, sums + lips_cuda_gram_work(&k), &scratch));
     k.x = scratch;
     k.work = (char *)scratch + sums;
-    LIPS_TRY(lips_cuda_ln_sums(&ln, scratch, a->y.data, a->x.data, a->y.h * a->y.w,
-                               (char *)scratch + sums + work, h->stream));
+    LIPS_TRY(lips_cuda_ln_sums(&ln, scratch, &k.parts, a->y.data, a->x.data, places, h->stream));
     return lips_cuda_gram(&k, h->stream);
 }

@@ -41,10 +41,10 @@ static size_t gram_bytes(const lips_cuda *h, const lips_own_args *a)
                               layer = {.b = y->cap, .p = yp, .t = y->t, .c = yc, .n = xc},
                               sums = {.wide = true, .b = y->cap, .p = 1, .t = y->t, .c = 2 * y->c};
     const lips_cuda_ln ln = {.rows = y->cap * y->h * y->w, .t = y->t, .c = y->c};
-    size_t bytes =
-        (size_t)(y->cap * y->t * 2 * y->c) * sizeof(double) + ROUNDING + lips_cuda_gram_work(&sums);
+    size_t bytes = lips_cuda_channel_sums_bytes(y->cap, yp, y->t, y->c, true);
     if (a->norms)
-        bytes += lips_cuda_ln_sums_bytes(&ln);
+        bytes = larger(bytes, lips_cuda_ln_sums_bytes(&ln, y->h * y->w));
+    bytes += ROUNDING + lips_cuda_gram_work(&sums);
     bytes = larger(bytes, larger(lips_cuda_gram_work(&in), lips_cuda_gram_work(&out)));
     if (!a->geom)
         return larger(bytes, lips_cuda_gram_work(&layer));
