@@ -55,18 +55,19 @@ lips_cursor *pick_cursor(opcase *c, bool stop, lips_cursor *host)
     return opcase_bytes(c, host, sizeof *host);
 }
 
-void pick_arithmetic(opcase *c)
+double pick_arithmetic(opcase *c)
 {
     static const int64_t v[] = {0, 1, 2};
-    static const double tols[] = {
-        [LIPS_PRECISION_F32] = OP_CONV, [LIPS_PRECISION_TF32] = OP_TF32, [LIPS_PRECISION_BF16] = OP_BF16};
+    static const double tols[] = {[LIPS_PRECISION_F32] = OP_CONV,
+                                  [LIPS_PRECISION_TF32] = OP_TF32,
+                                  [LIPS_PRECISION_BF16] = OP_BF16};
     const lips_ops *ops = c->be->ops;
     const lips_precision precision = (lips_precision)opcase_pick(c, v, 3);
     const lips_library picked = (lips_library)opcase_pick(c, v, 3);
     const lips_library library = opcase_own_kernels() ? LIPS_LIBRARY_OWN : picked;
-    c->tol = tols[precision];
     if (ops->set_precision)
         opcase_ok(ops->set_precision(c->be, precision, precision));
     if (ops->set_libraries)
         opcase_ok(ops->set_libraries(c->be, library, library));
+    return tols[precision];
 }

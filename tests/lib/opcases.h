@@ -56,7 +56,8 @@ int64_t pick_stack(opcase *c); /* 1, 2, 3, 10 */
 bool pick_bool(opcase *c);
 /* The cursor in backend memory, somewhere in an order of n places; stop: it has stopped. */
 lips_cursor *pick_cursor(opcase *c, bool stop, lips_cursor *host);
-/* Sets one of the precisions and libraries, where the backend has a choice. */
-void pick_arithmetic(opcase *c);
+/* Sets one of the precisions and libraries, where the backend has a choice. The tolerance of a
+ * convolution or product that stands alone. */
+double pick_arithmetic(opcase *c);
 
 #endif

@@ -135,7 +135,7 @@ static void workspace(opcase *c)
 static void any_arithmetic(opcase *c)
 {
     void (*const ops[])(opcase *) = {forward, vjp, grad};
-    pick_arithmetic(c);
+    c->tol = pick_arithmetic(c);
     ops[opcase_pick(c, (const int64_t[]){0, 1, 2}, 3)](c);
 }
 

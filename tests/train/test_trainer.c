@@ -208,22 +208,10 @@ static void test_learning_rate(void **state)
     assert_true(lips_learning_rate(&c, 20) == 0.125);
 }
 
-/* One step by hand: loss and gradient of a linear network, then p -= lr g. */
-static void test_step_is_the_formula(void **state)
+/* g = the gradient of a linear network's mean loss at p. */
+static void linear_gradient(const toy *t, const double *p, double g[K * ROW + K])
 {
-    (void)state;
-    toy *t = toy_create("mlp", false, "ref", "sgd");
-    lips_net_free(t->net);
-    t->cfg.depth = 0;
-    t->cfg.batch = N; /* the order does not matter then */
-    t->cfg.momentum = 0;
-    t->cfg.weight_decay = 0.1;
-    t->cfg.lr = 0.2;
-    const lips_model_spec spec = lips_config_model(&t->cfg, &t->d);
-    assert_int_equal(lips_net_create(&t->net, &spec), LIPS_OK);
-    lips_trainer *tr = toy_trainer(t);
-    size_t bytes;
-    double *p = toy_weights(tr, t, &bytes), g[K * ROW + K] = {0};
+    memset(g, 0, sizeof(double) * (K * ROW + K));
     for (int i = 0; i < N; i++) {
         const float *x = t->d.train.x + i * ROW;
         double z[K], sum = 0;
@@ -240,12 +228,37 @@ static void test_step_is_the_formula(void **state)
             g[K * ROW + k] += d;
         }
     }
-    toy_epochs(tr, 1);
-    double *q = toy_weights(tr, t, &bytes);
-    for (int i = 0; i < K * ROW + K; i++)
-        assert_true(fabs(q[i] - (p[i] - 0.2 * (g[i] + 0.1 * p[i]))) < 1e-13);
+}
+
+/* Steps by hand: loss and gradient of a linear network, then p -= lr g, with the epoch's rate. */
+static void test_step_is_the_formula(void **state)
+{
+    (void)state;
+    toy *t = toy_create("mlp", false, "ref", "sgd");
+    lips_net_free(t->net);
+    t->cfg.depth = 0;
+    t->cfg.batch = N; /* the order does not matter then, and an epoch is a step */
+    t->cfg.momentum = 0;
+    t->cfg.weight_decay = 0.1;
+    t->cfg.lr = 0.2;
+    t->cfg.lr_step = 2;
+    t->cfg.lr_decay = 0.5;
+    const lips_model_spec spec = lips_config_model(&t->cfg, &t->d);
+    assert_int_equal(lips_net_create(&t->net, &spec), LIPS_OK);
+    lips_trainer *tr = toy_trainer(t);
+    size_t bytes;
+    static const double rates[] = {0.2, 0.2, 0.1, 0.1, 0.05};
+    double *p = toy_weights(tr, t, &bytes), g[K * ROW + K];
+    for (int epoch = 0; epoch < 5; epoch++) {
+        linear_gradient(t, p, g);
+        toy_epochs(tr, 1);
+        double *q = toy_weights(tr, t, &bytes);
+        for (int i = 0; i < K * ROW + K; i++)
+            assert_true(fabs(q[i] - (p[i] - rates[epoch] * (g[i] + 0.1 * p[i]))) < 1e-13);
+        free(p);
+        p = q;
+    }
     free(p);
-    free(q);
     lips_trainer_free(tr);
     toy_free(t);
 }
