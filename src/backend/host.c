@@ -1,7 +1,52 @@
 #include "backend/host.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
+
+enum { ALIGN = 64 }; /* a cache line and an AVX-512 register */
+
+lips_status lips_host_alloc(lips_backend *be, void **out, size_t bytes)
+{
+    const size_t rounded = bytes > SIZE_MAX - ALIGN ? 0 : (bytes + ALIGN - 1) / ALIGN * ALIGN;
+    *out = bytes && !rounded ? NULL : aligned_alloc(ALIGN, rounded ? rounded : ALIGN);
+    if (!*out)
+        return lips_fail(LIPS_ERR_MEMORY, "%s: out of memory (%zu bytes asked)", be->ops->name,
+                         bytes);
+    memset(*out, 0, rounded ? rounded : ALIGN);
+    return LIPS_OK;
+}
+
+void lips_host_release(lips_backend *be, void *p)
+{
+    (void)be;
+    free(p);
+}
+
+lips_status lips_host_sync(lips_backend *be)
+{
+    (void)be;
+    return LIPS_OK;
+}
+
+lips_status lips_host_zero(lips_backend *be, void *dst, size_t bytes)
+{
+    (void)be;
+    LIPS_TRY(lips_check_vector("zero", dst, 0, bytes != 0));
+    if (bytes)
+        memset(dst, 0, bytes);
+    return LIPS_OK;
+}
+
+lips_status lips_host_copy(lips_backend *be, void *dst, const void *src, size_t bytes)
+{
+    (void)be;
+    LIPS_TRY(lips_check_vector("copy", dst, 0, bytes != 0));
+    LIPS_TRY(lips_check_vector("copy", src, 0, bytes != 0));
+    if (bytes)
+        memcpy(dst, src, bytes);
+    return LIPS_OK;
+}
 
 lips_status lips_host_put(lips_backend *be, void *dst, const void *src, size_t bytes)
 {

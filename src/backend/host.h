@@ -7,6 +7,11 @@
 
 #include "backend/check.h"
 
+lips_status lips_host_alloc(lips_backend *be, void **out, size_t bytes);
+void lips_host_release(lips_backend *be, void *p);
+lips_status lips_host_sync(lips_backend *be);
+lips_status lips_host_zero(lips_backend *be, void *dst, size_t bytes);
+lips_status lips_host_copy(lips_backend *be, void *dst, const void *src, size_t bytes);
 lips_status lips_host_put(lips_backend *be, void *dst, const void *src, size_t bytes);
 lips_status lips_host_fetch(lips_backend *be, void *dst, const void *src, size_t bytes, int slot);
 lips_status lips_host_await(lips_backend *be, int slot);

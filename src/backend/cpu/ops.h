@@ -54,13 +54,8 @@ lips_cpu_moments lips_cpu_channel_moments(const lips_backend *be, const lips_ten
                                           int64_t t, const lips_tensor *x, double center);
 
 /* memory.c */
-lips_status lips_cpu_alloc(lips_backend *be, void **out, size_t bytes);
-void lips_cpu_release(lips_backend *be, void *p);
-lips_status lips_cpu_sync(lips_backend *be);
 lips_status lips_cpu_write(lips_backend *be, void *dst, int64_t off, const double *src, int64_t n);
 lips_status lips_cpu_read(lips_backend *be, double *dst, const void *src, int64_t off, int64_t n);
-lips_status lips_cpu_zero(lips_backend *be, void *dst, size_t bytes);
-lips_status lips_cpu_copy(lips_backend *be, void *dst, const void *src, size_t bytes);
 lips_status lips_cpu_diff_sumsq(lips_backend *be, double *out, const void *a, const void *b,
                                 int64_t n);
 

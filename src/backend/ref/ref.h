@@ -28,13 +28,8 @@ static inline lips_status ref_layout(const char *op, const lips_tensor *t)
 lips_status ref_probe(lips_device *out, int device);
 lips_status ref_open(lips_backend **out, int device);
 void ref_close(lips_backend *be);
-lips_status ref_alloc(lips_backend *be, void **out, size_t bytes);
-void ref_release(lips_backend *be, void *p);
-lips_status ref_sync(lips_backend *be);
 lips_status ref_write(lips_backend *be, void *dst, int64_t off, const double *src, int64_t n);
 lips_status ref_read(lips_backend *be, double *dst, const void *src, int64_t off, int64_t n);
-lips_status ref_zero(lips_backend *be, void *dst, size_t bytes);
-lips_status ref_copy(lips_backend *be, void *dst, const void *src, size_t bytes);
 lips_status ref_diff_sumsq(lips_backend *be, double *out, const void *a, const void *b, int64_t n);
 int64_t ref_plan_lanes(lips_backend *be, int64_t cap, bool spatial);
 size_t ref_tensor_bytes(lips_backend *be, const lips_tensor *t);

@@ -1,4 +1,4 @@
-/* ref: memory, vectors of parameters, tensors. */
+/* ref: vectors of parameters, tensors. */
 #include "backend/ref/ref.h"
 
 #include <stdlib.h>
@@ -28,29 +28,6 @@ void ref_close(lips_backend *be)
     free(be);
 }
 
-lips_status ref_alloc(lips_backend *be, void **out, size_t bytes)
-{
-    (void)be;
-    size_t padded = bytes > SIZE_MAX - 64 ? 0 : (bytes + 63) / 64 * 64;
-    *out = bytes && !padded ? NULL : aligned_alloc(64, padded ? padded : 64);
-    if (!*out)
-        return lips_fail(LIPS_ERR_MEMORY, "ref: out of memory (%zu bytes asked)", bytes);
-    memset(*out, 0, padded ? padded : 64);
-    return LIPS_OK;
-}
-
-void ref_release(lips_backend *be, void *p)
-{
-    (void)be;
-    free(p);
-}
-
-lips_status ref_sync(lips_backend *be)
-{
-    (void)be;
-    return LIPS_OK;
-}
-
 lips_status ref_write(lips_backend *be, void *dst, int64_t off, const double *src, int64_t n)
 {
     (void)be;
@@ -68,25 +45,6 @@ lips_status ref_read(lips_backend *be, double *dst, const void *src, int64_t off
     LIPS_TRY(lips_check_vector("read", dst, 0, n));
     if (n)
         memcpy(dst, (const double *)src + off, (size_t)n * sizeof *dst);
-    return LIPS_OK;
-}
-
-lips_status ref_zero(lips_backend *be, void *dst, size_t bytes)
-{
-    (void)be;
-    LIPS_TRY(lips_check_vector("zero", dst, 0, bytes != 0));
-    if (bytes)
-        memset(dst, 0, bytes);
-    return LIPS_OK;
-}
-
-lips_status ref_copy(lips_backend *be, void *dst, const void *src, size_t bytes)
-{
-    (void)be;
-    LIPS_TRY(lips_check_vector("copy", dst, 0, bytes != 0));
-    LIPS_TRY(lips_check_vector("copy", src, 0, bytes != 0));
-    if (bytes)
-        memcpy(dst, src, bytes);
     return LIPS_OK;
 }
 
