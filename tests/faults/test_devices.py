@@ -83,6 +83,37 @@ def same_on_any(folder):
     check_same(out, calm, "moved")
 
 
+def data_of_their_own(folder):
+    """Cells beside each other on a device, of one data set and of another: each gets its own."""
+    config = config_of(folder, label_noise="[0, 0.5]", n_train="[60, 40]", batch="[40]", seed="[0]")
+    calm, out = calm_results(folder, config), os.path.join(folder, "out")
+    expect(sweep(config, out, "cells_per_device=4", env=gpu()), 0)
+    check_same(out, calm, "other data beside it")
+
+
+def steps_one_by_one(folder):
+    """A step that cannot be recorded is run op by op from then on: one line, the same results."""
+    config = config_of(folder, batch="[40]", seed="[0]", n_train=60, epochs=4, eval_epochs="end")
+    calm, out = calm_results(folder, config), os.path.join(folder, "out")
+    path = os.path.join(folder, "summary")
+    expect(sweep(config, out, env=gpu(SUMMARY=path)), 0)
+    count = summary_of(path)  # the cell's two recordings, for steps of both sizes, are the last
+    for call, back in (
+        ("cudaStreamBeginCapture", 1),
+        ("cudaStreamEndCapture", 1),
+        ("cudaGraphInstantiate", 1),
+        ("cudaGraphInstantiate", 0),
+    ):
+        shutil.rmtree(out)
+        n = count[call] - back
+        ended = expect(sweep(config, out, env=gpu(FAIL="%s:%d" % (call, n), SUMMARY=path)), 0)
+        said = [l for l in ended.err.splitlines() if "op by op, not as one CUDA graph" in l]
+        check(len(said) == 1, "said once", call, n, ended)
+        after = summary_of(path)["cudaStreamBeginCapture"]
+        check(after == count["cudaStreamBeginCapture"] - back, "not tried again", call, n, after)
+        check_same(out, calm, "%s:%d" % (call, n))
+
+
 def one_copy_of_the_data(folder):
     """Cells of one device share the data set in its memory; copies do not add up."""
     keys = dict(width="[1]", batch="[60]", seed="[0, 1, 2, 3]", n_train=None, metrics="A", epochs=1)
@@ -265,17 +296,18 @@ def planned(folder):
 def plan_and_allocations(folder):
     """What is planned for a cell with its data is what the device gives out at most, from both
     sides: nothing is forgotten, and less than half of it is for the host or never used."""
-    for keys in (
+    for i, keys in enumerate((
         dict(model="mlp", width="[64]", metrics="A"),
         dict(model="convnet", width="[4]", batch_norm="true", metrics="A,B"),
         dict(model="vit", width="[6]", depth=1, metrics="A,B,C"),
-    ):
+        dict(model="convnet", width="[4]", metrics="hessian.trace,ggn.trace"),
+    )):
         small = dict(batch="[20]", seed="[0]", n_train=40, epochs=1, save_epochs="end")
         small.update(keys, eval_epochs="end", measure_epochs="end", cells_per_device=1)
         config, path = config_of(folder, **small), os.path.join(folder, "summary")
         dry = expect(run(["sweep", config, "--dry-run", "--json"], env=gpu()), 0)
         plan = json.loads(dry.out)["devices"][0]["bytes"]
-        out = os.path.join(folder, keys["model"])
+        out = os.path.join(folder, "out%d" % i)
         expect(sweep(config, out, env=gpu(SUMMARY=path)), 0)
         peak = summary_of(path)["peak_bytes_0"]
         check(peak <= plan <= 2 * peak, "planned and allocated", keys, plan, peak)
@@ -355,6 +387,8 @@ if not os.path.exists(EMULATED):
     sys.exit(0)
 main(
     same_on_any,
+    data_of_their_own,
+    steps_one_by_one,
     one_copy_of_the_data,
     lost_among_others,
     lost_by_one_cell,

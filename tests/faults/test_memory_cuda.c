@@ -145,6 +145,37 @@ static void test_less_and_less(void **state)
     assert_memory_equal(got, want, sizeof want);
 }
 
+/* What a handle takes for itself while a pass runs, its scratch, is planned: training alone, and
+ * Gram matrices with it. */
+static void test_own_memory_is_planned(void **state)
+{
+    (void)state;
+    const lips_ops *ops = device_ops();
+    for (int grams = 0; grams < 2; grams++) {
+        const lips_exec_spec spec = {.cap = B, .t = K, .training = true};
+        double out[B * K * K + 1];
+        lips_tensor z, seed;
+        pass p;
+        assert_int_equal(take(&p, ops), LIPS_OK);
+        const size_t planned = lips_exec_own_bytes(p.net, p.be, &spec), before = bytes_free(ops);
+        if (grams) {
+            assert_int_equal(run(&p, out), LIPS_OK);
+        } else {
+            lips_exec_input(p.ex)->b = B;
+            assert_int_equal(ops->fill(p.be, lips_exec_input(p.ex), 0.5), LIPS_OK);
+            assert_int_equal(lips_exec_forward(p.ex, true, &z), LIPS_OK);
+            assert_int_equal(lips_exec_seed(p.ex, 1, &seed), LIPS_OK);
+            assert_int_equal(ops->fill(p.be, &seed, 1), LIPS_OK);
+            assert_int_equal(lips_exec_grad(p.ex, p.grads), LIPS_OK);
+            assert_int_equal(ops->sync(p.be), LIPS_OK);
+        }
+        const size_t used = before - bytes_free(ops);
+        if (used == 0 || (backend_is_emulated(ops) && used > planned))
+            fail_msg("%zu bytes taken, %zu planned", used, planned);
+        pass_free(&p);
+    }
+}
+
 typedef struct worker {
     pthread_t id;
     const lips_ops *ops;
@@ -182,6 +213,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_less_and_less),
+        cmocka_unit_test(test_own_memory_is_planned),
         cmocka_unit_test(test_several_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -394,6 +394,28 @@ static void many_samples(opcase *c)
     free(x), free(want);
 }
 
+/* An upload leaves zeros in the places of samples beyond b, whatever they held. */
+static void beyond_the_batch(opcase *c)
+{
+    enum { SPARE = 5, ROW = 2 * 2 * 3 };
+    const lips_ops *ops = c->be->ops;
+    const double v[2 * ROW] = {1, 2, 3, 4, 5, 6, 7, 8};
+    float x[2 * ROW];
+    for (int i = 0; i < 2 * ROW; i++)
+        x[i] = (float)v[i];
+    c->cap = c->b + SPARE;
+    c->lanes = ops->plan_lanes(c->be, c->cap, true);
+    for (int way = 0; way < 2; way++) {
+        lips_tensor t = opcase_output(c, 2, 2, 3, 1), all = t;
+        opcase_ok(way ? ops->upload_f64(c->be, &t, v) : ops->upload(c->be, &t, x, NULL));
+        all.b = all.cap;
+        double *got = opcase_values(c, &all);
+        for (int64_t i = 0; i < all.cap * ROW; i++)
+            assert_true(got[i] == (i >= 2 * ROW ? 0 : v[i]));
+        free(got);
+    }
+}
+
 static void run(void (*body)(opcase *), int64_t b, bool spatial)
 {
     for (int i = 0; tested_backend(i); i++) {
@@ -419,6 +441,7 @@ CASE(optimisers, 1, false)
 CASE(nonfinite, 1, false)
 CASE(norms, 1, false)
 CASE(long_vectors, 1, false)
+CASE(beyond_the_batch, 2, true)
 CASE(many_samples, 96, true)
 
 int main(void)
@@ -429,6 +452,7 @@ int main(void)
         cmocka_unit_test(test_optimisers), cmocka_unit_test(test_nonfinite),
         cmocka_unit_test(test_norms),      cmocka_unit_test(test_attention),
         cmocka_unit_test(test_long_vectors), cmocka_unit_test(test_many_samples),
+        cmocka_unit_test(test_beyond_the_batch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

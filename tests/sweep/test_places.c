@@ -2,6 +2,7 @@
 #include "../lib/cmocka_all.h"
 #include "sweep/places.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 enum { PLACES = 3, SLOTS = 4 };
@@ -77,6 +78,49 @@ static void test_memory(void **state)
     assert_int_equal(lips_places_choose(&p, &huge), 1);
 }
 
+/* A data set's memory is there again once its last cell has ended, not before. */
+static void test_data_leave(void **state)
+{
+    (void)state;
+    lips_places p = three(true);
+    p.n = 1;
+    const lips_demand big = {.bytes = 5, .resident = 60, .data = 1},
+                      other = {.bytes = 5, .resident = 20, .data = 2},
+                      late = {.bytes = 5, .resident = 60, .data = 3};
+    expect(&p, &big, (int[]){0, 0}, 2);
+    expect(&p, &other, (int[]){0}, 1);
+    expect(&p, &late, (int[]){-1}, 1);
+    lips_places_give(&p, 0, &big);
+    expect(&p, &late, (int[]){-1}, 1);
+    lips_places_give(&p, 0, &big);
+    expect(&p, &late, (int[]){0}, 1);
+}
+
+/* As many cells at once as are asked for on each device, or its share of all jobs. */
+static void test_slots(void **state)
+{
+    (void)state;
+    lips_experiment *e = calloc(1, sizeof *e);
+    assert_non_null(e);
+    lips_forecast plan = {.e = e, .jobs = 5, .devices = {.n = 2, .at = {1, 4}, .own = true}};
+    lips_places p;
+    assert_int_equal(lips_places_create(&p, &plan), LIPS_OK);
+    assert_true(p.n == 2 && p.jobs == 5);
+    for (int i = 0; i < 2; i++)
+        assert_true(p.at[i].slots == 3 && !p.at[i].fill && p.at[i].device == (i ? 4 : 1));
+    lips_places_free(&p);
+    e->base.cells_per_device = 4;
+    assert_int_equal(lips_places_create(&p, &plan), LIPS_OK);
+    assert_true(p.at[0].slots == 4 && p.at[1].slots == 4 && p.at[0].fill);
+    lips_places_free(&p);
+    plan.devices = (lips_devices){.n = 1}; /* the host: a slot for each job, whatever a cell takes */
+    e->base.cells_per_device = 0;
+    assert_int_equal(lips_places_create(&p, &plan), LIPS_OK);
+    assert_true(p.at[0].slots == 5 && p.at[0].fill && p.at[0].memory > 0);
+    lips_places_free(&p);
+    free(e);
+}
+
 static void test_alone(void **state)
 {
     (void)state;
@@ -113,7 +157,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_even_load), cmocka_unit_test(test_slots_as_asked),
         cmocka_unit_test(test_memory),    cmocka_unit_test(test_alone),
-        cmocka_unit_test(test_share),
+        cmocka_unit_test(test_share),     cmocka_unit_test(test_data_leave),
+        cmocka_unit_test(test_slots),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

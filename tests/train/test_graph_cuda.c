@@ -41,16 +41,18 @@ typedef struct setting {
     const char *optimizer;
     lips_loss_kind loss;
     bool regression;
+    bool whole; /* all samples are one batch */
 } setting;
 
 static const setting settings[] = {
-    {"mlp", false, false, "sgd", LIPS_LOSS_CROSS_ENTROPY, false},
-    {"mlp", false, true, "adam", LIPS_LOSS_MSE, false},
-    {"mlp", false, false, "adam", LIPS_LOSS_MSE, true},
-    {"convnet", true, true, "sgd", LIPS_LOSS_CROSS_ENTROPY, false},
-    {"convnet", false, false, "adam", LIPS_LOSS_CROSS_ENTROPY, false},
+    {"mlp", false, false, "sgd", LIPS_LOSS_CROSS_ENTROPY, false, false},
+    {"mlp", false, true, "adam", LIPS_LOSS_MSE, false, false},
+    {"mlp", false, false, "adam", LIPS_LOSS_MSE, true, false},
+    {"convnet", true, true, "sgd", LIPS_LOSS_CROSS_ENTROPY, false, false},
+    {"convnet", false, false, "adam", LIPS_LOSS_CROSS_ENTROPY, false, false},
+    {"convnet", true, false, "sgd", LIPS_LOSS_CROSS_ENTROPY, false, true},
 };
-enum { SETTINGS = sizeof settings / sizeof settings[0] };
+enum { SETTINGS = sizeof settings / sizeof settings[0] - 1 }; /* with steps of both sizes */
 
 /* A toy on `backend`; the rates change from epoch to epoch. */
 static toy *make(const setting *s, const char *backend, bool graph)
@@ -63,6 +65,8 @@ static toy *make(const setting *s, const char *backend, bool graph)
     t->cfg.epochs = EPOCHS;
     t->cfg.weight_decay = 1e-3;
     t->cfg.cuda_graph = graph;
+    if (s->whole)
+        t->cfg.batch = TOY_N;
     t->d.regression = s->regression;
     if (s->regression) {
         t->d.train.target = malloc(sizeof(float) * TOY_N * TOY_K);
@@ -227,6 +231,19 @@ static void same_as_stopped(const setting *s, const ending *e, double lr, float 
     unmake(t);
 }
 
+/* The weights and statistics as they were made. */
+static void never_moved(const setting *s, const ending *e)
+{
+    size_t bytes;
+    toy *t = make(s, "cuda", true);
+    lips_trainer *tr = toy_trainer(t);
+    double *w = toy_weights(tr, t, &bytes);
+    assert_memory_equal(w, e->weights, bytes);
+    free(w);
+    lips_trainer_free(tr);
+    unmake(t);
+}
+
 /* The step that cannot be made is named, and nothing after it has changed a bit, though the host
  * had queued more. */
 static void test_divergence(void **state)
@@ -241,6 +258,7 @@ static void test_divergence(void **state)
     } cases[] = {
         {0, 0.05, NAN, "loss"},
         {3, 0.05, NAN, "loss"},
+        {5, 0.05, NAN, "loss"},
         {3, 0.05, INFINITY, "loss"},
         {4, 0.01, NAN, "loss"},
         {0, 1e6, 0, "is not finite"},
@@ -264,7 +282,32 @@ static void test_divergence(void **state)
         }
         if (graph.step > 0)
             same_as_stopped(s, &graph, cases[i].lr, cases[i].poison);
+        else
+            never_moved(s, &graph);
         free(graph.weights), free(direct.weights);
+    }
+}
+
+/* A step that cannot be made is seen in the epoch it belongs to, however far the host has run ahead
+ * (32 steps, and what is left): 37 steps of one row, and its row spoils one of them. */
+static void test_divergence_at_any_step(void **state)
+{
+    (void)state;
+    need_device();
+    for (int step = 0; step < TOY_N; step += step == 0 || step >= 30 ? 1 : 15) {
+        toy *t = make(&settings[0], "cuda", true);
+        char at[64];
+        int64_t order[TOY_N];
+        t->cfg.batch = 1;
+        lips_batch_order(t->cfg.seed, 0, TOY_N, order);
+        t->d.train.x[order[step] * TOY_ROW + 1] = NAN;
+        lips_trainer *tr = toy_trainer(t);
+        assert_int_equal(lips_trainer_run_epoch(tr), LIPS_ERR_DIVERGED);
+        snprintf(at, sizeof at, "epoch 1, step %d ", step + 1);
+        if (!strstr(lips_error(), at))
+            fail_msg("'%s' is not of %s", lips_error(), at);
+        lips_trainer_free(tr);
+        unmake(t);
     }
 }
 
@@ -344,6 +387,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_same_as_op_by_op), cmocka_unit_test(test_resume),
         cmocka_unit_test(test_divergence),       cmocka_unit_test(test_other_work_between),
+        cmocka_unit_test(test_divergence_at_any_step),
         cmocka_unit_test(test_several_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
