@@ -45,11 +45,13 @@
  */
 #include "kernels/gram.h"
 
+#include "kernels/divide.h"
 #include "kernels/gram_tiles.h"
 
 #include <inttypes.h>
 
 using namespace gram_tiles;
+using namespace lips_divide;
 
 namespace
 {
@@ -61,25 +63,6 @@ constexpr int GROUP = 4;     /* row tiles of a group: T up to 32 is one group */
 constexpr int BLOCKS = 264;  /* two for each multiprocessor of an H100 */
 constexpr int SLICE_MIN = 4; /* chunks per warp that a slice is worth */
 constexpr int SLICES_MAX = 64;
-
-/* Division of numbers below 2^31 by a fixed one: n / d = (umulhi(n, mul) + n) >> shift. */
-struct divisor {
-    uint32_t d, mul, shift;
-};
-
-divisor make_divisor(uint32_t d)
-{
-    divisor v = {d, 0, 0};
-    while (((uint64_t)1 << v.shift) < d)
-        v.shift++;
-    v.mul = (uint32_t)((((uint64_t)1 << 32) * (((uint64_t)1 << v.shift) - d)) / d + 1);
-    return v;
-}
-
-__device__ __forceinline__ uint32_t divide(uint32_t n, const divisor &v)
-{
-    return (__umulhi(n, v.mul) + n) >> v.shift;
-}
 
 struct columns {
     int64_t sample, part; /* values of one sample, and of one of its parts */
