@@ -325,6 +325,14 @@ double gpu_floor(const gpu *g, const gpu_row *r)
     return by_bytes > by_flops ? by_bytes : by_flops;
 }
 
+/* 132 multiprocessors at 1.755 GHz, which convert 16, add 64 in f64 and issue 128 a clock (CUDA
+ * programming guide, 9.0), of which kernels reach eight tenths. */
+double gpu_busy(double conversions, double f64, double issued)
+{
+    static const double clocks = 0.8 * 132 * 1.755e9;
+    return fmax(conversions / 16, fmax(f64 / 64, issued / 128)) / clocks;
+}
+
 double gpu_predicted(const gpu *g, const gpu_row *r)
 {
     const double limit = gpu_floor(g, r) / r->expected;

@@ -67,6 +67,9 @@ typedef enum gpu_by { GPU_COLD, GPU_WARM, GPU_WALL } gpu_by;
 gpu_time gpu_clock(gpu *g, lips_status (*call)(void *user), void *user, gpu_by by);
 /* Seconds by the rates in use (measured, or the data sheet's): the floor. */
 double gpu_floor(const gpu *g, const gpu_row *r);
+/* Seconds of the busiest of an H100's other units, for predictions: so many threads' conversions to
+ * and from f64, f64 operations, and instructions, these among them. */
+double gpu_busy(double conversions, double f64, double issued);
 /* Without launches. */
 double gpu_predicted(const gpu *g, const gpu_row *r);
 

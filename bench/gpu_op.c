@@ -346,12 +346,8 @@ static double expected_product(const gpu_side *s, lips_precision precision, gpu_
     return 0.75;
 }
 
-/* Seconds of the busiest of an H100's other units: 132 multiprocessors at 1.755 GHz, which convert
- * 16, add 64 in f64 and issue 128 a clock (CUDA programming guide, 9.0), of which kernels reach
- * eight tenths. */
 static double busy_seconds(const gpu_side *s)
 {
-    static const double clocks = 0.8 * 132 * 1.755e9;
     double conversions = 0, f64 = 0, issued = 0;
     for (int i = 0; i < 2 && s->op->reads[i]; i++) {
         const gpu_counts *c = &s->op->counts[i];
@@ -360,7 +356,7 @@ static double busy_seconds(const gpu_side *s)
         f64 += values * c->f64;
         issued += values * c->issued;
     }
-    return fmax(conversions / 16, fmax(f64 / 64, issued / 128)) / clocks;
+    return gpu_busy(conversions, f64, issued);
 }
 
 /* The Gram's products are those of whole 8x8 tiles of its triangle above T = 4; few samples are cut

@@ -18,12 +18,14 @@
  *   void prepare<V>(int64_t first, int64_t end) by all threads, before rows first..end - 1
  *   void add<V>(double (&sum)[SUMS][V], int64_t row)
  *   step                                        rows prepared at once; 0: nothing is to be prepared
+ *   RESIDENT                                    blocks that must find registers on a multiprocessor
+ *                                               at once; ptxas left alone spilled for a fourth
  * Rows are counted through all samples. A Store gets (k, column, sum, sample, chunk).
  *
  * Counts, for 16 bytes of one operand: an access, 4 conversions of 16 a clock and multiprocessor
  * (CUDA programming guide, 9.0), 4 to 12 f64 operations of 64, some 12 others of 128. At the 13
- * bytes a clock and multiprocessor of an H100's copy rate (3.0e12 / 132 / 1.755e9): conversions 20 %,
- * f64 5 to 15 %, all issued 13 to 24 %: memory decides.
+ * bytes a clock and multiprocessor of an H100's copy rate (3.0e12 / 132 / 1.755e9): conversions
+ * 20 %, f64 5 to 15 %, all issued 13 to 24 %: memory decides.
  */
 #ifndef LIPS_KERNELS_COLUMNS_H
 #define LIPS_KERNELS_COLUMNS_H
@@ -127,6 +129,7 @@ inline size_t partial_bytes(int64_t rows, int64_t columns, int sums)
 }
 
 struct no_preparation {
+    static constexpr int RESIDENT = 3;
     static constexpr int64_t step = 0;
     template <int V> __device__ void prepare(int64_t, int64_t)
     {
@@ -182,7 +185,8 @@ template <int SUMS> struct store_partial {
 };
 
 template <int SUMS, int V, class Load, class Store>
-__global__ void __launch_bounds__(THREADS) column_partials(plan p, Load load, Store store)
+__global__ void __launch_bounds__(THREADS, Load::RESIDENT)
+    column_partials(plan p, Load load, Store store)
 {
     const int64_t first = blockIdx.y * p.chunk_rows, end = first + p.chunk_rows;
     block_sums<SUMS, V>(p, first, end < p.rows ? end : p.rows, load, store);

@@ -51,6 +51,7 @@ template <bool DOT> __host__ __device__ inline int rows_at_once(int64_t c)
 
 /* Of dy xhat and dy, or along DOT of dy xhat' and dy. dy (rows, columns), in (rows, C). */
 template <bool DOT> struct load_rows {
+    static constexpr int RESIDENT = 2;
     const float *dy, *in, *dot;
     int64_t columns;
     row_shape k;
