@@ -211,6 +211,7 @@ __device__ __forceinline__ void mma_ldmatrix_x4(uint32_t (&r)[4], const void *ro
         cusim::report("ldmatrix: row address %p is not 16-byte aligned", (const void *)row);
     uint32_t words[4];
     memcpy(words, row, sizeof words);
+    cusim::product_unfence();
     cusim::warp_collective(0xffffffffu, CUSIM_SITE, words, r, mma_emulated::deal_matrices);
 #endif
 }

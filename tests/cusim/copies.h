@@ -52,6 +52,7 @@ inline void copy_async(void *to, const void *from, unsigned bytes, unsigned fill
     __tsan_write_range(to, filled);
     __tsan_read_range((void *)from, bytes);
 #endif
+    product_check_copy(to, filled);
     copy_push({to, from, bytes, filled, false});
 }
 
@@ -73,6 +74,7 @@ inline void copy_wait(int keep)
             groups--;
             continue;
         }
+        product_unpublish();
         memcpy(p.to, p.from, p.bytes);
         memset((char *)p.to + p.bytes, 0, p.filled - p.bytes);
     }

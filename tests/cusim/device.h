@@ -51,6 +51,7 @@ struct Site {
 };
 
 struct Copies;
+struct Products;
 
 /* What the built-in variables of the running thread say. */
 struct Now {
@@ -58,7 +59,8 @@ struct Now {
     dim3 block_dim, grid_dim;
     int lane;
     unsigned char *dynamic_shared;
-    Copies *copies; /* copies.h */
+    Copies *copies;     /* copies.h */
+    Products *products; /* products.h */
 };
 extern Now now;
 
@@ -295,6 +297,8 @@ inline void __threadfence_block()
 {
     cusim::report("__trap()");
 }
+
+#include "products.h"
 
 #include "copies.h"
 #include "device_math.h"

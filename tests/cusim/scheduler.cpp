@@ -49,6 +49,7 @@ struct Thread {
     Fiber *fiber;
     Fiber *own[2]; /* TSan: used by even and by odd blocks, so that neighbours are not ordered */
     Copies *copies[2]; /* under way; TSan: again of even and odd blocks, else the first */
+    Products *products[2]; /* the same */
     uint3 index;
     int linear, lane, warp;
     const Site *site; /* where it waits */
@@ -122,6 +123,7 @@ void make_current(Thread *t)
     now.thread = t->index;
     now.lane = t->lane;
     now.copies = t->copies[RACE_DETECTOR ? sim.parity : 0];
+    now.products = t->products[RACE_DETECTOR ? sim.parity : 0];
 }
 
 void wait()
@@ -173,8 +175,10 @@ void fiber_main()
         Thread *t = sim.current;
         __tsan_acquire(&blocks_start);
         now.copies->n = 0;
+        products_begin(now.products);
         sim.launch->body();
         check_copies(now.copies);
+        products_end(now.products);
         __tsan_release(&blocks_end);
         t->state = State::ENDED;
         sim.warps[(size_t)t->warp].ended |= 1u << t->lane;
@@ -253,8 +257,25 @@ bool run_warp(size_t a, size_t b)
     return any;
 }
 
+Products *products_of(int thread)
+{
+    return sim.threads[(size_t)thread].products[RACE_DETECTOR ? sim.parity : 0];
+}
+
+void check_warpgroups()
+{
+    for (int i = 0; i < sim.n; i++)
+        if (products_of(i)->trail != products_of(i / 128 * 128)->trail) {
+            make_current(&sim.threads[(size_t)i]);
+            report("wgmma: warps of a warpgroup asked for different products");
+        }
+}
+
 void complete_block_barrier()
 {
+    if (products_at_barrier(sim.n))
+        for (int i = 0; i < sim.n; i++)
+            products_of(i)->published = false;
     sim.arrived = 0;
     sim.reduced = sim.true_count;
     sim.true_count = 0;
@@ -288,6 +309,7 @@ void run_block()
     sim.arrived = sim.ended = sim.true_count = 0;
     sim.warps.assign((size_t)(sim.n + 31) / 32, Warp{0, 0});
     shared_begin_block(RACE_DETECTOR);
+    products_begin_block();
     order_block();
     for (int i = 0; i < sim.n; i++) {
         Thread *t = &sim.threads[(size_t)i];
@@ -313,6 +335,7 @@ void run_block()
         else if (!progress && sim.ended < sim.n)
             report_stuck();
     }
+    check_warpgroups();
     sim.parity ^= 1;
     shared_end_block();
 }
@@ -341,6 +364,8 @@ void prepare_threads(dim3 block)
         for (int k = 0; k < (RACE_DETECTOR ? 2 : 1); k++) {
             if (!t->copies[k])
                 t->copies[k] = new Copies;
+            if (!t->products[k])
+                t->products[k] = new Products;
             if (RACE_DETECTOR && !t->own[k])
                 t->own[k] = fiber_create(fiber_main);
         }

@@ -39,6 +39,8 @@ static int n_objects;
 static size_t static_end;   /* offset behind the last static object */
 static size_t static_bytes; /* as the device counts them */
 static size_t dynamic_bytes;
+static unsigned char published[SHARED_OPTIN_MAX];
+static size_t published_bytes; /* that hold something else than FILL */
 
 static unsigned char *dynamic_start()
 {
@@ -88,6 +90,7 @@ void shared_begin_kernel(size_t dynamic)
             abort();
         }
         arenas = (unsigned char *)p;
+        memset(published, FILL, sizeof published);
     }
     n_objects = 0;
     static_bytes = 0;
@@ -107,6 +110,24 @@ void shared_begin_block(bool fresh)
     UNPOISON(dynamic, dynamic_bytes);
     fill(dynamic - REDZONE, (size_t)(arena + ARENA - (dynamic - REDZONE)));
     now.dynamic_shared = dynamic_bytes > 0 ? dynamic : nullptr;
+    memset(published, FILL, published_bytes);
+    published_bytes = 0;
+}
+
+size_t shared_dynamic_bytes()
+{
+    return dynamic_bytes;
+}
+
+void shared_publish()
+{
+    memcpy(published, dynamic_start(), dynamic_bytes);
+    published_bytes = dynamic_bytes;
+}
+
+const unsigned char *shared_published()
+{
+    return published;
 }
 
 void *shared_object(const Site *site, size_t bytes, size_t align)

@@ -49,6 +49,18 @@ void shared_begin_kernel(size_t dynamic_bytes);
 void shared_begin_block(bool fresh);
 /* Reports writes between the objects. */
 void shared_end_block();
+size_t shared_dynamic_bytes();
+/* Dynamic shared memory as it was at the last shared_publish() of the block; NaN before. */
+void shared_publish();
+const unsigned char *shared_published();
+
+/* ---- products.cpp: products of warpgroups ---- */
+
+void products_begin(Products *p);
+void products_end(const Products *p);
+void products_begin_block();
+/* Publishes if all threads have; whether any had. */
+bool products_at_barrier(int threads);
 
 /* ---- memory.cpp: device and pinned memory ---- */
 
