@@ -74,7 +74,7 @@ LDLIBS += -lstdc++
 LATE := $(if $(filter x86_64,$(shell uname -m)),$(BUILD)/src/backend/cuda/nvidia/late.o)
 CUDA_LIBS := -L$(CUDA_HOME)/lib64 -Wl,-rpath,$(CUDA_HOME)/lib64 $(if $(LATE),,-lcublas -lcudnn) -lcudart_static -lrt -ldl
 NVCC_FLAGS := -std=c++17 -O3 -lineinfo -fmad=false -Werror all-warnings -Xptxas -v -Xcompiler -Wall,-Wextra,-Werror \
-  -Iinclude -Isrc -I. $(foreach a,$(CUDA_ARCHS),-gencode=arch=compute_$(a),code=sm_$(a))
+  -Iinclude -Isrc -I. $(foreach a,$(CUDA_ARCHS),-gencode=arch=compute_$(a),code=sm_$(a)) $(if $(filter 90a,$(CUDA_ARCHS)),-DLIPS_SM90A)
 # A local variable that nothing has written holds a pattern, as shared and device memory do (tests/cusim).
 SIM_FLAGS := -std=c++17 -g -O2 -ffp-contract=off -fno-math-errno -ftrivial-auto-var-init=pattern -pthread -Wall -Wextra \
   -Wshadow -Werror -Wno-unknown-pragmas -Wno-deprecated-declarations -fvect-cost-model=dynamic -Iinclude -Isrc $(CUDA_INCLUDE) $(CFLAGS_$(FLAGS)) $(CFLAGS)

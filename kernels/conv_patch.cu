@@ -42,106 +42,16 @@
  * Proof      tests/ops, tests/cusim/test_conv_kernels.cpp
  * History    v1 this file.
  */
-#include "conv_patch.h"
-#include "conv_store.h"
+#include "conv_patch_source.h"
 
 namespace
 {
 
 constexpr int MOST_ROWS = 288; /* pixels of a patch with its border, of all its planes */
 constexpr int AHEAD = 2, RING = AHEAD + 1; /* taps whose weights are under way; places for them */
-constexpr int A_PITCH = 20;                /* words from one row of the patch to the next */
 
 constexpr int PATCH_THREADS = 128;
 static_assert(MOST_ROWS * PARTS <= TAPS * PATCH_THREADS, "a part a thread and tap fills a patch");
-
-/* What the kernel takes; sizes fit 32 bits. */
-struct PatchParams {
-    const float *src, *bias, *mask;
-    const uint32_t *packed;
-    float *dst;
-    int planes, t, h, w, c, n; /* planes: samples times stacked values */
-    int ph, pw, q;             /* a block's patch */
-    int rows;                  /* with its border */
-    int tiles_x, tiles, n_tiles, chunks;
-    int relu, unused; /* no bytes of padding */
-};
-
-/* Row of the source and of the result, ((s h + y) w + x) t + stacked value, of place `row` of the
- * block's patch; -1 outside the image. */
-__device__ __forceinline__ int source_row(const PatchParams &p, int block, int row)
-{
-    const int tile = block % p.tiles, width = p.pw + 2, height = p.ph + 2;
-    const int plane = block / p.tiles * p.q + row / (width * height);
-    const int y = tile / p.tiles_x * p.ph + row / width % height - 1;
-    const int x = tile % p.tiles_x * p.pw + row % width - 1;
-    if (plane >= p.planes || (unsigned)y >= (unsigned)p.h || (unsigned)x >= (unsigned)p.w)
-        return -1;
-    return ((plane / p.t * p.h + y) * p.w + x) * p.t + plane % p.t;
-}
-
-/* Row of the patch, from its border on, of place m of the tile; -1 beyond the last. */
-__device__ __forceinline__ int patch_row(const PatchParams &p, int m)
-{
-    const int each = p.ph * p.pw, in = m % each;
-    if (m >= each * p.q)
-        return -1;
-    return (m / each * (p.ph + 2) + in / p.pw) * (p.pw + 2) + in % p.pw;
-}
-
-/* This thread's 16 bytes number `pass` of a chunk of the source, on their way to the patch. */
-template <lips_precision P> struct Courier {
-    typedef Operand<P> Op;
-    float v[Op::FLOATS];
-
-    __device__ __forceinline__ void fetch(const PatchParams &p, const int *table, int chunk,
-                                          int pass)
-    {
-        const int at = pass * PATCH_THREADS + (int)threadIdx.x;
-        const int c = chunk * Op::CHANNELS + at % PARTS * Op::FLOATS;
-        const int row = at < p.rows * PARTS ? table[at / PARTS] : -1;
-#pragma unroll
-        for (int i = 0; i < Op::FLOATS; i += 4) {
-            float4 f = make_float4(0, 0, 0, 0);
-            if (row >= 0 && c + i < p.c)
-                f = *reinterpret_cast<const float4 *>(p.src + (int64_t)row * p.c + c + i);
-            v[i] = f.x;
-            v[i + 1] = f.y;
-            v[i + 2] = f.z;
-            v[i + 3] = f.w;
-        }
-    }
-
-    __device__ __forceinline__ void store(const PatchParams &p, uint32_t *patch, int pass) const
-    {
-        const int at = pass * PATCH_THREADS + (int)threadIdx.x;
-        uint32_t words[4][Op::PLANES];
-        if (at >= p.rows * PARTS)
-            return;
-#pragma unroll
-        for (int i = 0; i < 4; i++)
-            Op::word(words[i], v, i);
-#pragma unroll
-        for (int k = 0; k < Op::PLANES; k++)
-            *reinterpret_cast<uint4 *>(patch + (k * p.rows + at / PARTS) * A_PITCH +
-                                       at % PARTS * 4) =
-                make_uint4(words[0][k], words[1][k], words[2][k], words[3][k]);
-    }
-};
-
-/* Asks for the weights of the next tap. */
-template <class T, lips_precision P>
-__device__ __forceinline__ void ask_weights(uint32_t *to, const uint32_t *from)
-{
-    constexpr int WORDS = T::BN * B_PITCH * Operand<P>::PLANES;
-    static_assert(WORDS % (4 * T::THREADS) == 0, "whole passes");
-#pragma unroll
-    for (int i = 0; i < WORDS / (4 * T::THREADS); i++) {
-        const int at = (i * T::THREADS + (int)threadIdx.x) * 4;
-        mma_copy_async<16>(reinterpret_cast<float *>(to + at),
-                           reinterpret_cast<const float *>(from + at), true);
-    }
-}
 
 /* acc[n] += a b[n]; the `mma` on one accumulator lie apart. */
 template <lips_precision P, int NI>
@@ -205,28 +115,6 @@ __device__ __forceinline__ void multiply_tap(float (&acc)[T::MI][T::NI][4], cons
     }
 }
 
-struct PatchStore {
-    const PatchParams &p;
-    const int *table;
-    int n0;
-    ConvEnd end;
-    float *to;
-    const float *mask;
-
-    __device__ __forceinline__ void row(int m)
-    {
-        const int in = patch_row(p, m), at = in < 0 ? -1 : table[in + p.pw + 3];
-        to = at < 0 ? nullptr : p.dst + (int64_t)at * p.n;
-        mask = p.mask && at >= 0 ? p.mask + (int64_t)(at / p.t) * p.n : nullptr;
-    }
-
-    __device__ __forceinline__ void operator()(int col, float v0, float v1)
-    {
-        if (to)
-            end.put(to, mask, n0 + col, v0, v1);
-    }
-};
-
 /* Dynamic shared memory, in words: two patches of `planes` images each, then RING taps' weights. */
 template <class T, lips_precision P>
 __global__ void __launch_bounds__(T::THREADS, T::BLOCKS) conv_patch(const PatchParams p)
@@ -242,7 +130,7 @@ __global__ void __launch_bounds__(T::THREADS, T::BLOCKS) conv_patch(const PatchP
     const uint32_t *packed = p.packed + (int64_t)n_tile * stages * TAP_WORDS;
     uint32_t *weights = shared + 2 * Op::PLANES * plane;
     const uint32_t *mine = weights + warp / T::WARPS_M * T::WN * B_PITCH;
-    Courier<P> courier;
+    Courier<P, T::THREADS> courier;
     float acc[T::MI][T::NI][4];
     int rows[T::MI];
     for (int s = 0; s < AHEAD; s++) {
@@ -291,35 +179,7 @@ __global__ void __launch_bounds__(T::THREADS, T::BLOCKS) conv_patch(const PatchP
         }
     }
     mma_copy_wait<0>();
-    PatchStore put = {p,       table,  n_tile * T::BN, conv_end(p.bias, p.relu, p.n, p.dst),
-                      nullptr, nullptr};
-    tile_store<T>(acc, put);
-}
-
-/* The patch with the fewest blocks; among equals the one that reads least. */
-void choose_patch(PatchParams *p, int64_t *blocks)
-{
-    int64_t best = 0, best_rows = 0;
-    for (int pw = p->w < MOST_PLACES ? p->w : MOST_PLACES; pw >= 1; pw--)
-        for (int ph = p->h < MOST_PLACES / pw ? p->h : MOST_PLACES / pw; ph >= 1; ph--) {
-            const int border = (ph + 2) * (pw + 2);
-            int q = MOST_PLACES / (ph * pw);
-            q = q < MOST_ROWS / border ? q : MOST_ROWS / border;
-            if (q < 1)
-                continue;
-            const int64_t n = ceil_div(p->w, pw) * ceil_div(p->h, ph) * ceil_div(p->planes, q);
-            if (best && (n > best || (n == best && border * q >= best_rows)))
-                continue;
-            best = n;
-            best_rows = border * q;
-            p->ph = ph;
-            p->pw = pw;
-            p->q = q;
-        }
-    p->rows = (int)best_rows;
-    p->tiles_x = (int)ceil_div(p->w, p->pw);
-    p->tiles = (int)(p->tiles_x * ceil_div(p->h, p->ph));
-    *blocks = best;
+    patch_store<T>(p, table, n_tile * T::BN, acc);
 }
 
 template <class T, lips_precision P>
@@ -339,7 +199,7 @@ lips_status start_tile(const PatchParams &p, int64_t blocks, cudaStream_t stream
 template <lips_precision P> lips_status start(PatchParams p, cudaStream_t stream)
 {
     int64_t blocks = 0;
-    choose_patch(&p, &blocks);
+    choose_patch(&p, MOST_PLACES, MOST_ROWS, &blocks);
     p.chunks = (int)ceil_div(p.c, Operand<P>::CHANNELS);
     const int bn = columns_of_tile(p.n, P);
     p.n_tiles = (int)ceil_div(p.n, bn);
@@ -358,42 +218,14 @@ template <lips_precision P> lips_status start(PatchParams p, cudaStream_t stream
 
 extern "C" double lips_cuda_conv_patch_share(const lips_cuda_conv *s, bool vjp, lips_precision p)
 {
-    const int64_t c = vjp ? s->o : s->c, n = vjp ? s->c : s->o, bn = columns_of_tile(n, p);
-    PatchParams k = {};
-    int64_t blocks = 0;
-    k.planes = (int)(s->b * s->t);
-    k.h = (int)s->h;
-    k.w = (int)s->w;
-    choose_patch(&k, &blocks);
-    const double done = (double)blocks * MOST_PLACES * (double)(ceil_div(n, bn) * bn) *
-                        (double)(ceil_div(c, channels_of_chunk(p)) * channels_of_chunk(p));
-    return (double)(s->b * s->t * s->h * s->w) * (double)(c * n) / done;
+    return patch_share(s, vjp, MOST_PLACES, MOST_ROWS, columns_of_tile(vjp ? s->c : s->o, p),
+                       channels_of_chunk(p));
 }
 
 extern "C" lips_status lips_cuda_conv_patch(const lips_cuda_conv_apply_args *a, cudaStream_t stream)
 {
-    LIPS_TRY(conv_check_sizes("conv_patch", &a->shape));
-    if (!lips_cuda_conv_patch_offers(&a->shape, a->vjp) || (uintptr_t)a->src % 16 ||
-        (uintptr_t)a->weight % 16)
-        return lips_fail(LIPS_ERR_USAGE,
-                         "conv_patch: kernel %" PRId64 "x%" PRId64 ", stride %" PRId64
-                         ", pad %" PRId64 ": must be 3x3, 1, 1, with source channels in multiples "
-                         "of 4 and 16-byte aligned",
-                         a->shape.r, a->shape.r, a->shape.stride, a->shape.pad);
-    const ConvParams c = conv_params(a);
-    PatchParams p = {};
-    p.src = c.src;
-    p.bias = c.bias;
-    p.mask = c.mask;
-    p.packed = reinterpret_cast<const uint32_t *>(c.weight);
-    p.dst = c.dst;
-    p.planes = c.b * c.t;
-    p.t = c.t;
-    p.h = c.hs;
-    p.w = c.ws;
-    p.c = c.c;
-    p.n = c.n;
-    p.relu = c.relu;
+    LIPS_TRY(patch_check("conv_patch", a));
+    const PatchParams p = patch_params(a);
     switch (a->precision) {
     case LIPS_PRECISION_F32: return start<LIPS_PRECISION_F32>(p, stream);
     case LIPS_PRECISION_TF32: return start<LIPS_PRECISION_TF32>(p, stream);

@@ -1,6 +1,6 @@
 /*
- * kernels/conv_patch.h - what conv_patch.cu and the packing of its weights share: the form of
- * operands in shared memory, the tiles, the order of the weights (device code).
+ * kernels/conv_patch.h - what conv_patch.cu, conv_wgmma.cu and the packing of their weights share:
+ * the form of operands in shared memory, the tiles, the order of the weights (device code).
  */
 #ifndef LIPS_KERNELS_CONV_PATCH_H
 #define LIPS_KERNELS_CONV_PATCH_H
@@ -45,6 +45,12 @@ inline int columns_of_tile(int64_t n, lips_precision p)
     if (n <= PatchNarrow::BN)
         return PatchNarrow::BN;
     return n <= PatchMiddle::BN || p == LIPS_PRECISION_F32 ? PatchMiddle::BN : PatchWide::BN;
+}
+
+/* Of conv_wgmma.cu. */
+inline int columns_of_group(int64_t n)
+{
+    return n <= 64 ? 64 : 128;
 }
 
 inline int channels_of_chunk(lips_precision p)

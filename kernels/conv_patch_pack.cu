@@ -1,25 +1,41 @@
 /*
- * conv_patch_pack - the weights of conv_patch.cu, in the order and form in which it uses them.
+ * conv_patch_pack - the weights of conv_patch.cu and of conv_wgmma.cu, in the order and form in
+ * which they use them.
  *
  * Shapes     w (O,C,3,3) f32; packed: for each tile of BN columns n of the result, chunk of source
  *            channels, tap, plane (f32: big and small part), and column of the tile, 64 bytes of
- *            operands, whose four 16-byte places are exchanged by the column's number; zeros
- *            beyond the last column or channel. For the vjp the taps are turned about and O is
- *            summed over.
+ *            operands, whose four 16-byte places are exchanged by the column's number (conv_patch),
+ *            or (conv_wgmma) 32 bytes of k, then 8 columns, then 16 bytes of k: a core matrix of
+ *            kernels/wgmma.h. Zeros beyond the last column or channel. For the vjp the taps are
+ *            turned about and O is summed over.
  * Work split one thread a word; threads beside each other write beside each other
  * Cost       8, 4 or 2 bytes written a weight, each read once (f32: twice): under a hundredth of
  *            any convolution of some hundred pixels
- * Limits     fewer than 2^31 words
+ * Limits     fewer than 2^31 words; conv_wgmma: tf32 and bf16
  * Proof      tests/cusim/test_conv_kernels.cpp
  * History    v1 this file.
  */
 #include "conv_patch.h"
+#include "wgmma.h"
 
 namespace
 {
 
-/* One thread a word of the image: (column tile, chunk, tap, plane, column, 16 words). */
-template <lips_precision P>
+/* Column, and 16-byte part of its row, of word i of a plane of BN rows. */
+struct Place {
+    int column, part;
+};
+
+__device__ __forceinline__ Place place_of(int i, int bn, bool cores)
+{
+    if (cores)
+        return {i / 64 % (bn / 8) * 8 + i / 4 % 8, i / 64 / (bn / 8) * 2 + i / 32 % 2};
+    const int column = i / B_PITCH;
+    return {column, i / 4 % 4 ^ (column >> 1 & 3)};
+}
+
+/* One thread a word of the image: (column tile, chunk, tap, plane, word of the plane). */
+template <lips_precision P, bool CORES>
 __global__ void patch_pack(uint32_t *__restrict__ packed, const float *__restrict__ w, int c, int n,
                            int bn, int chunks, int vjp, int count)
 {
@@ -27,11 +43,11 @@ __global__ void patch_pack(uint32_t *__restrict__ packed, const float *__restric
     const int i = (int)(blockIdx.x * blockDim.x + threadIdx.x);
     if (i >= count)
         return;
-    const int word = i % B_PITCH, column = i / B_PITCH % bn, plane = i / B_PITCH / bn % Op::PLANES;
+    const Place at_plane = place_of(i % (B_PITCH * bn), bn, CORES);
+    const int word = i % 4, plane = i / B_PITCH / bn % Op::PLANES;
     const int stage = i / B_PITCH / bn / Op::PLANES, tap = stage % TAPS;
-    const int part = word / 4 ^ (column >> 1 & 3);
-    const int row = stage / TAPS / chunks * bn + column;
-    const int first = stage / TAPS % chunks * Op::CHANNELS + part * Op::FLOATS;
+    const int row = stage / TAPS / chunks * bn + at_plane.column;
+    const int first = stage / TAPS % chunks * Op::CHANNELS + at_plane.part * Op::FLOATS;
     float v[Op::FLOATS];
     uint32_t out[Op::PLANES] = {};
 #pragma unroll
@@ -41,21 +57,40 @@ __global__ void patch_pack(uint32_t *__restrict__ packed, const float *__restric
     }
 #pragma unroll
     for (int k = 0; k < 4; k++)
-        if (k == word % 4)
+        if (k == word)
             Op::word(out, v, k);
     packed[i] = out[Op::PLANES - 1 < plane ? Op::PLANES - 1 : plane];
 }
 
 constexpr int PACK_THREADS = 256;
 
-template <lips_precision P>
+template <lips_precision P, bool CORES>
 void launch_pack(uint32_t *packed, const float *w, const lips_cuda_conv *s, bool vjp, int64_t count,
                  cudaStream_t stream)
 {
     const int64_t c = vjp ? s->o : s->c, n = vjp ? s->c : s->o;
-    CU_LAUNCH((patch_pack<P>), dim3((unsigned)ceil_div(count, PACK_THREADS)), dim3(PACK_THREADS), 0,
-              stream, packed, w, (int)c, (int)n, columns_of_tile(n, P),
+    CU_LAUNCH((patch_pack<P, CORES>), dim3((unsigned)ceil_div(count, PACK_THREADS)),
+              dim3(PACK_THREADS), 0, stream, packed, w, (int)c, (int)n,
+              CORES ? columns_of_group(n) : columns_of_tile(n, P),
               (int)ceil_div(c, Operand<P>::CHANNELS), (int)vjp, (int)count);
+}
+
+size_t packed_bytes(const lips_cuda_conv *s, bool vjp, lips_precision p, int64_t bn)
+{
+    const int64_t c = vjp ? s->o : s->c, n = vjp ? s->c : s->o;
+    const int64_t planes = p == LIPS_PRECISION_F32 ? 2 : 1;
+    return (size_t)(ceil_div(n, bn) * bn * ceil_div(c, channels_of_chunk(p)) * planes * TAPS *
+                    B_PITCH) *
+           sizeof(uint32_t);
+}
+
+lips_status check_count(const char *op, const lips_cuda_conv *s, int64_t count)
+{
+    LIPS_TRY(conv_check_sizes(op, s));
+    if (count > CONV_INT_MAX - PACK_THREADS)
+        return lips_fail(LIPS_ERR_USAGE, "%s: weights of %" PRId64 " words are too many", op,
+                         count);
+    return LIPS_OK;
 }
 
 } // namespace
@@ -65,31 +100,57 @@ extern "C" bool lips_cuda_conv_patch_offers(const lips_cuda_conv *s, bool vjp)
     return s->r == 3 && s->stride == 1 && s->pad == 1 && (vjp ? s->o : s->c) % 4 == 0;
 }
 
+extern "C" bool lips_cuda_conv_wgmma_offers(const lips_cuda_conv *s, bool vjp, lips_precision p)
+{
+    return WGMMA_BUILT && p != LIPS_PRECISION_F32 && (vjp ? s->c : s->o) > PatchNarrow::BN &&
+           lips_cuda_conv_patch_offers(s, vjp);
+}
+
 extern "C" size_t lips_cuda_conv_patch_bytes(const lips_cuda_conv *s, bool vjp, lips_precision p)
 {
-    const int64_t c = vjp ? s->o : s->c, n = vjp ? s->c : s->o, bn = columns_of_tile(n, p);
-    const int64_t planes = p == LIPS_PRECISION_F32 ? 2 : 1;
-    return (size_t)(ceil_div(n, bn) * bn * ceil_div(c, channels_of_chunk(p)) * planes * TAPS *
-                    B_PITCH) *
-           sizeof(uint32_t);
+    return packed_bytes(s, vjp, p, columns_of_tile(vjp ? s->c : s->o, p));
+}
+
+extern "C" size_t lips_cuda_conv_wgmma_bytes(const lips_cuda_conv *s, bool vjp, lips_precision p)
+{
+    return packed_bytes(s, vjp, p, columns_of_group(vjp ? s->c : s->o));
 }
 
 extern "C" lips_status lips_cuda_conv_patch_pack(void *packed, const float *w,
                                                  const lips_cuda_conv *s, bool vjp,
                                                  lips_precision p, cudaStream_t stream)
 {
-    const size_t bytes = lips_cuda_conv_patch_bytes(s, vjp, p);
-    const int64_t count = (int64_t)(bytes / sizeof(uint32_t));
+    const int64_t count = (int64_t)(lips_cuda_conv_patch_bytes(s, vjp, p) / sizeof(uint32_t));
     uint32_t *to = static_cast<uint32_t *>(packed);
-    LIPS_TRY(conv_check_sizes("conv_patch", s));
-    if (count > CONV_INT_MAX - PACK_THREADS)
-        return lips_fail(LIPS_ERR_USAGE, "conv_patch: weights of %" PRId64 " words are too many",
-                         count);
+    LIPS_TRY(check_count("conv_patch", s, count));
     switch (p) {
-    case LIPS_PRECISION_F32: launch_pack<LIPS_PRECISION_F32>(to, w, s, vjp, count, stream); break;
-    case LIPS_PRECISION_TF32: launch_pack<LIPS_PRECISION_TF32>(to, w, s, vjp, count, stream); break;
-    case LIPS_PRECISION_BF16: launch_pack<LIPS_PRECISION_BF16>(to, w, s, vjp, count, stream); break;
+    case LIPS_PRECISION_F32:
+        launch_pack<LIPS_PRECISION_F32, false>(to, w, s, vjp, count, stream);
+        break;
+    case LIPS_PRECISION_TF32:
+        launch_pack<LIPS_PRECISION_TF32, false>(to, w, s, vjp, count, stream);
+        break;
+    case LIPS_PRECISION_BF16:
+        launch_pack<LIPS_PRECISION_BF16, false>(to, w, s, vjp, count, stream);
+        break;
     }
+    LIPS_TRY_LAUNCH(stream);
+    return LIPS_OK;
+}
+
+extern "C" lips_status lips_cuda_conv_wgmma_pack(void *packed, const float *w,
+                                                 const lips_cuda_conv *s, bool vjp,
+                                                 lips_precision p, cudaStream_t stream)
+{
+    const int64_t count = (int64_t)(lips_cuda_conv_wgmma_bytes(s, vjp, p) / sizeof(uint32_t));
+    uint32_t *to = static_cast<uint32_t *>(packed);
+    LIPS_TRY(check_count("conv_wgmma", s, count));
+    if (!lips_cuda_conv_wgmma_offers(s, vjp, p))
+        return lips_fail(LIPS_ERR_USAGE, "conv_wgmma: does not do this shape or precision");
+    if (p == LIPS_PRECISION_BF16)
+        launch_pack<LIPS_PRECISION_BF16, true>(to, w, s, vjp, count, stream);
+    else
+        launch_pack<LIPS_PRECISION_TF32, true>(to, w, s, vjp, count, stream);
     LIPS_TRY_LAUNCH(stream);
     return LIPS_OK;
 }

@@ -23,7 +23,8 @@
  * Speed      Predicted, not measured: mma.sync reaches about 62 % of Hopper's wgmma rate, on an
  *            H100 306 TFLOP/s in tf32 and a third of that for f32; beside the splitting (120
  *            instructions for 48 mma of a warp of 64 x 32) about 75. tf32 and bf16 are limited by
- *            shared memory (f32 operands) and L2 to about 170. conv_patch.cu goes beyond.
+ *            shared memory (f32 operands) and L2 to about 170. conv_patch.cu and conv_wgmma.cu
+ *            go beyond.
  * Limits     no wgmma, no bulk copies: one path for sm_80 to sm_100
  */
 #ifndef LIPS_KERNELS_GEMM_TILE_H

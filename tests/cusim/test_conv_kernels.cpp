@@ -24,8 +24,8 @@ namespace
 typedef std::vector<float> Floats;
 typedef std::vector<double> Doubles;
 
-enum Kernel { TILE, PATCH, NARROW };
-const char *const KERNELS[] = {"tile", "patch", "narrow"};
+enum Kernel { TILE, PATCH, WGMMA, NARROW };
+const char *const KERNELS[] = {"tile", "patch", "wgmma", "narrow"};
 
 /* Products of operands that both round to s bits differ by up to 2^(1-s) from exact ones; the
  * expected values are taken of the rounded operands, so that what is left are the sums in f32 (cut
@@ -126,8 +126,9 @@ lips_precision effective(const Case &c)
 
 Floats run_apply(const Case &c, lips_cuda_conv_apply_args a, const Floats &w, size_t n)
 {
-    Device<float> packed(
-        std::max(weight_size(c.s), lips_cuda_conv_patch_bytes(&c.s, a.vjp, c.precision) / 4));
+    const size_t images = std::max(lips_cuda_conv_patch_bytes(&c.s, a.vjp, c.precision),
+                                   lips_cuda_conv_wgmma_bytes(&c.s, a.vjp, c.precision));
+    Device<float> packed(std::max(weight_size(c.s), images / 4));
     Device<float> weight(w), dst(n);
     a.shape = c.s;
     a.precision = c.precision;
@@ -142,6 +143,11 @@ Floats run_apply(const Case &c, lips_cuda_conv_apply_args a, const Floats &w, si
             lips_cuda_conv_patch_pack(packed.p, weight.p, &c.s, a.vjp, c.precision, 0), LIPS_OK);
         a.weight = packed.p;
         assert_int_equal(lips_cuda_conv_patch(&a, 0), LIPS_OK);
+    } else if (c.kernel == WGMMA) {
+        assert_int_equal(
+            lips_cuda_conv_wgmma_pack(packed.p, weight.p, &c.s, a.vjp, c.precision, 0), LIPS_OK);
+        a.weight = packed.p;
+        assert_int_equal(lips_cuda_conv_wgmma(&a, 0), LIPS_OK);
     } else
         assert_int_equal(lips_cuda_conv_narrow(&a, 0), LIPS_OK);
     return dst.read();
@@ -262,6 +268,7 @@ const int SHAPES[][9] = {
     {1, 1, 18, 33, 24, 12, 3, 1, 1}, {3, 5, 4, 4, 36, 20, 3, 1, 1},
     {1, 3, 16, 16, 8, 68, 3, 1, 1},  {2, 2, 5, 6, 4, 2, 3, 1, 1},
     {2, 2, 1, 1, 3, 4, 3, 2, 1},     {2, 1, 1, 5, 4, 3, 1, 2, 0},
+    {1, 1, 20, 17, 36, 40, 3, 1, 1}, {1, 15, 4, 4, 8, 68, 3, 1, 1},
 };
 
 Case make(const int *v, lips_precision precision, Kernel kernel, bool integers)
@@ -286,6 +293,15 @@ Case make(const int *v, lips_precision precision, Kernel kernel, bool integers)
 
 enum Pass { FORWARD, VJP, GRAD };
 
+bool offered(const lips_cuda_conv &s, Pass pass, Kernel kernel, lips_precision p)
+{
+    if (kernel == PATCH)
+        return pass != GRAD && lips_cuda_conv_patch_offers(&s, pass == VJP);
+    if (kernel == WGMMA)
+        return pass != GRAD && lips_cuda_conv_wgmma_offers(&s, pass == VJP, p);
+    return true;
+}
+
 template <class F> void every_case(F f, Pass pass)
 {
     for (const int *shape : SHAPES) {
@@ -294,14 +310,12 @@ template <class F> void every_case(F f, Pass pass)
         if (pass == GRAD)
             v[1] = 1;
         const lips_cuda_conv s = make(v, LIPS_PRECISION_F32, PATCH, true).s;
-        for (const Kernel kernel : {TILE, PATCH}) {
-            if (kernel == PATCH && (pass == GRAD || !lips_cuda_conv_patch_offers(&s, pass == VJP)))
-                continue;
-            for (int precision = 0; precision < 3; precision++)
-                f(make(v, (lips_precision)precision, kernel, false));
-            f(make(v, LIPS_PRECISION_F32, kernel, true));
-            f(make(v, LIPS_PRECISION_BF16, kernel, true));
-        }
+        for (const Kernel kernel : {TILE, PATCH, WGMMA})
+            for (int k = 0; k < 5; k++) { /* integers in f32 and bf16 */
+                const lips_precision precision = (lips_precision)(k == 4 ? 2 : k % 3);
+                if (offered(s, pass, kernel, precision))
+                    f(make(v, precision, kernel, k >= 3));
+            }
         f(make(v, LIPS_PRECISION_F32, NARROW, false));
         f(make(v, LIPS_PRECISION_F32, NARROW, true));
     }
