@@ -1,5 +1,6 @@
 #include "backend/cuda/choose.h"
 #include "backend/cuda/ops.h"
+#include "backend/cuda/prove.h"
 
 #include "base/log.h"
 
@@ -12,7 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static const char *const way_names[] = {"tile", "patch", "narrow", "library"};
+static const char *const way_names[] = {"tile", "patch", "wgmma", "narrow", "library"};
 static const char *const precision_names[] = {"f32", "tf32", "bf16"};
 
 enum { TEXT_MAX = 512, CHOICES_MAX = 4096 };
@@ -35,6 +36,11 @@ struct lips_cuda_choices {
     char *file; /* of keep_choices; NULL: none */
     bool loaded, warned;
 };
+
+const char *lips_cuda_way_name(lips_cuda_way way)
+{
+    return way_names[way];
+}
 
 void lips_cuda_choices_free(struct lips_cuda_choices *choices)
 {
@@ -221,9 +227,12 @@ static bool passed_over(lips_cuda_way way, lips_status st)
 static lips_status time_all(lips_cuda *h, const lips_cuda_product *p, const clock_pair *c,
                             lips_cuda_way *out, float *ms)
 {
-    *out = p->rule;
+    bool offered[LIPS_CUDA_WAYS];
+    memcpy(offered, p->offered, sizeof offered);
+    LIPS_TRY(lips_cuda_prove(h, p, &offered));
+    *out = offered[p->rule] ? p->rule : LIPS_CUDA_TILE;
     for (int way = 0; way < LIPS_CUDA_WAYS; way++) {
-        if (!p->offered[way])
+        if (!offered[way])
             continue;
         lips_status st = time_way(h, p, (lips_cuda_way)way, c, &ms[way]);
         if (passed_over((lips_cuda_way)way, st))
@@ -267,14 +276,15 @@ static void end_trial(trial *t, const lips_cuda_product *p)
 static lips_status measure(lips_cuda *h, const lips_cuda_product *p, const char *product)
 {
     trial t = {0};
-    char times[96];
+    char times[128];
     float ms[LIPS_CUDA_WAYS] = {0};
     lips_cuda_way way = p->rule;
     lips_status st;
     LIPS_TRY_GOTO(st, begin_trial(&t, p), out);
     LIPS_TRY_GOTO(st, time_all(h, p, &t.clock, &way, ms), out);
-    snprintf(times, sizeof times, "tile %.4f ms, patch %.4f, narrow %.4f, library %.4f",
-             (double)ms[LIPS_CUDA_TILE], (double)ms[LIPS_CUDA_PATCH],
+    snprintf(times, sizeof times,
+             "tile %.4f ms, patch %.4f, wgmma %.4f, narrow %.4f, library %.4f",
+             (double)ms[LIPS_CUDA_TILE], (double)ms[LIPS_CUDA_PATCH], (double)ms[LIPS_CUDA_WGMMA],
              (double)ms[LIPS_CUDA_NARROW], (double)ms[LIPS_CUDA_LIBRARY]);
     append_to_cache(product, way, times);
     append_to_kept(h, product, way, times);
@@ -337,7 +347,8 @@ lips_status lips_cuda_choose(lips_cuda *h, const lips_cuda_product *p, lips_libr
     *out = p->rule;
     if (asked == LIPS_LIBRARY_NVIDIA && p->offered[LIPS_CUDA_LIBRARY])
         *out = LIPS_CUDA_LIBRARY;
-    if (asked != LIPS_LIBRARY_AUTO || !p->offered[LIPS_CUDA_LIBRARY] || lips_cuda_emulated(h))
+    const bool measured = p->offered[LIPS_CUDA_LIBRARY] || p->offered[LIPS_CUDA_WGMMA];
+    if (asked != LIPS_LIBRARY_AUTO || !measured || lips_cuda_emulated(h))
         return LIPS_OK;
     const choice *known = find_seen(h, p);
     if (!known)

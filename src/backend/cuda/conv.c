@@ -49,20 +49,21 @@ static int64_t parts_of(const lips_cuda_conv *s, lips_cuda_way way)
                                    : lips_cuda_conv_grad_parts(s, most_parts(s));
 }
 
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
 /* Bytes of a pass's weights as the patches take them, in the precision that needs most. */
 static size_t patch_bytes(const lips_cuda_conv *s, bool is_vjp)
 {
     size_t most = 0;
     for (int p = LIPS_PRECISION_F32; p <= LIPS_PRECISION_BF16; p++) {
         const size_t bytes = lips_cuda_conv_patch_bytes(s, is_vjp, (lips_precision)p);
-        most = bytes > most ? bytes : most;
+        most = larger(most, bytes);
     }
+    most = larger(most, lips_cuda_conv_wgmma_bytes(s, is_vjp, LIPS_PRECISION_TF32));
     return lips_cuda_conv_patch_offers(s, is_vjp) ? most : 0;
-}
-
-static size_t larger(size_t a, size_t b)
-{
-    return a > b ? a : b;
 }
 
 /* Enough for every op and every way. The batch is the largest that will be run. */
@@ -108,14 +109,24 @@ static lips_cuda_product offer(const char *op, const lips_conv_args *a, lips_pre
         .args = a};
 }
 
-/* Patches are offered for their shapes, and are the rule where little of them is padding. */
-static void offer_patches(lips_cuda_product *p, const lips_conv_args *a, bool is_vjp)
+/* Patches are offered for their shapes, and are the rule where little of them is padding. Those on
+ * Hopper's instructions are chosen by measurement alone, after a proof; an emulated device, which
+ * measures nothing, runs them wherever they are offered. */
+static void offer_patches(const lips_cuda *h, lips_cuda_product *p, const lips_conv_args *a,
+                          bool is_vjp)
 {
+    const lips_tensor *out = is_vjp ? &a->x : &a->y;
     const lips_cuda_conv s = shape_of(a);
     const float *src = is_vjp ? a->y.data : a->x.data;
     if (!lips_cuda_conv_patch_offers(&s, is_vjp) || (uintptr_t)src % 16)
         return;
+    p->out = out->data;
+    p->out_count = lips_cuda_used(out);
     p->offered[LIPS_CUDA_PATCH] = true;
+    p->offered[LIPS_CUDA_WGMMA] = h->prop.major == 9 && h->prop.minor == 0 &&
+                                  lips_cuda_conv_wgmma_offers(&s, is_vjp, p->precision);
+    if (p->rule == LIPS_CUDA_TILE && p->offered[LIPS_CUDA_WGMMA] && lips_cuda_emulated(h))
+        p->rule = LIPS_CUDA_WGMMA;
     if (p->rule == LIPS_CUDA_TILE &&
         lips_cuda_conv_patch_share(&s, is_vjp, p->precision) >= PATCH_SHARE)
         p->rule = LIPS_CUDA_PATCH;
@@ -135,6 +146,12 @@ static lips_status own_apply(lips_cuda *h, const lips_conv_args *a, bool is_vjp,
                                    .precision = is_vjp ? h->backward : h->forward};
     if (way == LIPS_CUDA_NARROW)
         return lips_cuda_conv_narrow(&k, h->stream);
+    if (way == LIPS_CUDA_WGMMA) {
+        LIPS_TRY(
+            lips_cuda_conv_wgmma_pack(a->work, a->w, &k.shape, is_vjp, k.precision, h->stream));
+        k.weight = a->work;
+        return lips_cuda_conv_wgmma(&k, h->stream);
+    }
     if (way == LIPS_CUDA_PATCH) {
         LIPS_TRY(
             lips_cuda_conv_patch_pack(a->work, a->w, &k.shape, is_vjp, k.precision, h->stream));
@@ -176,7 +193,7 @@ lips_status cuda_op_conv_forward(lips_backend *be, const lips_conv_args *a)
     lips_cuda *h;
     LIPS_TRY(begin(be, "conv_forward", LIPS_FORWARD, a, &h));
     lips_cuda_product p = offer("conv_forward", a, h->forward, a->y.c, a->x.c);
-    offer_patches(&p, a, false);
+    offer_patches(h, &p, a, false);
     p.run = forward;
     return lips_cuda_run(h, &p, h->conv);
 }
@@ -199,7 +216,7 @@ lips_status cuda_op_conv_vjp(lips_backend *be, const lips_conv_args *a)
     lips_cuda *h;
     LIPS_TRY(begin(be, "conv_vjp", LIPS_VJP, a, &h));
     lips_cuda_product p = offer("conv_vjp", a, h->backward, a->x.c, a->y.c);
-    offer_patches(&p, a, true);
+    offer_patches(h, &p, a, true);
     p.run = vjp;
     return lips_cuda_run(h, &p, h->conv);
 }
