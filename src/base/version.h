@@ -4,7 +4,7 @@
 
 #define LIPS_VERSION "0.1.0"
 /* Changes whenever the same configuration would give other bits: a checkpoint of another one is refused. */
-#define LIPS_STATE_VERSION "2"
+#define LIPS_STATE_VERSION "3"
 const char *lips_commit(void);
 
 #endif
