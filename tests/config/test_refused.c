@@ -312,6 +312,10 @@ static void test_cross_checks(void **state)
     assert_has(refused("backend: cuda\ndevice: [0, 1]\njobs: 1\n"), "jobs: 1 leaves some");
     assert_int_equal(load(&e, "backend: cuda\ndevice: [0, 1]\njobs: 2\n", NULL, 0), LIPS_OK);
     lips_experiment_free(&e);
+    char many[512] = "device=0";
+    for (int i = 1; i <= LIPS_DEVICES_MAX; i++)
+        snprintf(many + strlen(many), sizeof many - strlen(many), ",%d", i);
+    assert_has(refused_override(many), "device: names more than 64 devices");
     /* Sizes in a folder of the user's are not known here. */
     assert_int_equal(load(&e, "data_dir: x\nn_train: 70000\n", NULL, 0), LIPS_OK);
     lips_experiment_free(&e);

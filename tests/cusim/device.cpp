@@ -262,7 +262,8 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *prop, int device)
     if (device < 0 || device >= device_count())
         return finish(cudaErrorInvalidDevice);
     memset(prop, 0, sizeof *prop);
-    snprintf(prop->name, sizeof prop->name, "emulated (cusim)");
+    const char *name = getenv("CUSIM_NAME");
+    snprintf(prop->name, sizeof prop->name, "%s", name ? name : "emulated (cusim)");
     prop->totalGlobalMem = memory_capacity();
     prop->sharedMemPerBlock = SHARED_STATIC_MAX;
     prop->sharedMemPerBlockOptin = SHARED_OPTIN_MAX;

@@ -7,6 +7,7 @@
  *   CUSIM_MEMORY   bytes of device memory (default 4 GiB); several, joined by commas: one device's
  *                  each, the last of them for the rest
  *   CUSIM_DEVICES  number of devices (default 1)
+ *   CUSIM_NAME     what the devices are called; products are then measured as on any GPU
  *   CUSIM_CAPABILITY  compute capability, 90 for 9.0 (the default)
  *   CUSIM_DRIVER   CUDA version of the driver, 12040 for 12.4; 0: none (default: the runtime's)
  *   CUSIM_FAIL     function:n[,function:n...]: the n-th call of that function fails

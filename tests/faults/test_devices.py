@@ -172,6 +172,8 @@ def lost_by_one_cell(folder):
     for more in ({}, {"STICKY_ALL": 1}):
         faulty = gpu(STICKY=at, DEVICES=2, **more)
         expect(sweep(config, out, env=faulty), 3, "starting again")
+        if not more:  # it is tried again, and ends
+            expect(sweep(config, out, "--retry-failed", env=faulty), 3)
         failed = notes(out)
         check(
             len(failed) == 1
@@ -313,6 +315,25 @@ def plan_and_allocations(folder):
         check(peak <= plan <= 2 * peak, "planned and allocated", keys, plan, peak)
 
 
+def choices_in_the_folder(folder):
+    """What is measured for the cells of a sweep stands in its folder: a run that goes on takes it
+    from there, not from this machine's cache."""
+    keys = dict(width="[3]", batch="[20]", seed="[0]", n_train=40, epochs=1, metrics="B")
+    config, out = config_of(folder, **keys), os.path.join(folder, "out")
+    env = gpu(NAME="some GPU")
+    env["XDG_CACHE_HOME"] = os.path.join(folder, "cache")
+    expect(sweep(config, out, "eval_epochs=end", "measure_epochs=end", env=env), 0)
+    products = []
+    for path in (out, os.path.join(folder, "cache", "lipsweep")):
+        with open(os.path.join(path, "cuda-choices.tsv")) as f:
+            products.append({line.split("\t")[0] for line in f})
+    kept, cached = products
+    check(kept and kept <= cached, "products", kept, cached)
+    # The planning's are in the cache alone; it goes back with one cotangent, measuring with ten.
+    back = [{p for p in found if " linear_vjp " in p} for found in products]
+    check(len(back[0]) > 1 and back[0] == back[1], "backward passes", kept, cached)
+
+
 def measured_choices(folder):
     """info lists what was measured on this machine, as text and as JSON."""
     os.makedirs(os.path.join(folder, "lipsweep"))
@@ -398,6 +419,7 @@ main(
     hangs,
     planned,
     plan_and_allocations,
+    choices_in_the_folder,
     measured_choices,
     bad_devices,
 )

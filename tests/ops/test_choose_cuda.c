@@ -291,6 +291,21 @@ static void test_kept_file(void **state)
     close_device(h);
 }
 
+/* Where there is no cache, too. */
+static void test_kept_file_alone(void **state)
+{
+    fake f = {0};
+    char kept[512];
+    snprintf(kept, sizeof kept, "%s/kept.tsv", (char *)*state);
+    setenv("XDG_CACHE_HOME", "/proc/nowhere", 1);
+    for (int i = 0; i < 2; i++) {
+        lips_cuda *h = open_keeping(kept);
+        assert_int_equal(choose(h, &f, 1, LIPS_LIBRARY_AUTO), LIPS_CUDA_NARROW);
+        close_device(h);
+        assert_int_equal(f.total, 12);
+    }
+}
+
 /* A file that cannot be written is no error. */
 static void test_kept_file_unwritable(void **state)
 {
@@ -327,6 +342,7 @@ int main(void)
         WITH_CACHE(test_file_rules),      WITH_CACHE(test_without_a_cache),
         WITH_CACHE(test_library_says_no), WITH_CACHE(test_sum_is_kept),     WITH_CACHE(test_refusals),
         WITH_CACHE(test_kept_file),       WITH_CACHE(test_kept_file_unwritable),
+        WITH_CACHE(test_kept_file_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

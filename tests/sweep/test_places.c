@@ -1,5 +1,6 @@
 /* Which device takes the next cell: load, memory, slots, cells that want to be alone. */
 #include "../lib/cmocka_all.h"
+#include "config/options.h"
 #include "sweep/places.h"
 
 #include <stdlib.h>
@@ -121,6 +122,20 @@ static void test_slots(void **state)
     free(e);
 }
 
+/* Unless told otherwise, at least one for each device. */
+static void test_jobs(void **state)
+{
+    (void)state;
+    lips_config c;
+    lips_config_defaults(&c);
+    const lips_devices many = {.n = LIPS_DEVICES_MAX}, two = {.n = 2};
+    assert_true(lips_sweep_jobs(&c, &many) >= LIPS_DEVICES_MAX);
+    c.cells_per_device = 3;
+    assert_int_equal(lips_sweep_jobs(&c, &two), 6);
+    c.jobs = 5;
+    assert_int_equal(lips_sweep_jobs(&c, &two), 5);
+}
+
 static void test_alone(void **state)
 {
     (void)state;
@@ -158,7 +173,7 @@ int main(void)
         cmocka_unit_test(test_even_load), cmocka_unit_test(test_slots_as_asked),
         cmocka_unit_test(test_memory),    cmocka_unit_test(test_alone),
         cmocka_unit_test(test_share),     cmocka_unit_test(test_data_leave),
-        cmocka_unit_test(test_slots),
+        cmocka_unit_test(test_slots),     cmocka_unit_test(test_jobs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
