@@ -1,6 +1,6 @@
 """Every quantity of small cells on the emulated CUDA device against the cpu backend, from the same weights; what crosses the bus
 for it, and how often the host waits."""
-import glob, json, os, sys
+import array, glob, json, os, random, struct, sys
 
 SIM = os.environ.get("SIM", "")
 if not SIM:
@@ -100,4 +100,45 @@ def crosses_the_bus(folder):
     check(host <= 53 * 8 + 30 * 8 + 40 and device <= 53 * 8 + 30 * 8 + 256, "bytes a sample", host, device)
 
 
-main(*[agree(name) for name in CASES], crosses_the_bus)
+def write_inputs(path, n):
+    """Rows of noise under labels, as --inputs wants them."""
+    draw = random.Random(7)
+    x = array.array("f", (draw.gauss(0, 1) for _ in range(n * 64))).tobytes()
+    y = array.array("q", (draw.randrange(10) for _ in range(n))).tobytes()
+    tensors = {"x": ("F32", [n, 1, 8, 8], 0, len(x)), "y": ("I64", [n], len(x), len(x) + len(y))}
+    header = json.dumps({k: {"dtype": t, "shape": s, "data_offsets": [a, b]} for k, (t, s, a, b) in tensors.items()}).encode()
+    header += b" " * (-len(header) % 8)
+    with open(path, "wb") as f:
+        f.write(struct.pack("<Q", len(header)) + header + x + y)
+
+
+def vectors_stay(folder):
+    """A Lanczos step of one block, and of two, carries the basis' products over the bus: no vector of the 1210 parameters. It waits
+    once, or twice where a projection is repeated."""
+    if not EMULATED:
+        raise Skip("a GPU counts no calls")
+    CASES["stay"] = dict(model="mlp", width="[16]", depth=1, metrics="B", probes="none", eval_epochs='"none"', save_epochs='"0"')
+    records(folder, "stay", "cpu")
+    weights = glob.glob(os.path.join(folder, "stay-cpu", "cells", "*", "epoch-0000.safetensors"))[0]
+    inputs = os.path.join(folder, "noise.safetensors")
+    write_inputs(inputs, 600)
+    for n, blocks in (("40", 1), ("600", 2)):
+        seen = []
+        for metric in ("hessian.lambda_max", "hessian.top"):
+            summary = os.path.join(folder, metric + n)
+            command = ["measure", weights, "--inputs", inputs, "--n", n, "--curvature-n", "0", "--metrics", metric, "--backend", "cuda", "--json"]
+            ended = run(command, env=environment(CUSIM_SUMMARY=summary))
+            expect(ended, 0)
+            found = json.loads(ended.out)["records"]
+            seen.append((found[0]["iterations"] + len(found), counts(summary)))
+        products = seen[1][0] - seen[0][0]
+        check(products >= 20, "too few products to compare", seen)
+        each = {k: (seen[1][1][k] - seen[0][1][k]) / products for k in seen[0][1] if k in seen[1][1]}
+        # 1 + 2 pairs + 80 products, both ways; a kernel of a block is some 30 launches.
+        check(each["cudaStreamSynchronize"] <= 2 and each["cudaEventSynchronize"] <= 0.5, "waits a product", n, each)
+        check(each["cudaMemcpyAsync"] <= 3, "copies a product", n, each)
+        check(max(each["to_host_bytes"], each["to_device_bytes"]) <= 2 * 101 * 8, "bytes a product", n, each)
+        check(each["cudaLaunchKernel"] <= 20 + 20 * blocks, "launches a product", n, each)
+
+
+main(*[agree(name) for name in CASES], crosses_the_bus, vectors_stay)
