@@ -136,7 +136,7 @@ static size_t factor_bytes(const lips_survey *p, lips_backend *be, int64_t t)
     return (size_t)(o * o) * be->ops->real_bytes + be->ops->tensor_bytes(be, &x);
 }
 
-lips_status lips_block_plan_bytes(const lips_survey *p, size_t *bytes)
+lips_status lips_block_plan_bytes(const lips_survey *p, size_t *bytes, size_t *own)
 {
     const lips_ops *ops = p->args->ops;
     lips_exec_spec spec = exec_spec(p);
@@ -145,11 +145,11 @@ lips_status lips_block_plan_bytes(const lips_survey *p, size_t *bytes)
     *bytes = 0;
     LIPS_TRY(take_host(NULL, p, bytes));
     LIPS_TRY(take_grams(NULL, p, bytes));
-    LIPS_TRY(ops->open(&be, p->args->device));
+    LIPS_TRY(lips_handles_take(p->handles, &be));
     lips_status st = lips_exec_plan_bytes(p->net, be, &spec, &exec);
-    *bytes += lips_exec_own_bytes(p->net, be, &spec);
-    *bytes += p->triangle ? factor_bytes(p, be, spec.t) : 0;
-    ops->close(be);
+    *own = lips_exec_own_bytes(p->net, be, &spec);
+    *bytes += *own + (p->triangle ? factor_bytes(p, be, spec.t) : 0);
+    lips_survey_close(p, be);
     *bytes += exec + (size_t)(lips_net_params(p->net) + lips_net_buffers(p->net)) * ops->real_bytes;
     return st;
 }
@@ -217,7 +217,7 @@ void lips_block_free(lips_block *b)
         for (int item = 0; item < LIPS_ITEMS && lips_reduce_on_backend(b->survey); item++)
             b->be->ops->release(b->be, b->full[item]);
         b->be->ops->release(b->be, b->shared);
-        b->be->ops->close(b->be);
+        lips_survey_close(b->survey, b->be);
     }
     free(b->logits), free(b->rest), free(b->loss);
     free(b->maps), free(b->work), free(b->part), free(b->eigen), free(b->seed), free(b->unit);

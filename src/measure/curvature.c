@@ -96,7 +96,7 @@ static void close_worker(worker *w, int64_t kept)
     for (size_t i = 0; i < sizeof device / sizeof *device; i++)
         if (device[i])
             w->be->ops->release(w->be, device[i]);
-    w->be->ops->close(w->be);
+    lips_survey_close(w->c->s, w->be);
 }
 
 /* Block size, blocks and workers of the first `samples`; bytes of one seat. */
@@ -116,7 +116,7 @@ static lips_status seat_bytes(const lips_survey *s, int64_t block, int64_t vecto
     lips_exec *exec = NULL;
     lips_status st = LIPS_OK;
     size_t first = 0, second = 0;
-    LIPS_TRY(ops->open(&be, s->args->device));
+    LIPS_TRY(lips_handles_take(s->handles, &be));
     LIPS_TRY_GOTO(st, lips_exec_plan_bytes(s->net, be, &spec, &first), out);
     LIPS_TRY_GOTO(st, lips_exec_create(&exec, s->net, be, &spec), out);
     LIPS_TRY_GOTO(st, lips_second_plan_bytes(exec, &second), out);
@@ -126,7 +126,7 @@ static lips_status seat_bytes(const lips_survey *s, int64_t block, int64_t vecto
         *own = ops->own_bytes(be, &dots);
 out:
     lips_exec_free(exec);
-    ops->close(be);
+    lips_survey_close(s, be);
     return st;
 }
 

@@ -124,6 +124,7 @@ lips_status lips_measure_run(lips_measurement *out, const lips_measure_args *a)
     memset(out, 0, sizeof *out);
     LIPS_TRY_GOTO(st, lips_survey_create(&p, a), out);
     LIPS_TRY_GOTO(st, lips_survey_check_labels(p), out);
+    LIPS_TRY_GOTO(st, lips_survey_load(p), out);
     if (p->needs) {
         LIPS_TRY_GOTO(st, lips_survey_alloc(p), out);
         LIPS_TRY_GOTO(st, run_threads(p), out);
@@ -149,17 +150,19 @@ void lips_measurement_free(lips_measurement *m)
 lips_status lips_measure_plan_bytes(const lips_measure_args *a, size_t *bytes)
 {
     lips_survey *p = NULL;
-    size_t block = 0, curvature = 0;
+    size_t block = 0, own = 0, curvature = 0;
     LIPS_TRY(lips_survey_create(&p, a));
-    lips_status st = p->needs ? lips_block_plan_bytes(p, &block) : LIPS_OK;
+    lips_status st = p->needs ? lips_block_plan_bytes(p, &block, &own) : LIPS_OK;
     if (st == LIPS_OK)
         st = lips_emit_plan_bytes(p, &curvature);
-    /* one after the other: blocks, spectral norms, curvature */
-    size_t most = block * (size_t)threads_of(p), weights = lips_emit_weight_bytes(p);
+    /* one after the other: blocks, spectral norms, curvature; the blocks' handles stay open */
+    const size_t threads = (size_t)threads_of(p), kept = threads * own;
+    size_t most = block * threads, weights = lips_emit_weight_bytes(p) + kept;
+    curvature += curvature ? kept : 0;
     most = weights > most ? weights : most;
     most = curvature > most ? curvature : most;
     /* kept twice when the caller wants the per-sample values */
-    *bytes = most + lips_survey_bytes(p) * (a->per_sample ? 2 : 1);
+    *bytes = most + lips_survey_load_bytes(p) + lips_survey_bytes(p) * (a->per_sample ? 2 : 1);
     lips_survey_free(p);
     return st;
 }

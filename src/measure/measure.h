@@ -11,6 +11,7 @@
 #define LIPS_MEASURE_MEASURE_H
 
 #include "base/record.h"
+#include "measure/handles.h"
 #include "nn/net.h"
 
 /* Inputs to measure on. A view. */
@@ -45,10 +46,12 @@ typedef struct lips_metrics {
 lips_status lips_metrics_parse(lips_metrics *out, const char *text);
 
 typedef struct lips_measure_args {
-    const lips_ops *ops; /* backend; each thread opens its own handle */
+    const lips_ops *ops; /* backend; each thread has its own handle */
     int device;
     lips_arithmetic arithmetic; /* of the blocks' passes; eigenvalues of curvature are f32's */
     const char *choices; /* file of the backend's measured choices (keep_choices); NULL: none */
+    lips_handles *handles; /* on ops' device with these choices, for measurements one after another;
+                            * NULL: opened for this one */
     int threads;         /* >= 1 */
     int64_t batch; /* samples per block; 0: chosen from network and backend alone */
     lips_network_view network;

@@ -9,11 +9,20 @@
  * weights alone. May be empty. */
 lips_metrics lips_metrics_of_probes(const lips_metrics *m);
 
+/* The probes' rows from one measurement to the next: made once, on the device's memory where the
+ * backend has one. For one source, number and seed. */
+typedef struct lips_probe_rows lips_probe_rows;
+lips_status lips_probe_rows_create(lips_probe_rows **out, lips_backend *be);
+void lips_probe_rows_free(lips_probe_rows *r);
+/* Bytes of one probe. */
+size_t lips_probe_rows_bytes(const lips_net *net, const lips_ops *ops, int64_t n);
+
 typedef struct lips_probing {
     lips_probe kind;
     lips_probe_source source;
     int64_t n; /* rows */
     uint64_t seed;
+    lips_probe_rows *rows; /* keeps what it makes there; NULL: for this measurement alone */
 } lips_probing;
 
 /* lips_measure_run of a on the rows of p instead of a->inputs, with the metrics that are defined

@@ -1,5 +1,6 @@
 #include "measure/survey.h"
 
+#include "measure/resident.h"
 #include "measure/triangle.h"
 
 #include <inttypes.h>
@@ -89,9 +90,13 @@ lips_status lips_survey_open(const lips_survey *p, lips_precision forward, lips_
     lips_arithmetic arithmetic = a->arithmetic;
     arithmetic.forward = forward;
     arithmetic.backward = backward;
-    LIPS_TRY(a->ops->open(out, a->device));
-    LIPS_TRY(lips_backend_arithmetic(*out, &arithmetic));
-    return a->choices && a->ops->keep_choices ? a->ops->keep_choices(*out, a->choices) : LIPS_OK;
+    LIPS_TRY(lips_handles_take(p->handles, out));
+    return lips_backend_arithmetic(*out, &arithmetic);
+}
+
+void lips_survey_close(const lips_survey *p, lips_backend *be)
+{
+    lips_handles_give(p->handles, be);
 }
 
 lips_status lips_survey_input(const lips_survey *p, lips_backend *be, const lips_tensor *input,
@@ -99,12 +104,36 @@ lips_status lips_survey_input(const lips_survey *p, lips_backend *be, const lips
 {
     const lips_inputs *in = &p->args->inputs;
     const int64_t *index = in->index ? in->index + first : NULL;
+    if (p->rows.memory)
+        return be->ops->gather(
+            be, &(lips_gather_args){.rows = &p->rows, .y = *input, .first = first});
     if (in->rows)
         return be->ops->gather(
             be, &(lips_gather_args){
                     .rows = in->rows, .y = *input, .index = index, .first = index ? 0 : first});
     return be->ops->upload(be, input, index ? in->x : in->x + first * lips_tensor_features(input),
                            index);
+}
+
+/* The curvature's products and gradients read them after the blocks have. */
+size_t lips_survey_load_bytes(const lips_survey *p)
+{
+    static const char *const again[] = {"hessian.lambda_max", "hessian.top", "hessian.alignment",
+                                        "ggn.lambda_max",     "hessian.trace", "bound.landscape"};
+    bool twice = false;
+    for (size_t i = 0; i < sizeof again / sizeof *again; i++) {
+        const bool curved = i < 4 || lips_net_curved(p->net);
+        twice |= curved && ((p->wanted >> lips_quantity_find(again[i])) & 1);
+    }
+    return twice && !p->args->inputs.rows ? lips_inputs_load_bytes(p->net, p->args->ops, p->n) : 0;
+}
+
+lips_status lips_survey_load(lips_survey *p)
+{
+    if (lips_survey_load_bytes(p) == 0)
+        return LIPS_OK;
+    LIPS_TRY(lips_handles_take(p->handles, &p->rows_be));
+    return lips_inputs_load(&p->rows, p->net, p->rows_be, &p->args->inputs);
 }
 
 int64_t lips_survey_class(const lips_survey *p, int64_t i)
@@ -227,6 +256,9 @@ lips_status lips_survey_create(lips_survey **out, const lips_measure_args *a)
     p->layers = lips_net_layers(p->net);
     p->block = a->batch ? a->batch : lips_survey_block(p->net, a->ops, p->n);
     p->wanted = with_chain(a->metrics.bits);
+    if (!a->handles)
+        LIPS_TRY_GOTO(st, lips_handles_create(&p->own, a->ops, a->device, a->choices), out);
+    p->handles = a->handles ? a->handles : p->own;
     LIPS_TRY_GOTO(st, check_inputs(p), out);
     for (int row = 0; row < lips_quantities_count; row++)
         if ((p->wanted >> row) & 1)
@@ -275,6 +307,11 @@ void lips_survey_free(lips_survey *p)
     for (int i = 0; i < p->n_series; i++)
         for (int j = 0; j < 2; j++)
             free(p->series[i].v[j]);
+    if (p->rows_be) {
+        p->rows_be->ops->release(p->rows_be, p->rows.memory);
+        lips_survey_close(p, p->rows_be);
+    }
+    lips_handles_free(p->own);
     free(p->first_factor);
     free(p->series);
     free(p);

@@ -41,6 +41,9 @@ struct lips_survey {
     const char *no_loss;      /* reason why there is no loss; NULL: there is one */
     lips_series *series;
     int n_series, cap_series;
+    lips_handles *handles, *own; /* the caller's or its own */
+    lips_backend *rows_be;       /* holds rows; NULL: there are none */
+    lips_rows rows;              /* the samples in their order, on the device (lips_survey_load) */
 };
 
 /* Checks args, plans every wanted quantity, resolves needs and passes. Allocates no per-sample
@@ -51,6 +54,10 @@ lips_status lips_survey_check_labels(const lips_survey *p);
 void lips_survey_free(lips_survey *p);
 /* Allocates the series' vectors, factorises the first layer if that is to be used. */
 lips_status lips_survey_alloc(lips_survey *p);
+/* Puts the samples into the device's memory, if they are read more than once and are not there. Bytes
+ * that this takes: 0 where it is not done. */
+lips_status lips_survey_load(lips_survey *p);
+size_t lips_survey_load_bytes(const lips_survey *p);
 /* Samples per block of n, and where blocks are summed in reals: of network and backend alone, so
  * that neither a choice of block nor the machine shows in a result. */
 int64_t lips_survey_block(const lips_net *net, const lips_ops *ops, int64_t n);
@@ -67,9 +74,10 @@ lips_status lips_survey_require(lips_survey *p, const char *name);
 const lips_series *lips_survey_find(const lips_survey *p, const char *name, int layer);
 
 /* A handle on the backend with the libraries and choices that the caller asks for, and these
- * precisions. */
+ * precisions; and its way back. */
 lips_status lips_survey_open(const lips_survey *p, lips_precision forward, lips_precision backward,
                              lips_backend **out);
+void lips_survey_close(const lips_survey *p, lips_backend *be);
 
 /* Samples first..first+input->b-1 into an exec's input. */
 lips_status lips_survey_input(const lips_survey *p, lips_backend *be, const lips_tensor *input,

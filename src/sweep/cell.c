@@ -133,6 +133,8 @@ static lips_status start(cell *c)
         LIPS_TRY(c->be->ops->keep_choices(c->be, c->args->choices));
     c->at = (lips_place){
         .ops = c->be->ops, .device = c->args->device, .choices = c->args->choices};
+    LIPS_TRY(lips_handles_create(&c->at.handles, c->at.ops, c->at.device, c->at.choices));
+    LIPS_TRY(lips_probe_rows_create(&c->at.probes, c->be));
     LIPS_TRY(lips_backend_label(&c->at.label, c->at.ops, c->at.device));
     c->at.precision = lips_precision_label(c->at.ops, c->cfg->precision, c->cfg->precision);
     LIPS_TRY(
@@ -373,6 +375,8 @@ out:
     if (c->metrics_fd >= 0)
         close(c->metrics_fd);
     lips_trainer_free(c->tr);
+    lips_probe_rows_free(c->at.probes);
+    lips_handles_free(c->at.handles);
     lips_residents_put(c->args->residents, c->resident);
     if (c->be)
         c->be->ops->close(c->be);

@@ -1,6 +1,5 @@
 #include "sweep/cell_records.h"
 
-#include "measure/probing.h"
 #include "measure/subset.h"
 
 #include <math.h>
@@ -104,6 +103,7 @@ typedef struct subject {
     const lips_dataset *data;
     lips_record_buffer *out;
     const lips_trainer *trainer;
+    lips_probe_rows *probes;
     lips_measure_args args; /* network and backend; metrics and inputs for each use */
     double *params, *init, *buffers, *init_buffers;
 } subject;
@@ -173,7 +173,10 @@ static lips_status measure_probes(subject *s, const lips_metrics *metrics)
     LIPS_TRY(lips_probes_parse(&probes, s->cfg->probes));
     a.metrics = *metrics;
     for (int k = 0; k < LIPS_PROBES; k++) {
-        lips_probing p = {.kind = (lips_probe)k, .n = s->cfg->probe_n, .seed = s->cfg->probe_seed};
+        lips_probing p = {.kind = (lips_probe)k,
+                          .n = s->cfg->probe_n,
+                          .seed = s->cfg->probe_seed,
+                          .rows = s->probes};
         lips_measurement result;
         if (!lips_probes_has(probes, p.kind))
             continue;
@@ -196,12 +199,14 @@ lips_status lips_records_measure(lips_record_buffer *out, const lips_config *cfg
                  .data = data,
                  .out = out,
                  .trainer = tr,
+                 .probes = at->probes,
                  .args = {.ops = at->ops,
                           .device = at->device,
                           .arithmetic = {.backward = cfg->measure_precision,
                                          .conv = cfg->cuda_conv,
                                          .linear = cfg->cuda_linear},
                           .choices = at->choices,
+                          .handles = at->handles,
                           .threads = 1,
                           .curvature_n = cfg->curvature_n}};
     lips_metrics metrics, trace;

@@ -3,7 +3,7 @@
 #define LIPS_SWEEP_CELL_RECORDS_H
 
 #include "base/record.h"
-#include "measure/measure.h"
+#include "measure/probing.h"
 #include "train/trainer.h"
 
 /* Lines of one epoch, collected so that they are appended in one piece. text is malloc'ed. */
@@ -18,6 +18,8 @@ typedef struct lips_place {
     int device;
     const char *label, *precision;
     const char *choices; /* file of measured choices, or NULL */
+    lips_handles *handles;   /* of measuring, from one epoch to the next, */
+    lips_probe_rows *probes; /* and what is measured beside the data */
 } lips_place;
 
 typedef struct lips_fit {

@@ -244,22 +244,22 @@ static lips_status pass_bytes(const planner *w, const lips_net *net, const char 
     return lips_measure_plan_bytes(&a, bytes);
 }
 
-/* Passes follow one another: the largest counts. A probe has its rows, too. */
-static lips_status measure_bytes(const planner *w, const lips_net *net, const lips_dataset *d,
-                                 const measuring *m, size_t *bytes)
+/* Passes follow one another: the largest counts. The probes' rows stay. */
+static lips_status measure_bytes(const planner *w, const lips_net *net, const measuring *m,
+                                 size_t *bytes)
 {
-    size_t data = 0, probe = 0, trace = 0;
+    size_t data = 0, probe = 0, trace = 0, kept = 0;
     LIPS_TRY(pass_bytes(w, net, w->cfg.metrics, m->n, &data));
     if (m->epochs == 0)
         data = 0;
     if (m->epochs > 0 && m->probes > 0) {
         LIPS_TRY(pass_bytes(w, net, w->cfg.metrics, w->cfg.probe_n, &probe));
-        probe += (size_t)(w->cfg.probe_n * d->c * d->h * d->w) * sizeof(float);
+        kept = (size_t)m->probes * lips_probe_rows_bytes(net, w->be->ops, w->cfg.probe_n);
     }
     if (m->trace_epochs > 0)
         LIPS_TRY(pass_bytes(w, net, w->cfg.trace_metrics, m->trace_n, &trace));
     *bytes = data > probe ? data : probe;
-    *bytes = *bytes > trace ? *bytes : trace;
+    *bytes = (*bytes > trace ? *bytes : trace) + kept;
     return LIPS_OK;
 }
 
@@ -297,7 +297,7 @@ static lips_status fill_class(planner *w, const lips_net *net, const lips_datase
     int64_t n_eval = count_epochs(w, 0, &c->eval_epochs);
     int64_t n_save = count_epochs(w, 1, &c->save_epochs);
     LIPS_TRY(plan_measuring(w, net, d->train.n, &m));
-    LIPS_TRY(measure_bytes(w, net, d, &m, &for_measuring));
+    LIPS_TRY(measure_bytes(w, net, &m, &for_measuring));
     k->flops = lips_net_forward_flops(net);
     k->params = lips_net_params(net);
     k->n_train = d->train.n;

@@ -73,9 +73,13 @@ def agree(name):
     return test
 
 
+def counts_of(summary):
+    return {k: int(v) for k, v in summary.items() if k != "digest"}
+
+
 def counts(summary):
     with open(summary) as f:
-        return {k: int(v) for k, v in (line.split() for line in f) if k != "digest"}
+        return counts_of(dict(line.split() for line in f))
 
 
 def crosses_the_bus(folder):
@@ -141,4 +145,20 @@ def vectors_stay(folder):
         check(each["cudaLaunchKernel"] <= 20 + 20 * blocks, "launches a product", n, each)
 
 
-main(*[agree(name) for name in CASES], crosses_the_bus, vectors_stay)
+def handles_stay(folder):
+    """A cell makes the streams of its handles once, however often it measures, and its probes cross the bus once."""
+    if not EMULATED:
+        raise Skip("a GPU counts no calls")
+    CASES["handles"] = dict(model="mlp", width="[6]", depth=1, metrics="jacobian", epochs=2, eval_epochs='"none"', probe_n=40)
+    seen = []
+    for at in ("2", "0,1,2"):
+        inside = os.path.join(folder, "at" + at)
+        os.mkdir(inside)
+        seen.append(counts_of(records(inside, "handles", "cuda", measure_epochs=f'"{at}"')[1]))
+    check(seen[0]["cudaStreamCreateWithFlags"] == seen[1]["cudaStreamCreateWithFlags"], "streams", seen)
+    # Of two more measurements: weights and the pieces of the samples' numbers. The probes' 80 rows of 256 bytes would add 40 960.
+    more = seen[1]["to_device_bytes"] - seen[0]["to_device_bytes"]
+    check(0 < more < 50000, "bytes to the device", more)
+
+
+main(*[agree(name) for name in CASES], crosses_the_bus, vectors_stay, handles_stay)
