@@ -116,6 +116,7 @@ static void start_on(pool *p, worker *w, const lips_work_cell *c)
         p->next_again++;
     w->at = c;
     w->demand = p->head;
+    p->head_cell = NULL; /* put off, the same cell asks for something else: to be run alone */
     w->progress = (lips_cell_progress){0};
     w->name[0] = '\0';
     lips_places_take(&p->places, w->place, &w->demand);
