@@ -55,10 +55,10 @@ size_t lips_cuda_conv_patch_bytes(const lips_cuda_conv *shape, bool vjp, lips_pr
 lips_status lips_cuda_conv_patch_pack(void *packed, const float *w, const lips_cuda_conv *shape,
                                       bool vjp, lips_precision precision, cudaStream_t stream);
 lips_status lips_cuda_conv_patch(const lips_cuda_conv_apply_args *a, cudaStream_t stream);
-/* The same for tf32 and bf16 and more than 32 columns of the result, on Hopper's own matrix
+/* The same for more than 32 columns of the result, on Hopper's own matrix
  * instructions: for devices of compute capability 9.0 alone, and false where the build has no code
  * for them. Weights are packed by lips_cuda_conv_wgmma_pack. */
-bool lips_cuda_conv_wgmma_offers(const lips_cuda_conv *shape, bool vjp, lips_precision precision);
+bool lips_cuda_conv_wgmma_offers(const lips_cuda_conv *shape, bool vjp);
 double lips_cuda_conv_wgmma_share(const lips_cuda_conv *shape, bool vjp, lips_precision precision);
 size_t lips_cuda_conv_wgmma_bytes(const lips_cuda_conv *shape, bool vjp, lips_precision precision);
 lips_status lips_cuda_conv_wgmma_pack(void *packed, const float *w, const lips_cuda_conv *shape,

@@ -48,9 +48,9 @@ inline int columns_of_tile(int64_t n, lips_precision p)
 }
 
 /* Of conv_wgmma.cu. */
-inline int columns_of_group(int64_t n)
+inline int columns_of_group(int64_t n, lips_precision p)
 {
-    return n <= 64 ? 64 : 128;
+    return n <= 64 || p == LIPS_PRECISION_F32 ? 64 : 128;
 }
 
 inline int channels_of_chunk(lips_precision p)

@@ -11,7 +11,7 @@
  * Work split one thread a word; threads beside each other write beside each other
  * Cost       8, 4 or 2 bytes written a weight, each read once (f32: twice): under a hundredth of
  *            any convolution of some hundred pixels
- * Limits     fewer than 2^31 words; conv_wgmma: tf32 and bf16
+ * Limits     fewer than 2^31 words
  * Proof      tests/cusim/test_conv_kernels.cpp
  * History    v1 this file.
  */
@@ -71,7 +71,7 @@ void launch_pack(uint32_t *packed, const float *w, const lips_cuda_conv *s, bool
     const int64_t c = vjp ? s->o : s->c, n = vjp ? s->c : s->o;
     CU_LAUNCH((patch_pack<P, CORES>), dim3((unsigned)ceil_div(count, PACK_THREADS)),
               dim3(PACK_THREADS), 0, stream, packed, w, (int)c, (int)n,
-              CORES ? columns_of_group(n) : columns_of_tile(n, P),
+              CORES ? columns_of_group(n, P) : columns_of_tile(n, P),
               (int)ceil_div(c, Operand<P>::CHANNELS), (int)vjp, (int)count);
 }
 
@@ -100,9 +100,9 @@ extern "C" bool lips_cuda_conv_patch_offers(const lips_cuda_conv *s, bool vjp)
     return s->r == 3 && s->stride == 1 && s->pad == 1 && (vjp ? s->o : s->c) % 4 == 0;
 }
 
-extern "C" bool lips_cuda_conv_wgmma_offers(const lips_cuda_conv *s, bool vjp, lips_precision p)
+extern "C" bool lips_cuda_conv_wgmma_offers(const lips_cuda_conv *s, bool vjp)
 {
-    return WGMMA_BUILT && p != LIPS_PRECISION_F32 && (vjp ? s->c : s->o) > PatchNarrow::BN &&
+    return WGMMA_BUILT && (vjp ? s->c : s->o) > PatchNarrow::BN &&
            lips_cuda_conv_patch_offers(s, vjp);
 }
 
@@ -113,7 +113,7 @@ extern "C" size_t lips_cuda_conv_patch_bytes(const lips_cuda_conv *s, bool vjp, 
 
 extern "C" size_t lips_cuda_conv_wgmma_bytes(const lips_cuda_conv *s, bool vjp, lips_precision p)
 {
-    return packed_bytes(s, vjp, p, columns_of_group(vjp ? s->c : s->o));
+    return packed_bytes(s, vjp, p, columns_of_group(vjp ? s->c : s->o, p));
 }
 
 extern "C" lips_status lips_cuda_conv_patch_pack(void *packed, const float *w,
@@ -145,12 +145,19 @@ extern "C" lips_status lips_cuda_conv_wgmma_pack(void *packed, const float *w,
     const int64_t count = (int64_t)(lips_cuda_conv_wgmma_bytes(s, vjp, p) / sizeof(uint32_t));
     uint32_t *to = static_cast<uint32_t *>(packed);
     LIPS_TRY(check_count("conv_wgmma", s, count));
-    if (!lips_cuda_conv_wgmma_offers(s, vjp, p))
-        return lips_fail(LIPS_ERR_USAGE, "conv_wgmma: does not do this shape or precision");
-    if (p == LIPS_PRECISION_BF16)
-        launch_pack<LIPS_PRECISION_BF16, true>(to, w, s, vjp, count, stream);
-    else
+    if (!lips_cuda_conv_wgmma_offers(s, vjp))
+        return lips_fail(LIPS_ERR_USAGE, "conv_wgmma: does not do this shape");
+    switch (p) {
+    case LIPS_PRECISION_F32:
+        launch_pack<LIPS_PRECISION_F32, true>(to, w, s, vjp, count, stream);
+        break;
+    case LIPS_PRECISION_TF32:
         launch_pack<LIPS_PRECISION_TF32, true>(to, w, s, vjp, count, stream);
+        break;
+    case LIPS_PRECISION_BF16:
+        launch_pack<LIPS_PRECISION_BF16, true>(to, w, s, vjp, count, stream);
+        break;
+    }
     LIPS_TRY_LAUNCH(stream);
     return LIPS_OK;
 }

@@ -116,6 +116,9 @@ template <int NI> __device__ __forceinline__ void wgmma_hold(float (&d)[NI][4])
 
 #ifdef WGMMA_PTX
 #define WGMMA_D1(i) "+f"(d[i][0]), "+f"(d[i][1]), "+f"(d[i][2]), "+f"(d[i][3])
+#define WGMMA_F1(i) "=f"(d[i][0]), "=f"(d[i][1]), "=f"(d[i][2]), "=f"(d[i][3])
+#define WGMMA_F4(i) WGMMA_F1(i), WGMMA_F1(i + 1), WGMMA_F1(i + 2), WGMMA_F1(i + 3)
+#define WGMMA_F8(i) WGMMA_F4(i), WGMMA_F4(i + 4)
 #define WGMMA_D4(i) WGMMA_D1(i), WGMMA_D1(i + 1), WGMMA_D1(i + 2), WGMMA_D1(i + 3)
 #define WGMMA_D8(i) WGMMA_D4(i), WGMMA_D4(i + 4)
 #define WGMMA_A "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b)
@@ -125,34 +128,39 @@ template <int NI> __device__ __forceinline__ void wgmma_hold(float (&d)[NI][4])
 #define WGMMA_32_63                                                                                \
     "%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,"                             \
     "%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
-/* D += A B (scale-d 1), neither operand negated; K-major B. */
-#define WGMMA_64(kind, last)                                                                       \
+/* D += A B (scale 1, d WGMMA_D..), or D = A B (scale 0, d WGMMA_F..); neither operand negated;
+ * K-major B. */
+#define WGMMA_64(kind, scale, last, d)                                                             \
     asm volatile("wgmma.mma_async.sync.aligned.m64n64" kind " {" WGMMA_0_31                        \
-                 "},{%32,%33,%34,%35},%36,1,1,1" last ";"                                          \
-                 : WGMMA_D8(0)                                                                     \
+                 "},{%32,%33,%34,%35},%36," scale ",1,1" last ";"                                  \
+                 : d(0)                                                                            \
                  : WGMMA_A                                                                         \
                  : "memory")
-#define WGMMA_128(kind, last)                                                                      \
+#define WGMMA_128(kind, scale, last, d)                                                            \
     asm volatile("wgmma.mma_async.sync.aligned.m64n128" kind " {" WGMMA_0_31 "," WGMMA_32_63       \
-                 "},{%64,%65,%66,%67},%68,1,1,1" last ";"                                          \
-                 : WGMMA_D8(0), WGMMA_D8(8)                                                        \
+                 "},{%64,%65,%66,%67},%68," scale ",1,1" last ";"                                  \
+                 : d(0), d(8)                                                                      \
                  : WGMMA_A                                                                         \
                  : "memory")
 #endif
 
-/* Asks for d += a b on the warpgroup's 64 x (8 NI) x 8 tile, tf32 operands (13 low bits are lost
- * whether or not they were rounded before). */
-template <int NI>
+/* Asks for d += a b (FRESH: d = a b) on the warpgroup's 64 x (8 NI) x 8 tile, tf32 operands (13 low
+ * bits are lost whether or not they were rounded before). */
+template <int NI, bool FRESH = false>
 __device__ __forceinline__ void wgmma_tf32(float (&d)[NI][4], const uint32_t (&a)[4], uint64_t b)
 {
     static_assert(NI == 8 || NI == 16, "64 or 128 columns");
 #ifdef WGMMA_PTX
-    if constexpr (NI == 8)
-        WGMMA_64("k8.f32.tf32.tf32", "");
+    if constexpr (NI == 8 && FRESH)
+        WGMMA_64("k8.f32.tf32.tf32", "0", "", WGMMA_F8);
+    else if constexpr (NI == 8)
+        WGMMA_64("k8.f32.tf32.tf32", "1", "", WGMMA_D8);
+    else if constexpr (FRESH)
+        WGMMA_128("k8.f32.tf32.tf32", "0", "", WGMMA_F8);
     else
-        WGMMA_128("k8.f32.tf32.tf32", "");
+        WGMMA_128("k8.f32.tf32.tf32", "1", "", WGMMA_D8);
 #elif !defined(__CUDACC__)
-    cusim::product_ask({a, d[0], b, NI * 8, false});
+    cusim::product_ask({a, d[0], b, NI * 8, false, FRESH});
 #else
     (void)d, (void)a, (void)b;
 #endif
@@ -165,11 +173,11 @@ __device__ __forceinline__ void wgmma_bf16(float (&d)[NI][4], const uint32_t (&a
     static_assert(NI == 8 || NI == 16, "64 or 128 columns");
 #ifdef WGMMA_PTX
     if constexpr (NI == 8)
-        WGMMA_64("k16.f32.bf16.bf16", ",0");
+        WGMMA_64("k16.f32.bf16.bf16", "1", ",0", WGMMA_D8);
     else
-        WGMMA_128("k16.f32.bf16.bf16", ",0");
+        WGMMA_128("k16.f32.bf16.bf16", "1", ",0", WGMMA_D8);
 #elif !defined(__CUDACC__)
-    cusim::product_ask({a, d[0], b, NI * 8, true});
+    cusim::product_ask({a, d[0], b, NI * 8, true, false});
 #else
     (void)d, (void)a, (void)b;
 #endif

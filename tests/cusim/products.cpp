@@ -177,7 +177,7 @@ void multiply(Products *const *lanes, int number)
     for (int row = 0; row < 16; row++) {
         const int first = row % 8 * 4, which = row / 8 * 2;
         for (int n = 0; n < p.columns; n++)
-            sum[n] = sums[first + n % 8 / 2]->value[n / 8 * 4 + which + n % 2];
+            sum[n] = p.fresh ? 0 : sums[first + n % 8 / 2]->value[n / 8 * 4 + which + n % 2];
         for (int k = 0; k < depth; k++)
             for (int n = 0; n < p.columns; n++)
                 sum[n] += a[row][k] * b[k][n];
@@ -296,7 +296,7 @@ void product_unpublish()
 
 void product_commit()
 {
-    push({nullptr, nullptr, 0, 0, false});
+    push({nullptr, nullptr, 0, 0, false, false});
 }
 
 void product_wait(int keep, const Site *site)

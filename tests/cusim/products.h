@@ -29,7 +29,8 @@ struct GroupProduct {
     float *d;          /* (columns / 2) */
     uint64_t b;        /* descriptor */
     int columns;
-    bool bf16; /* else tf32 */
+    bool bf16;  /* else tf32 */
+    bool fresh; /* D = A B, whatever D was */
 };
 
 /* Accumulators of products under way: their value, which the thread may not see. */

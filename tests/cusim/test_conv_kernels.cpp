@@ -293,12 +293,12 @@ Case make(const int *v, lips_precision precision, Kernel kernel, bool integers)
 
 enum Pass { FORWARD, VJP, GRAD };
 
-bool offered(const lips_cuda_conv &s, Pass pass, Kernel kernel, lips_precision p)
+bool offered(const lips_cuda_conv &s, Pass pass, Kernel kernel)
 {
     if (kernel == PATCH)
         return pass != GRAD && lips_cuda_conv_patch_offers(&s, pass == VJP);
     if (kernel == WGMMA)
-        return pass != GRAD && lips_cuda_conv_wgmma_offers(&s, pass == VJP, p);
+        return pass != GRAD && lips_cuda_conv_wgmma_offers(&s, pass == VJP);
     return true;
 }
 
@@ -313,7 +313,7 @@ template <class F> void every_case(F f, Pass pass)
         for (const Kernel kernel : {TILE, PATCH, WGMMA})
             for (int k = 0; k < 5; k++) { /* integers in f32 and bf16 */
                 const lips_precision precision = (lips_precision)(k == 4 ? 2 : k % 3);
-                if (offered(s, pass, kernel, precision))
+                if (offered(s, pass, kernel))
                     f(make(v, precision, kernel, k >= 3));
             }
         f(make(v, LIPS_PRECISION_F32, NARROW, false));
@@ -526,13 +526,19 @@ void test_ends(void **)
     assert_true((d.read() == Floats{1, 0, 0, 4, 0, 0, 0, 8, 9, 0, 11, 12}));
 }
 
+/* Each kernel in each precision, NARROW in one: 10 of them. */
+Kernel kernel_of(int k)
+{
+    static const Kernel kernels[] = {TILE, PATCH, WGMMA, NARROW};
+    return kernels[k / 3];
+}
+
 /* NaN and infinity reach the outputs that read them, in every precision. */
 void test_not_finite(void **)
 {
     const int v[9] = {1, 1, 4, 4, 16, 40, 3, 1, 1};
-    for (int k = 0; k < 7; k++) {
-        const Kernel kernel = k < 3 ? TILE : k < 6 ? PATCH : NARROW;
-        const Case c = make(v, (lips_precision)(k % 3), kernel, false);
+    for (int k = 0; k < 10; k++) {
+        const Case c = make(v, (lips_precision)(k % 3), kernel_of(k), false);
         Floats x = random_floats(in_size(c.s), false);
         const Floats w = random_floats(weight_size(c.s), false);
         x[5] = NAN;
@@ -562,10 +568,10 @@ int print_bits()
             hash = (hash ^ u) * 1099511628211u;
         }
     };
-    for (const int *v : {SHAPES[3], SHAPES[5], SHAPES[10], SHAPES[21]})
-        for (int k = 0; k < 7; k++) {
-            Case c = make(v, (lips_precision)(k % 3), k < 3 ? TILE : k < 6 ? PATCH : NARROW, false);
-            if (c.kernel == PATCH && !lips_cuda_conv_patch_offers(&c.s, false))
+    for (const int *v : {SHAPES[3], SHAPES[5], SHAPES[10], SHAPES[21], SHAPES[28]})
+        for (int k = 0; k < 10; k++) {
+            Case c = make(v, (lips_precision)(k % 3), kernel_of(k), false);
+            if (!offered(c.s, FORWARD, c.kernel))
                 continue;
             Device<float> x(random_floats(in_size(c.s) * (size_t)c.s.t, false));
             const Floats w = random_floats(weight_size(c.s), false);
@@ -573,7 +579,7 @@ int print_bits()
             a.src = x.p;
             add(run_apply(c, a, w, out_size(c.s) * (size_t)c.s.t));
             c.s.t = 1;
-            if (c.kernel != PATCH)
+            if (offered(c.s, GRAD, c.kernel))
                 add(run_grad(c, random_floats(in_size(c.s), false),
                              random_floats(out_size(c.s), false),     7));
         }
@@ -613,6 +619,10 @@ void test_refusals(void **)
     a.precision = (lips_precision)3;
     assert_int_equal(lips_cuda_conv_apply(&a, 0), LIPS_ERR_USAGE);
     assert_int_equal(lips_cuda_conv_patch(&a, 0), LIPS_ERR_USAGE);
+    assert_int_equal(lips_cuda_conv_wgmma(&a, 0), LIPS_ERR_USAGE); /* 4 columns */
+    a.shape.o = 36;
+    assert_int_equal(lips_cuda_conv_wgmma(&a, 0), LIPS_ERR_USAGE);
+    a.shape.o = 4;
     a.precision = LIPS_PRECISION_F32;
     a.src = (const float *)4;
     assert_int_equal(lips_cuda_conv_patch(&a, 0), LIPS_ERR_USAGE);

@@ -239,7 +239,7 @@ static void test_kernels_agree(void **state)
     text[fread(text, 1, sizeof text - 1, file)] = '\0';
     fclose(file);
     assert_int_equal(count(text, "\n"), 6);
-    assert_int_equal(count(text, "wgmma 0.0000"), 2); /* f32: not offered */
+    assert_int_equal(count(text, "wgmma 0.0000"), 0);
     assert_int_equal(count(text, "patch 0.0000"), 0);
 }
 

@@ -59,10 +59,9 @@ static size_t patch_bytes(const lips_cuda_conv *s, bool is_vjp)
 {
     size_t most = 0;
     for (int p = LIPS_PRECISION_F32; p <= LIPS_PRECISION_BF16; p++) {
-        const size_t bytes = lips_cuda_conv_patch_bytes(s, is_vjp, (lips_precision)p);
-        most = larger(most, bytes);
+        most = larger(most, lips_cuda_conv_patch_bytes(s, is_vjp, (lips_precision)p));
+        most = larger(most, lips_cuda_conv_wgmma_bytes(s, is_vjp, (lips_precision)p));
     }
-    most = larger(most, lips_cuda_conv_wgmma_bytes(s, is_vjp, LIPS_PRECISION_TF32));
     return lips_cuda_conv_patch_offers(s, is_vjp) ? most : 0;
 }
 
@@ -124,7 +123,7 @@ static void offer_patches(const lips_cuda *h, lips_cuda_product *p, const lips_c
     p->out_count = lips_cuda_used(out);
     p->offered[LIPS_CUDA_PATCH] = true;
     p->offered[LIPS_CUDA_WGMMA] = h->prop.major == 9 && h->prop.minor == 0 &&
-                                  lips_cuda_conv_wgmma_offers(&s, is_vjp, p->precision);
+                                  lips_cuda_conv_wgmma_offers(&s, is_vjp);
     if (p->rule == LIPS_CUDA_TILE && p->offered[LIPS_CUDA_WGMMA] && lips_cuda_emulated(h))
         p->rule = LIPS_CUDA_WGMMA;
     if (p->rule == LIPS_CUDA_TILE &&
