@@ -218,7 +218,7 @@ $(RACE)/tests/%: $(BUILD)/tests/%.o $(TEST_LIB_OBJ) $(RACE)/libcusim.a
 $(RACE)/tests/cusim/test_%: $(SIM)/tests/cusim/test_%.o $(TEST_LIB_OBJ) $(RACE)/libcusim.a
 	@mkdir -p $(@D)
 	$(Q)$(CXX) -fsanitize=thread $^ -lcmocka $(LDLIBS) -fopenmp -pthread -o $@
-RACE_TESTS := $(patsubst tests/%.c,%,$(wildcard tests/ops/test_*_cuda.c)) cusim/test_conv_kernels cusim/test_flat_kernels ops/test_backends ops/test_backends@12
+RACE_TESTS := $(patsubst tests/%.c,%,$(wildcard tests/ops/test_*_cuda.c)) cusim/test_conv_kernels cusim/test_flat_kernels cusim/test_norm_kernels ops/test_backends ops/test_backends@12
 race: all $(addprefix $(RACE)/tests/,$(filter-out %@12,$(RACE_TESTS))) ## the kernels' tests under the race detector (minutes)
 	$(Q)tests/cusim/race/run $(BUILD)/kernels $(RACE)/tests $(RACE_TESTS)
 $(RACE)/planted: $(RACE)/tests/cusim/race/planted.o $(RACE)/libcusim.a

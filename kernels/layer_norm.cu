@@ -297,13 +297,13 @@ int64_t groups_of(int64_t t)
 }
 
 /* 8, 16 or 32 lanes for a row that is held, else a warp. */
-pass pass_of(const lips_cuda_ln *a, bool hold)
+pass pass_of(const lips_cuda_ln *a, int64_t t, bool hold)
 {
     pass p = {};
     p.rows = a->rows;
-    p.t = a->t;
-    const int64_t groups = groups_of(a->t);
-    p.together = (a->t + groups - 1) / groups;
+    p.t = t;
+    const int64_t groups = groups_of(t);
+    p.together = (t + groups - 1) / groups;
     p.k = row_shape_of(a->c, a->eps, 4, hold ? LANES_LEAST : WARP);
     return p;
 }
@@ -336,7 +336,7 @@ lips_status launch_project(const char *op, const lips_cuda_ln *a, float *out, co
 {
     LIPS_TRY(check(op, a));
     const bool hold = holds(a, aligned(out) && aligned(u) && aligned(in));
-    const pass p = pass_of(a, hold);
+    const pass p = pass_of(a, a->t, hold);
     if (hold)
         launch_held(p, [=](auto lanes, auto packs) {
             CU_LAUNCH((project_held<BEFORE, lanes.value, packs.value>), grid_of(p), dim3(THREADS),
@@ -355,7 +355,7 @@ extern "C" lips_status lips_cuda_ln_forward(const lips_cuda_ln *a, float *y, con
 {
     LIPS_TRY(check("ln_forward", a));
     const bool hold = holds(a, aligned(y) && aligned(x));
-    const pass p = pass_of(a, hold);
+    const pass p = pass_of(a, 1, hold);
     if (hold)
         launch_held(p, [=](auto lanes, auto packs) {
             CU_LAUNCH((normalise_held<lanes.value, packs.value>), grid_of(p), dim3(THREADS), 0,
@@ -383,7 +383,7 @@ extern "C" lips_status lips_cuda_ln_vjp_dot(const lips_cuda_ln *a, float *dx, co
                                             const float *in, const float *dot, cudaStream_t stream)
 {
     LIPS_TRY(check("ln_vjp_dot", a));
-    const pass p = pass_of(a, false);
+    const pass p = pass_of(a, 1, false);
     CU_LAUNCH(project_dot, grid_of(p), dim3(THREADS), 0, stream, dx, dy, in, dot, a->gamma, p);
     LIPS_TRY_LAUNCH(stream);
     return LIPS_OK;

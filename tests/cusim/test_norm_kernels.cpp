@@ -1,6 +1,6 @@
 /*
- * The layer norm kernels by their wrappers, against plain f64 loops: rows around one, two, four and
- * eight packs a lane and beyond, few and many stacked values, places that are not aligned, means a
+ * The layer norm kernels by their wrappers, against plain f64 loops: rows around one, two and four
+ * packs a lane and beyond, few and many stacked values, places that are not aligned, means a
  * thousand spreads away from 0; sums per sample in one part and in several.
  */
 #include "support.h"
@@ -26,10 +26,10 @@ struct Shape {
 };
 
 const Shape SHAPES[] = {
-    {5, 1, 1, 0},    {9, 3, 4, 0},    {33, 10, 12, 0},  {70, 9, 32, 0},  {6, 17, 33, 0},
-    {40, 2, 64, 1},  {9, 3, 48, 0},   {7, 10, 64, 0}, {17, 3, 128, 0}, {5, 8, 132, 0},   {4, 1, 256, 0},  {3, 9, 260, 0},
-    {9, 2, 300, 1},  {3, 2, 512, 0},  {2, 11, 516, 0},  {3, 1, 1024, 0}, {2, 3, 1028, 0},
-    {600, 1, 24, 0}, {300, 4, 8, 0},  {1100, 1, 10, 0},
+    {5, 1, 1, 0},    {9, 3, 4, 0},    {33, 10, 12, 0}, {70, 9, 32, 0},  {6, 17, 33, 0},
+    {40, 2, 64, 1},  {9, 3, 48, 0},   {7, 10, 64, 0},  {17, 3, 128, 0}, {5, 8, 132, 0},
+    {4, 1, 256, 0},  {3, 9, 260, 0},  {9, 2, 300, 1},  {3, 2, 512, 0},  {2, 11, 516, 0},
+    {3, 1, 1024, 0}, {2, 3, 1028, 0}, {600, 1, 24, 0}, {300, 4, 8, 0},  {1100, 1, 10, 0},
 };
 
 Floats values(int64_t n, int seed, double mean)
