@@ -143,6 +143,12 @@ def vectors_stay(folder):
         check(each["cudaMemcpyAsync"] <= 3, "copies a product", n, each)
         check(max(each["to_host_bytes"], each["to_device_bytes"]) <= 2 * 101 * 8, "bytes a product", n, each)
         check(each["cudaLaunchKernel"] <= 20 + 20 * blocks, "launches a product", n, each)
+        # The samples, 256 bytes each, cross once: for the blocks of hessian.top and the gradients of hessian.alignment.
+        summary = os.path.join(folder, "again" + n)
+        command = ["measure", weights, "--inputs", inputs, "--n", n, "--curvature-n", "0", "--metrics", "hessian.alignment", "--backend", "cuda"]
+        expect(run(command, env=environment(CUSIM_SUMMARY=summary)), 0)
+        more = counts(summary)["to_device_bytes"] - seen[1][1]["to_device_bytes"]
+        check(more < int(n) * 128, "bytes of the samples again", n, more)
 
 
 def handles_stay(folder):
