@@ -113,19 +113,13 @@ static lips_status seat_bytes(const lips_survey *s, int64_t block, int64_t vecto
     const lips_own_args dots = {.vectors = vectors, .places = lips_net_params(s->net)};
     lips_exec_spec spec = exec_spec(block);
     lips_backend *be = NULL;
-    lips_exec *exec = NULL;
-    lips_status st = LIPS_OK;
-    size_t first = 0, second = 0;
+    size_t first = 0;
     LIPS_TRY(lips_handles_take(s->handles, &be));
-    LIPS_TRY_GOTO(st, lips_exec_plan_bytes(s->net, be, &spec, &first), out);
-    LIPS_TRY_GOTO(st, lips_exec_create(&exec, s->net, be, &spec), out);
-    LIPS_TRY_GOTO(st, lips_second_plan_bytes(exec, &second), out);
-    *bytes = first + second;
+    const lips_status st = lips_exec_plan_bytes(s->net, be, &spec, &first);
+    *bytes = first + lips_second_plan_bytes(s->net, be, block);
     *own = lips_exec_own_bytes(s->net, be, &spec);
     if (vectors && ops->own_bytes && ops->own_bytes(be, &dots) > *own)
         *own = ops->own_bytes(be, &dots);
-out:
-    lips_exec_free(exec);
     lips_survey_close(s, be);
     return st;
 }

@@ -32,7 +32,7 @@ typedef struct lips_curvature_use {
     int64_t vectors; /* that dots takes at a time */
 } lips_curvature_use;
 
-/* Its bytes; takes those of one block for a moment. */
+/* Its bytes, without taking them. */
 lips_status lips_curvature_plan_bytes(const lips_survey *s, const lips_curvature_use *use,
                                       size_t *bytes);
 

@@ -19,14 +19,16 @@ struct lips_second {
     bool primal, tangents;             /* has the pass run */
 };
 
-/* Offsets of 3 n_values tensors and the addend; offsets NULL: bytes only. */
-static size_t place(const lips_exec *ex, size_t *offsets, size_t *addend)
+/* Offsets of 3 n_values tensors for cap samples and the addend; offsets NULL: bytes only. */
+static size_t place(const lips_net *net, lips_backend *be, int64_t cap, size_t *offsets, size_t *addend)
 {
     size_t at = 0, largest = 0;
-    int n = ex->net->n_values;
+    int n = net->n_values;
     for (int i = 0; i < 3 * n; i++) {
-        lips_tensor t = lips_exec_value(ex, i % n);
-        size_t bytes = lips_plan_round(ex->be->ops->tensor_bytes(ex->be, &t));
+        const lips_value *v = &net->values[i % n];
+        const lips_tensor t = {.cap = cap, .b = cap, .c = v->c, .h = v->h, .w = v->w, .t = 1,
+                               .lanes = be->ops->plan_lanes(be, cap, net->spatial)};
+        size_t bytes = lips_plan_round(be->ops->tensor_bytes(be, &t));
         if (offsets)
             offsets[i] = at;
         at += bytes;
@@ -36,19 +38,18 @@ static size_t place(const lips_exec *ex, size_t *offsets, size_t *addend)
     return at + largest;
 }
 
-static size_t zeros_bytes(const lips_exec *ex)
+static size_t zeros_bytes(const lips_net *net, const lips_backend *be)
 {
     int64_t most = 0;
-    for (int v = 0; v < ex->net->n_values; v++)
-        most = ex->net->values[v].c > most ? ex->net->values[v].c : most;
-    return lips_plan_round((size_t)most * ex->be->ops->real_bytes);
+    for (int v = 0; v < net->n_values; v++)
+        most = net->values[v].c > most ? net->values[v].c : most;
+    return lips_plan_round((size_t)most * be->ops->real_bytes);
 }
 
-lips_status lips_second_plan_bytes(const lips_exec *ex, size_t *bytes)
+size_t lips_second_plan_bytes(const lips_net *net, lips_backend *be, int64_t cap)
 {
     size_t addend;
-    *bytes = place(ex, NULL, &addend) + zeros_bytes(ex);
-    return LIPS_OK;
+    return place(net, be, cap, NULL, &addend) + zeros_bytes(net, be);
 }
 
 lips_status lips_second_create(lips_second **out, lips_exec *ex)
@@ -69,8 +70,8 @@ lips_status lips_second_create(lips_second **out, lips_exec *ex)
     s->cotangent = offsets;
     s->tangent = offsets + n;
     s->dot = offsets + 2 * n;
-    s->work = place(ex, offsets, &s->addend);
-    s->bytes = s->work + zeros_bytes(ex);
+    s->work = place(ex->net, ex->be, lips_exec_value(ex, 0).cap, offsets, &s->addend);
+    s->bytes = s->work + zeros_bytes(ex->net, ex->be);
     void *block = NULL;
     LIPS_TRY_GOTO(st, ex->be->ops->alloc(ex->be, &block, s->bytes), fail);
     s->block = block;

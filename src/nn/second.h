@@ -25,8 +25,8 @@ typedef struct lips_second lips_second;
  * ex stays the caller's and must outlive it. */
 lips_status lips_second_create(lips_second **out, lips_exec *ex);
 void lips_second_free(lips_second *s);
-/* Its bytes, without taking them. */
-lips_status lips_second_plan_bytes(const lips_exec *ex, size_t *bytes);
+/* Its bytes beside an exec for so many samples, without taking them. */
+size_t lips_second_plan_bytes(const lips_net *net, lips_backend *be, int64_t cap);
 
 /* Where the loss's cotangent at the logits (t = 1) goes, after a forward. */
 lips_status lips_second_seed(lips_second *s, lips_tensor *seed);
