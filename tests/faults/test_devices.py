@@ -195,7 +195,7 @@ def out_of_memory_beside_others(folder):
     more = ["cells_per_device=2", "device=0,1"]
     expect(sweep(config, out, *more, env=gpu(SUMMARY=path, DEVICES=2)), 0)
     total = summary_of(path)["cudaMalloc"]
-    for n in range(total - 60, total - 8, 12):
+    for n in range(total - 60, total - 8, 20):
         shutil.rmtree(out)
         ended = sweep(config, out, *more, env=gpu(FAIL="cudaMalloc:%d" % n, DEVICES=2))
         failed = notes(out)

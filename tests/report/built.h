@@ -3,6 +3,7 @@
 #define TESTS_REPORT_BUILT_H
 
 #include "../lib/tempdir.h"
+#include "report/model.h"
 #include "report/report.h"
 #include "synthetic.h"
 
@@ -46,6 +47,14 @@ static void build_ok(const char *out)
         fail_msg("%s", lips_error());
     assert_non_null(strstr(page, "/report/index.html"));
     assert_true(lips_file_exists(page));
+}
+
+static bool has_warning(const lips_report *r, const char *text)
+{
+    for (int i = 0; i < r->warnings.n; i++)
+        if (strstr(r->warnings.text[i], text))
+            return true;
+    return false;
 }
 
 #endif

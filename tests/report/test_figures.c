@@ -1,6 +1,7 @@
-/* report/: the page's figures and their files, with gnuplot and without. */
+/* report/: the page's figures and their files, with gnuplot and without; and damage, above them. */
 #include "base/safetensors.h"
 #include "built.h"
+#include "report/stats.h"
 
 #include <unistd.h>
 
@@ -187,6 +188,50 @@ static void sine_predictions_come_from_the_weights(void **state)
     lips_experiment_free(&e);
 }
 
+static void damage_is_named_and_left_out(void **state)
+{
+    (void)state;
+    lips_experiment e;
+    lips_report r;
+    lips_config c;
+    char dir[4096], path[4200], *text;
+    const char *out = out_dir();
+    make_sweep(out, small, &e);
+    /* Cell 0 is torn at its end, as by a kill; cell 1 is damaged within; cell 2 diverged. */
+    cell_dir(dir, out, &e, 0, &c);
+    text = read_file(dir, "metrics.jsonl");
+    int64_t whole = count_text(text, "\n");
+    text[strlen(text) - 20] = '\0';
+    write_text(dir, "metrics.jsonl", text);
+    free(text);
+    cell_dir(dir, out, &e, 1, &c);
+    text = read_file(dir, "metrics.jsonl");
+    *strchr(text, ':') = ';';
+    write_text(dir, "metrics.jsonl", text);
+    free(text);
+    cell_dir(dir, out, &e, 2, &c);
+    lips_path(path, sizeof path, "%s/done", dir);
+    assert_int_equal(unlink(path), 0);
+    write_text(dir, "failed", "{\"reason\":\"diverged\",\"epoch\":3,\"message\":\"loss <nan>\"}\n");
+    assert_int_equal(lips_report_collect(&r, out), LIPS_OK);
+    assert_int_equal(r.cells[0].count, whole - 1);
+    assert_false(r.cells[0].damaged);
+    assert_true(r.cells[1].damaged && r.cells[1].count == 0);
+    assert_int_equal(r.cells[2].state, LIPS_CELL_FAILED);
+    assert_int_equal(r.cells[2].epoch, 3);
+    assert_int_equal(lips_report_add_warnings(&r), LIPS_OK);
+    assert_true(has_warning(&r, "metrics.jsonl is damaged: line 1: record: not JSON"));
+    assert_true(has_warning(&r, "failed, diverged: loss <nan>"));
+    lips_report_free(&r);
+    lips_experiment_free(&e);
+    build_ok(out);
+    text = read_file(out, "report/index.html");
+    const char *warned = strstr(text, "failed, diverged: loss &lt;nan&gt;"); /* escaped */
+    assert_non_null(warned);
+    assert_true(warned < strstr(text, "<svg")); /* warnings come first */
+    free(text);
+}
+
 int main(void)
 {
     tempdir_make(base, sizeof base);
@@ -196,6 +241,7 @@ int main(void)
         cmocka_unit_test(a_missing_gnuplot_is_said_once),
         cmocka_unit_test(one_cell_has_a_report),
         cmocka_unit_test(sine_predictions_come_from_the_weights),
+        cmocka_unit_test(damage_is_named_and_left_out),
     };
     int failed = cmocka_run_group_tests_name("figures", tests, NULL, NULL);
     tempdir_remove(base);

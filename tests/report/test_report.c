@@ -14,14 +14,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static bool has_warning(const lips_report *r, const char *text)
-{
-    for (int i = 0; i < r->warnings.n; i++)
-        if (strstr(r->warnings.text[i], text))
-            return true;
-    return false;
-}
-
 static void cells_find_their_places(void **state)
 {
     (void)state;
@@ -126,50 +118,6 @@ static void spreads_are_over_finished_replicates(void **state)
     assert_true(has_warning(&r, "1 records of 1 cells are not finite (the first: q, epoch 1"));
     lips_report_free(&r);
     lips_experiment_free(&e);
-}
-
-static void damage_is_named_and_left_out(void **state)
-{
-    (void)state;
-    lips_experiment e;
-    lips_report r;
-    lips_config c;
-    char dir[4096], path[4200], *text;
-    const char *out = out_dir();
-    make_sweep(out, small, &e);
-    /* Cell 0 is torn at its end, as by a kill; cell 1 is damaged within; cell 2 diverged. */
-    cell_dir(dir, out, &e, 0, &c);
-    text = read_file(dir, "metrics.jsonl");
-    int64_t whole = count_text(text, "\n");
-    text[strlen(text) - 20] = '\0';
-    write_text(dir, "metrics.jsonl", text);
-    free(text);
-    cell_dir(dir, out, &e, 1, &c);
-    text = read_file(dir, "metrics.jsonl");
-    *strchr(text, ':') = ';';
-    write_text(dir, "metrics.jsonl", text);
-    free(text);
-    cell_dir(dir, out, &e, 2, &c);
-    lips_path(path, sizeof path, "%s/done", dir);
-    assert_int_equal(unlink(path), 0);
-    write_text(dir, "failed", "{\"reason\":\"diverged\",\"epoch\":3,\"message\":\"loss <nan>\"}\n");
-    assert_int_equal(lips_report_collect(&r, out), LIPS_OK);
-    assert_int_equal(r.cells[0].count, whole - 1);
-    assert_false(r.cells[0].damaged);
-    assert_true(r.cells[1].damaged && r.cells[1].count == 0);
-    assert_int_equal(r.cells[2].state, LIPS_CELL_FAILED);
-    assert_int_equal(r.cells[2].epoch, 3);
-    assert_int_equal(lips_report_add_warnings(&r), LIPS_OK);
-    assert_true(has_warning(&r, "metrics.jsonl is damaged: line 1: record: not JSON"));
-    assert_true(has_warning(&r, "failed, diverged: loss <nan>"));
-    lips_report_free(&r);
-    lips_experiment_free(&e);
-    build_ok(out);
-    text = read_file(out, "report/index.html");
-    const char *warned = strstr(text, "failed, diverged: loss &lt;nan&gt;"); /* escaped */
-    assert_non_null(warned);
-    assert_true(warned < strstr(text, "<svg")); /* warnings come first */
-    free(text);
 }
 
 static void what_holds_no_sweep_is_refused(void **state)
@@ -296,11 +244,11 @@ int main(int argc, char **argv)
     if (argc > 1)
         return look(argv[1]);
     tempdir_make(base, sizeof base);
+    setenv("PATH", "/nonexistent", 1); /* no gnuplot: figures are test_figures.c's */
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(cells_find_their_places),
         cmocka_unit_test(other_axes_are_variants),
         cmocka_unit_test(spreads_are_over_finished_replicates),
-        cmocka_unit_test(damage_is_named_and_left_out),
         cmocka_unit_test(what_holds_no_sweep_is_refused),
         cmocka_unit_test(tables_hold_every_record),
         cmocka_unit_test(an_empty_sweep_has_an_empty_table),
