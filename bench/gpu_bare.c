@@ -8,6 +8,7 @@
 #include "backend/rows.h"
 #include "kernels/reduce.h"
 #include "kernels/tensor.h"
+#include "kernels/vectors.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -23,6 +24,8 @@ typedef struct bare {
     double *out; /* device */
     void *scratch;
     lips_gather_args gather;
+    double *q, *w, *y; /* (count,n), (n), (n) doubles */
+    int64_t count;
 } bare;
 
 static void *take(gpu *g, size_t bytes)
@@ -146,6 +149,107 @@ static void of_vectors(gpu *g)
         gpu_handle(g)->base.ops->release(&gpu_handle(g)->base, done[i]);
 }
 
+static lips_status dots(void *user)
+{
+    const bare *j = user;
+    return lips_cuda_dots(j->out, j->q, j->w, j->count, j->n, j->scratch,
+                          gpu_handle(j->g)->stream);
+}
+
+static lips_status combine(void *user)
+{
+    const bare *j = user;
+    return lips_cuda_combine(&(lips_cuda_combine_args){.y = j->y,
+                                                       .factor = 0.5,
+                                                       .q = j->q,
+                                                       .c = j->out,
+                                                       .count = j->count,
+                                                       .n = j->n},
+                             gpu_handle(j->g)->stream);
+}
+
+/* What the cpu backend makes of the same signs: the same bits. */
+static void check_doubles(bare *j, gpu_found *found, bool sums)
+{
+    const lips_ops *ops = lips_backend_find("cpu");
+    lips_backend *be;
+    double *q = bench_take(j->count * j->n, sizeof *q), *w = bench_take(j->n, sizeof *w);
+    double *want = bench_take(j->count, sizeof *want), *got = bench_take(j->n, sizeof *got);
+    bench_ok(ops->open(&be, 0));
+    for (int64_t i = 0; i < j->count; i++)
+        bench_ok(ops->signs(be, q + i * j->n, i, j->n));
+    bench_ok(ops->signs(be, w, j->count, j->n));
+    bench_ok(ops->dots(
+        be, &(lips_dots_args){.out = want, .q = q, .w = w, .count = j->count, .n = j->n}));
+    if (!sums)
+        bench_ok(ops->combine(be, &(lips_combine_args){.y = w,
+                                                       .factor = 0.5,
+                                                       .q = q,
+                                                       .c = want,
+                                                       .count = j->count,
+                                                       .n = j->n}));
+    bench_ok(dots(j));
+    bench_ok(combine(j));
+    bench_ok(lips_cuda_wait(gpu_handle(j->g)));
+    const int64_t n = sums ? j->count : j->n;
+    if (cudaMemcpy(got, sums ? j->out : j->y, (size_t)n * sizeof *got, cudaMemcpyDeviceToHost) !=
+        cudaSuccess)
+        bench_ok(lips_fail(LIPS_ERR_RUNTIME, "bench: cudaMemcpy failed"));
+    for (int64_t i = 0; i < n; i++)
+        found->wrong += got[i] != (sums ? want : w)[i];
+    found->checked = true;
+    ops->close(be);
+    free(q), free(w), free(want), free(got);
+}
+
+static void check_dots(bare *j, gpu_found *found)
+{
+    check_doubles(j, found, true);
+}
+
+static void check_combine(bare *j, gpu_found *found)
+{
+    check_doubles(j, found, false);
+}
+
+/* Of 32 vectors: a group of a Lanczos basis. */
+static void of_doubles(gpu *g)
+{
+    bare j = {.g = g, .n = gpu_is_tiny(g) ? 3000 : 1 << 21, .count = gpu_is_tiny(g) ? 3 : 32};
+    const double vector = 8.0 * (double)j.n;
+    char shape[64];
+    snprintf(shape, sizeof shape, "S=%lld,doubles=%lld", (long long)j.count, (long long)j.n);
+    gpu_row products = {.op = "dots",
+                        .variant = "cuda",
+                        .dtype = "f64",
+                        .shape = shape,
+                        .bytes = vector * (double)(j.count + 1),
+                        .expected = 0.9,
+                        .launches = 2,
+                        .streams = true};
+    gpu_row sum = products;
+    sum.op = "combine";
+    sum.launches = 1;
+    if (!gpu_selected(g, &products) && !gpu_selected(g, &sum))
+        return;
+    if (gpu_is_there(g)) {
+        lips_backend *be = &gpu_handle(g)->base;
+        j.q = take(g, (size_t)(j.count * j.n) * sizeof *j.q);
+        j.w = take(g, (size_t)j.n * sizeof *j.w);
+        j.y = take(g, (size_t)j.n * sizeof *j.y);
+        j.out = take(g, (size_t)j.count * sizeof *j.out);
+        j.scratch = take(g, lips_cuda_dots_bytes(j.count, j.n));
+        for (int64_t i = 0; i < j.count; i++)
+            bench_ok(be->ops->signs(be, j.q + i * j.n, i, j.n));
+        bench_ok(be->ops->signs(be, j.w, j.count, j.n));
+    }
+    print(g, &j, &products, dots, check_dots);
+    print(g, &j, &sum, combine, check_combine);
+    void *done[] = {j.q, j.w, j.y, j.out, j.scratch};
+    for (int i = 0; i < 5 && gpu_is_there(g); i++)
+        gpu_handle(g)->base.ops->release(&gpu_handle(g)->base, done[i]);
+}
+
 enum { C = 3, SIDE = 32, PIXELS = C * SIDE * SIDE };
 
 /* Pixel v of every channel is v / 8; row s holds (7 s + i) mod 256. */
@@ -226,6 +330,7 @@ static void of_rows(gpu *g, int64_t b)
 void gpu_bare_rows(gpu *g)
 {
     of_vectors(g);
+    of_doubles(g);
     of_rows(g, gpu_is_tiny(g) ? 8 : 128);
     of_rows(g, gpu_is_tiny(g) ? 16 : 4096);
 }

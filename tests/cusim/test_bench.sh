@@ -29,8 +29,8 @@ check "and in the target" grep -qE "^# target (PASS|FAIL): predicted, [0-9]+ of 
 ops "$tmp/out" >"$tmp/ops"
 CUDA_VISIBLE_DEVICES= "$BUILD/bench/cuda_kernels" add >"$tmp/out" 2>/dev/null
 check "no device: predictions" grep -q "^# PREDICTIONS .* nothing was measured: cuda: " "$tmp/out"
-# Streams, small ones and tokens; products of a patch and of the last layer; optimisers.
-for select in O=0,R= R=4 O=10,R=0 sgd adam n=1 gather; do
+# Streams, small ones, doubles and tokens; products of a patch and of the last layer; optimisers.
+for select in O=0,R= R=4 O=10,R=0 sgd adam n=1 doubles= gather; do
     "$SIM/bench/cuda_kernels" "$select" 2>/dev/null >"$tmp/out" || check "$select" false
     check "$select: rows" test "$(rows emulated)" -gt 0
     cat "$tmp/out" >>"$tmp/all"
