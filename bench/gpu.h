@@ -91,5 +91,9 @@ double gpu_print(gpu *g, const gpu_row *r, const gpu_found *found);
 /* A line "# target ..." with PASS or FAIL, "predicted" or "measured"; on tiny shapes it judges
  * nothing. */
 void gpu_target(gpu *g, bool pass, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* Against a bound of the other's time: what does not pass is OPEN, since the other may be slower.
+ */
+void gpu_target_of_bound(gpu *g, bool pass, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 
 #endif
