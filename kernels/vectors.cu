@@ -1,27 +1,27 @@
 /*
- * vectors - long vectors of doubles: products of many with one, combinations, to and from reals, signs
- * (vectors.h). What a Lanczos iteration does between two products with its matrix.
+ * vectors - long vectors of doubles: products of many with one, combinations, to and from reals,
+ * signs (vectors.h). What a Lanczos iteration does between two products with its matrix.
  *
  *   dots     out[i] = sum_j q[i][j] w[j]            narrow  dst = (float)src
  *   combine  y = keep y + sum_i (factor c_i) q[i]   widen   dst += factor (double)src
  *   signs    dst[i] = 1 or -1
  *
- * Shapes     q (S,n), w, y (n), c, out (S), scratch (S, ceil(n / PIECE)) f64; reals f32; all device,
- *            c instead from the host, as an argument of the launch
- * Work split dots pass 1: half a warp per piece and vector, a lane per chain; the half warps of a block
- *            share a piece as far as there are vectors, so that w comes from the first cache. Pass 2: a
- *            block per vector, one thread adds what the others have fetched.
+ * Shapes     q (S,n), w, y (n), c, out (S), scratch (S, ceil(n / PIECE)) f64; reals f32; all
+ *            device, c instead from the host, as an argument of the launch
+ * Work split dots pass 1: half a warp per piece and vector, a lane per chain; the half warps of a
+ *            block share a piece as far as there are vectors, so that w comes from the first cache.
+ *            Pass 2: a block per vector, one thread adds what the others have fetched.
  *            combine, narrow, widen, signs: a thread per place, grid-stride
  * Precision  products and sums in f64, not contracted
- * Order      of dots: of the host's (lips_dots_args in backend.h), so that vectors may be with either to
- *            the same bits. Of combine: that of the vectors.
- * Cost       dots 8 (S + 1) n bytes (w again from cache), combine 8 (S + 2) n: memory bound. dots' second
- *            pass: n / PIECE additions one after another, 8 cycles each.
+ * Order      of dots: of the host's (lips_dots_args in backend.h), so that vectors may be with
+ *            either to the same bits. Of combine: that of the vectors.
+ * Cost       dots 8 (S + 1) n bytes (w again from cache), combine 8 (S + 2) n: memory bound. dots'
+ *            second pass: n / PIECE additions one after another, 8 cycles each.
  * Limits     S <= LIPS_CUDA_VECTORS_MAX; S n / PIECE / HALVES blocks, below 2^31
- * Proof      tests/ops/test_backends.c (dots, combine, narrow, widen, signs): equal bits on all backends
- * Speed      bench/cuda_kernels doubles=, predictions: S = 32, n = 2^21 0.21 ms each, 88 % of the copy
- *            rate. S = 40, n = 10^7 on an H100: dots 3.2 GB in 1.1 ms and 0.1 ms of pass 2, combine the same;
- *            S = 1: 0.1 ms, of which pass 2 is half
+ * Proof      tests/ops/test_backends.c (dots, combine, narrow, widen, signs): equal bits everywhere
+ * Speed      bench/cuda_kernels doubles=, predictions: S = 32, n = 2^21 0.21 ms each, 88 % of the
+ *            copy rate. S = 40, n = 10^7 on an H100: dots 3.2 GB in 1.1 ms and 0.1 ms of pass 2,
+ *            combine the same; S = 1: 0.1 ms, of which pass 2 is half
  * History    v1 this file.
  */
 #include "kernels/vectors.h"
@@ -166,8 +166,8 @@ extern "C" lips_status lips_cuda_dots(double *out, const double *q, const double
     if (count < 1 || count > LIPS_CUDA_VECTORS_MAX || n < 1 || blocks > INT32_MAX)
         return lips_fail(LIPS_ERR_USAGE, "dots: %lld vectors of %lld places", (long long)count,
                          (long long)n);
-    CU_LAUNCH(dots_pieces, dim3((unsigned)blocks), dim3(THREADS), 0, stream, partial, q, w, count, n,
-              pieces);
+    CU_LAUNCH(dots_pieces, dim3((unsigned)blocks), dim3(THREADS), 0, stream, partial, q, w, count,
+              n, pieces);
     CU_LAUNCH(dots_total, dim3((unsigned)count), dim3(THREADS), 0, stream, out, partial, pieces);
     LIPS_TRY_LAUNCH(stream);
     return LIPS_OK;
@@ -181,8 +181,8 @@ extern "C" lips_status lips_cuda_combine(const lips_cuda_combine_args *a, cudaSt
                          (long long)a->count, (long long)a->n);
     for (int64_t i = 0; !a->c && i < a->count; i++)
         given.c[i] = a->c_host[i];
-    CU_LAUNCH(combine, grid_of(a->n), dim3(THREADS), 0, stream, a->y, a->keep, a->factor, a->q, a->c,
-              given, (int)a->count, a->n);
+    CU_LAUNCH(combine, grid_of(a->n), dim3(THREADS), 0, stream, a->y, a->keep, a->factor, a->q,
+              a->c, given, (int)a->count, a->n);
     LIPS_TRY_LAUNCH(stream);
     return LIPS_OK;
 }

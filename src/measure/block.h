@@ -53,8 +53,8 @@ struct lips_block {
 
 lips_status lips_block_create(lips_block **out, const lips_survey *survey);
 void lips_block_free(lips_block *b);
-/* Bytes that lips_block_create takes on host and device, without taking them; *own: those of them that
- * its handle keeps. */
+/* Bytes that lips_block_create takes on host and device, without taking them; *own: those of them
+ * that its handle keeps. */
 lips_status lips_block_plan_bytes(const lips_survey *survey, size_t *bytes, size_t *own);
 
 /* Runs samples first..first+b-1 through the passes and fills the series' vectors at their places.

@@ -134,7 +134,8 @@ static int64_t blocks_of(const lips_survey *s, int64_t samples)
  * stream's. */
 static int workers_of(const lips_survey *s, int64_t samples)
 {
-    int64_t blocks = blocks_of(s, samples), threads = s->args->ops->pass_bytes ? 1 : s->args->threads;
+    const int64_t blocks = blocks_of(s, samples);
+    int64_t threads = s->args->ops->pass_bytes ? 1 : s->args->threads;
     threads = threads < blocks ? threads : blocks;
     return (int)(threads < WORKERS_MAX ? threads : WORKERS_MAX);
 }

@@ -36,12 +36,13 @@ typedef struct lips_curvature_use {
 lips_status lips_curvature_plan_bytes(const lips_survey *s, const lips_curvature_use *use,
                                       size_t *bytes);
 
-/* The handle in whose memory vectors lie best. Between the calls below it is the caller's to use. */
+/* The handle in whose memory vectors lie best. Between the calls below it is the caller's to use.
+ */
 lips_backend *lips_curvature_backend(const lips_curvature *c);
 
 /* out (P) = (Hessian) v, or the Gauss-Newton product, which needs no labels. NaN if one of the
- * samples has a non-finite input or logit. out and v: memory of be, which is the handle above or one
- * whose memory is the host's; then the vectors cross to the device and back. */
+ * samples has a non-finite input or logit. out and v: memory of be, which is the handle above or
+ * one whose memory is the host's; then the vectors cross to the device and back. */
 lips_status lips_curvature_product(lips_curvature *c, lips_backend *be, double *out,
                                    const double *v, bool gauss_newton);
 

@@ -100,7 +100,8 @@ lips_status lips_seat_product(worker *w, seat *t, bool gauss_newton)
     LIPS_TRY(lips_second_jvp(t->second, w->v, &zdot));
     LIPS_TRY(lips_second_seed_dot(t->second, &seed));
     LIPS_TRY(curve(w, t, &zdot, &seed));
-    LIPS_TRY(w->be->ops->zero(w->be, w->sum, (size_t)lips_net_params(w->c->s->net) * w->be->ops->real_bytes));
+    const size_t bytes = (size_t)lips_net_params(w->c->s->net) * w->be->ops->real_bytes;
+    LIPS_TRY(w->be->ops->zero(w->be, w->sum, bytes));
     return lips_second_vjp(t->second, gauss_newton ? NULL : w->v, w->sum);
 }
 

@@ -71,8 +71,8 @@ struct lips_curvature {
     task now;
 };
 
-/* curvature_block.c: the forward pass of samples first..first+b-1, their head h if it is not there yet,
- * and the cotangents that Hessian products need. */
+/* curvature_block.c: the forward pass of samples first..first+b-1, their head h if it is not there
+ * yet, and the cotangents that Hessian products need. */
 lips_status lips_seat_prepare(worker *w, seat *t, head *h, int64_t first, int64_t b);
 /* w->sum = the sum of the samples' products with w->v, or of their gradients; divided by unit. */
 lips_status lips_seat_product(worker *w, seat *t, bool gauss_newton);

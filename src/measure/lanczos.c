@@ -133,7 +133,8 @@ static lips_status draw(search *x, uint32_t space)
         const int64_t count = x->a->n - at < DRAWN ? x->a->n - at : DRAWN;
         for (int64_t i = 0; i < count; i++)
             v[i] = lips_rng_normal(&rng, (uint64_t)(at + i));
-        LIPS_TRY_GOTO(st, ops->put(x->a->be, vector_at(x, 0) + at, v, (size_t)count * sizeof *v), out);
+        LIPS_TRY_GOTO(
+            st, ops->put(x->a->be, vector_at(x, 0) + at, v, (size_t)count * sizeof *v), out);
     }
 out:
     free(v);
@@ -255,8 +256,8 @@ static lips_status put(search *x, int64_t from, int64_t count, int at)
     return LIPS_OK;
 }
 
-/* Pair `at` moves up to its place among the larger ones before it; through the basis vector that the
- * last product left. */
+/* Pair `at` moves up to its place among the larger ones before it; through the basis vector that
+ * the last product left. */
 static lips_status sift(const search *x, int at)
 {
     const lips_eigenpairs *e = x->out;

@@ -10,8 +10,8 @@
  * beside a dense bulk a copy 3 % above it shows after 30 products or more.
  *
  * Vectors are in the memory of a backend, which does everything with them, to the same bits
- * whichever it is. A step beside its product: some 13 launches on a device, reading the basis twice,
- * and one wait for what was projected out (a second one where that cancelled digits).
+ * whichever it is. A step beside its product: some 13 launches on a device, reading the basis
+ * twice, and one wait for what was projected out (a second one where that cancelled digits).
  */
 #ifndef LIPS_MEASURE_LANCZOS_H
 #define LIPS_MEASURE_LANCZOS_H

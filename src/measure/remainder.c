@@ -5,8 +5,8 @@
  * R of the mean loss is the mean of the blocks' R_b, so each block draws vectors of its own: the
  * mean over n / 16 blocks then has the error of that many times as many vectors. R v is one Hessian
  * product whose loss has no second derivative: no difference of H v and G v is formed. A layer's
- * part is the sum of v_i (R v)_i over its parameters. A block's draws are queued one after another; the
- * host waits for all their sums at once.
+ * part is the sum of v_i (R v)_i over its parameters. A block's draws are queued one after another;
+ * the host waits for all their sums at once.
  */
 #include "measure/curvature_internal.h"
 

@@ -41,8 +41,9 @@ lips_status lips_inputs_load(lips_rows *rows, const lips_net *net, lips_backend 
     if (lips_inputs_load_bytes(net, be->ops, in->n) == 0)
         return LIPS_OK;
     const float *x = in_order(in, r.c * r.h * r.w, &copy);
-    table = calloc((size_t)r.c * 256, sizeof *table);   /* read where rows are packed or augmented, */
-    source = calloc((size_t)in->n, sizeof *source);     /* which these are not */
+    /* Read where rows are packed or augmented, which these are not. */
+    table = calloc((size_t)r.c * 256, sizeof *table);
+    source = calloc((size_t)in->n, sizeof *source);
     if (!x || !table || !source)
         LIPS_TRY_GOTO(st, lips_fail(LIPS_ERR_MEMORY, "measure: out of memory for samples"), out);
     st = be->ops->alloc(be, &r.memory, lips_rows_bytes(&r));

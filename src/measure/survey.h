@@ -54,8 +54,8 @@ lips_status lips_survey_check_labels(const lips_survey *p);
 void lips_survey_free(lips_survey *p);
 /* Allocates the series' vectors, factorises the first layer if that is to be used. */
 lips_status lips_survey_alloc(lips_survey *p);
-/* Puts the samples into the device's memory, if they are read more than once and are not there. Bytes
- * that this takes: 0 where it is not done. */
+/* Puts the samples into the device's memory, if they are read more than once and are not there.
+ * Bytes that this takes: 0 where it is not done. */
 lips_status lips_survey_load(lips_survey *p);
 size_t lips_survey_load_bytes(const lips_survey *p);
 /* Samples per block of n, and where blocks are summed in reals: of network and backend alone, so
