@@ -201,9 +201,12 @@ int finished(const Products *p, int keep)
 int keep_now;  /* of the wait that is being carried out */
 int publishers; /* threads of the block that have published since the last barrier */
 
-void carry_out(unsigned mask, const void *const *in, void *const *)
+/* Carries out what is asked for of a warp's products; how many are left under way. */
+size_t carry_out_lanes(unsigned mask, const void *const *in)
 {
+    Unseen unseen;
     Products *lanes[32];
+    size_t kept = 0;
     if (mask != 0xffffffffu)
         report("wgmma by a part of a warp: mask %08x", mask);
     for (int lane = 0; lane < 32; lane++)
@@ -222,21 +225,33 @@ void carry_out(unsigned mask, const void *const *in, void *const *)
         p->n -= n;
         memmove(p->list, p->list + n, (size_t)p->n * sizeof *p->list);
     }
-    size_t kept = 0, gone = 0;
-    const int warp = warp_now();
     for (const GroupProduct *q = lanes[0]->list; q < lanes[0]->list + lanes[0]->n; q++)
         kept += q->d != nullptr;
+    return kept;
+}
+
+/* What the warp's products so far read, but for the last `kept` of them. */
+void forget_readings(size_t kept)
+{
+    size_t gone = 0;
+    const int warp = warp_now();
     for (const Reading &r : readings)
         gone += r.warp == warp;
     gone -= kept; /* the oldest of the warp */
     for (size_t i = 0; i < readings.size() && gone > 0;)
         if (readings[i].warp == warp) {
             __tsan_read_range((void *)readings[i].from, readings[i].bytes);
+            Unseen unseen;
             readings.erase(readings.begin() + (long)i);
             gone--;
         } else {
             i++;
         }
+}
+
+void carry_out(unsigned mask, const void *const *in, void *const *)
+{
+    forget_readings(carry_out_lanes(mask, in));
 }
 
 void push(const GroupProduct &q)
@@ -268,13 +283,16 @@ void product_ask(const GroupProduct &q)
         report("wgmma without a wgmma.fence since registers were loaded or waited for");
     const Operand o = decode(q.b);
     const unsigned char *from = dynamic(o, q.columns);
-    take_over(p, q);
-    push(q);
-    p->trail = (p->trail ^ q.b ^ (uint64_t)q.columns << 48) * 1099511628211u;
-    if (now.lane == 0) {
-        readings.push_back({warp_now(), from, reach(o, q.columns)});
-        __tsan_read_range((void *)from, reach(o, q.columns));
+    {
+        Unseen unseen;
+        take_over(p, q);
+        push(q);
+        if (now.lane == 0)
+            readings.push_back({warp_now(), from, reach(o, q.columns)});
     }
+    p->trail = (p->trail ^ q.b ^ (uint64_t)q.columns << 48) * 1099511628211u;
+    if (now.lane == 0)
+        __tsan_read_range((void *)from, reach(o, q.columns));
 }
 
 void product_fence()

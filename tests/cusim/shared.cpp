@@ -17,6 +17,15 @@
 #define UNPOISON(p, n) ((void)(p), (void)(n))
 #endif
 
+#ifdef CUSIM_TSAN
+extern "C" {
+void AnnotateIgnoreReadsBegin(const char *file, int line);
+void AnnotateIgnoreReadsEnd(const char *file, int line);
+void AnnotateIgnoreWritesBegin(const char *file, int line);
+void AnnotateIgnoreWritesEnd(const char *file, int line);
+}
+#endif
+
 namespace cusim
 {
 
@@ -119,8 +128,29 @@ size_t shared_dynamic_bytes()
     return dynamic_bytes;
 }
 
+#ifdef CUSIM_TSAN
+Unseen::Unseen()
+{
+    AnnotateIgnoreReadsBegin(__FILE__, __LINE__);
+    AnnotateIgnoreWritesBegin(__FILE__, __LINE__);
+}
+Unseen::~Unseen()
+{
+    AnnotateIgnoreWritesEnd(__FILE__, __LINE__);
+    AnnotateIgnoreReadsEnd(__FILE__, __LINE__);
+}
+#else
+Unseen::Unseen()
+{
+}
+Unseen::~Unseen()
+{
+}
+#endif
+
 void shared_publish()
 {
+    Unseen unseen;
     memcpy(published, dynamic_start(), dynamic_bytes);
     published_bytes = dynamic_bytes;
 }
