@@ -203,7 +203,8 @@ static void measure(bench *b, lips_conv_op op, int64_t c, int64_t o, int64_t hw,
 
 int main(int argc, char **argv)
 {
-    const lips_conv_geom same = {3, 1, 1}, strided = {3, 2, 1}, shortcut = {1, 2, 0}, tokens = {1, 1, 0};
+    const lips_conv_geom same = {3, 1, 1}, strided = {3, 2, 1}, shortcut = {1, 2, 0},
+                         tokens = {1, 1, 0};
     bench *b = bench_begin(argc, argv);
     for (int op = LIPS_CONV_FORWARD; op <= LIPS_CONV_GRAM; op++)
         for (int64_t w = 1; w <= 64; w *= 2) {

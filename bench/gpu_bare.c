@@ -152,20 +152,16 @@ static void of_vectors(gpu *g)
 static lips_status dots(void *user)
 {
     const bare *j = user;
-    return lips_cuda_dots(j->out, j->q, j->w, j->count, j->n, j->scratch,
-                          gpu_handle(j->g)->stream);
+    return lips_cuda_dots(j->out, j->q, j->w, j->count, j->n, j->scratch, gpu_handle(j->g)->stream);
 }
 
 static lips_status combine(void *user)
 {
     const bare *j = user;
-    return lips_cuda_combine(&(lips_cuda_combine_args){.y = j->y,
-                                                       .factor = 0.5,
-                                                       .q = j->q,
-                                                       .c = j->out,
-                                                       .count = j->count,
-                                                       .n = j->n},
-                             gpu_handle(j->g)->stream);
+    return lips_cuda_combine(
+        &(lips_cuda_combine_args){
+            .y = j->y, .factor = 0.5, .q = j->q, .c = j->out, .count = j->count, .n = j->n},
+        gpu_handle(j->g)->stream);
 }
 
 /* What the cpu backend makes of the same signs: the same bits. */
@@ -182,12 +178,9 @@ static void check_doubles(bare *j, gpu_found *found, bool sums)
     bench_ok(ops->dots(
         be, &(lips_dots_args){.out = want, .q = q, .w = w, .count = j->count, .n = j->n}));
     if (!sums)
-        bench_ok(ops->combine(be, &(lips_combine_args){.y = w,
-                                                       .factor = 0.5,
-                                                       .q = q,
-                                                       .c = want,
-                                                       .count = j->count,
-                                                       .n = j->n}));
+        bench_ok(ops->combine(
+            be, &(lips_combine_args){
+                    .y = w, .factor = 0.5, .q = q, .c = want, .count = j->count, .n = j->n}));
     bench_ok(dots(j));
     bench_ok(combine(j));
     bench_ok(lips_cuda_wait(gpu_handle(j->g)));

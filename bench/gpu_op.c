@@ -335,8 +335,7 @@ static lips_status call_op(void *user)
  * less; below 16 columns by FFMA, 40. */
 static double expected_product(const gpu_side *s, lips_precision precision, gpu_unit *unit)
 {
-    static const double shares[3][3] = {
-        {0.57, 0.40, 0.21}, {0.68, 0.58, 0.57}, {0.87, 0.88, 0.73}};
+    static const double shares[3][3] = {{0.57, 0.40, 0.21}, {0.68, 0.58, 0.57}, {0.87, 0.88, 0.73}};
     const bool patches = s->op->family == GPU_CONV && s->s.geom.r == 3 && s->s.geom.stride == 1 &&
                          !strstr(s->op->name, "grad");
     const int64_t columns = strstr(s->op->name, "vjp") ? s->s.c : s->s.o;

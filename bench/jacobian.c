@@ -2,10 +2,10 @@
  * The exact Jacobian-norm pass (section B: op and fro under all five output maps) on convnet,
  * resnet18 and vit (3 x 32 x 32; six blocks) and mlp (28 x 28, one hidden layer), K = 10:
  * forward, ten stacked cotangents, Grams, eigenvalues, statistics, one call per row. Operations:
- * (1 + K) F per sample, F the forward pass's. A row with several threads gives the time of the calling thread, which works as one of
- * them, and operations and bytes per thread, so that "peak" is always a share of one core's.
- * err_rel: the norms of the first samples against ref. bench/peer/jacobian.py does the same in
- * PyTorch with the same weights and inputs.
+ * (1 + K) F per sample, F the forward pass's. A row with several threads gives the time of the
+ * calling thread, which works as one of them, and operations and bytes per thread, so that "peak"
+ * is always a share of one core's. err_rel: the norms of the first samples against ref.
+ * bench/peer/jacobian.py does the same in PyTorch with the same weights and inputs.
  */
 #include "common.h"
 #include "network.h"

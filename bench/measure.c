@@ -2,7 +2,8 @@
  * The measuring pass on convnet (3 x 32 x 32) and mlp (28 x 28, one hidden layer), K = 10, by what
  * is asked of it:
  *
- *   gradient         one ordinary gradient of the n samples (forward, loss, gradient), as in training
+ *   gradient         one ordinary gradient of the n samples (forward, loss, gradient), as in
+ *                    training
  *   gradient_norms   each sample's parameter gradient norm, per layer and in all
  *   measure_B        the exact Jacobian norms (section B)
  *   measure_BCH      sections B and C and the exact Hessian trace, but for

@@ -35,8 +35,8 @@ typedef struct bench_network {
 void bench_network_make(bench_network *out, const lips_model_spec *spec, int64_t n);
 void bench_network_free(bench_network *b);
 
-/* The talk's models of width w and K classes: 3 x 32 x 32, mlp 28 x 28 with one hidden layer, vit of
- * six blocks. */
+/* The talk's models of width w and K classes: 3 x 32 x 32, mlp 28 x 28 with one hidden layer, vit
+ * of six blocks. */
 lips_model_spec bench_model(const char *kind, int64_t w, int64_t classes);
 
 /* How one measures it. */

@@ -20,7 +20,7 @@ extern "C" {
 typedef struct lips_cuda_attn {
     int64_t b, cap, n, t, c, heads; /* cap >= b: samples that work has room for */
     int64_t group; /* stacked values that go through together; 0: as many as fit into 256 MiB */
-    void *work;                     /* lips_cuda_attn_bytes() for cap and at least t, 16-aligned */
+    void *work;    /* lips_cuda_attn_bytes() for cap and at least t, 16-aligned */
 } lips_cuda_attn;
 
 /* Room for every pass. */

@@ -90,8 +90,8 @@ struct load_moments : columns::no_preparation {
 
 /* Where a pass finds a channel's mean and variance. */
 struct statistics {
-    const float *mean, *var;               /* running */
-    const double *batch_mean, *batch_var;  /* the batch's; NULL: running ones are used */
+    const float *mean, *var;              /* running */
+    const double *batch_mean, *batch_var; /* the batch's; NULL: running ones are used */
     double eps;
     __device__ double mean_of(int64_t c) const
     {
@@ -170,13 +170,14 @@ __global__ void batch_statistics(double *batch_mean, double *batch_var, running 
     batch_var[c] = var;
     k.put(r, c, mean, var);
     run.mean[c] = (float)((1 - run.momentum) * (double)run.mean[c] + run.momentum * mean);
-    run.var[c] = (float)((1 - run.momentum) * (double)run.var[c] + run.momentum * var * n / (n - 1));
+    run.var[c] =
+        (float)((1 - run.momentum) * (double)run.var[c] + run.momentum * var * n / (n - 1));
     if (c == 0 && run.tracked)
         *run.tracked += 1.0f;
 }
 
-__global__ void channel_coefficients(regions r, const float *mean, const float *var,
-                                     coefficients k, int64_t c)
+__global__ void channel_coefficients(regions r, const float *mean, const float *var, coefficients k,
+                                     int64_t c)
 {
     int64_t i = first_item<int64_t>();
     if (i < c)
@@ -184,8 +185,8 @@ __global__ void channel_coefficients(regions r, const float *mean, const float *
 }
 
 /* out = u scale + (x - center) slope + offset, per column of (T, C). */
-__global__ void column_coefficients(regions r, statistics st, const float *gamma,
-                                    columns::plan p, int64_t c)
+__global__ void column_coefficients(regions r, statistics st, const float *gamma, columns::plan p,
+                                    int64_t c)
 {
     int64_t column = warp_column(p);
     if (column < 0)
@@ -224,8 +225,7 @@ __global__ void parameter_gradients(float *dgamma, float *dbeta, const double *p
 
 /* n values in packs of V, channels c in packs; from the end on, since what the batch's sums read
  * last is still in the second-level cache. */
-template <class I, int V>
-__global__ void affine(float *y, const float *x, regions r, I n, I c)
+template <class I, int V> __global__ void affine(float *y, const float *x, regions r, I n, I c)
 {
     for (I i = first_item<I>(); i < n; i += item_step<I>()) {
         const I e = n - 1 - i;

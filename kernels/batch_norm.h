@@ -19,12 +19,12 @@ extern "C" {
 typedef struct lips_cuda_bn {
     int64_t rows, t, c;
     bool training;
-    const float *gamma, *beta;       /* (C); what the pass needs */
-    float *mean, *var;               /* (C) running statistics */
-    float *tracked;                  /* (1) or NULL */
-    double *batch_mean, *batch_var;  /* (C) f64, training */
+    const float *gamma, *beta;      /* (C); what the pass needs */
+    float *mean, *var;              /* (C) running statistics */
+    float *tracked;                 /* (1) or NULL */
+    double *batch_mean, *batch_var; /* (C) f64, training */
     double eps, momentum;
-    void *scratch;                   /* lips_cuda_bn_bytes(rows, t, c) */
+    void *scratch; /* lips_cuda_bn_bytes(rows, t, c) */
 } lips_cuda_bn;
 
 /* Scratch for every pass. */

@@ -29,19 +29,19 @@ lips_status lips_cuda_launched(cudaStream_t stream, const char *file, int line);
 }
 #endif
 
-#define LIPS_TRY_CUDA(call)                                                    \
-    do {                                                                       \
-        cudaError_t lips_try_e_ = (call);                                      \
-        if (lips_try_e_ != cudaSuccess)                                        \
-            return lips_cuda_fail(lips_try_e_, #call, __FILE__, __LINE__);     \
+#define LIPS_TRY_CUDA(call)                                                                        \
+    do {                                                                                           \
+        cudaError_t lips_try_e_ = (call);                                                          \
+        if (lips_try_e_ != cudaSuccess)                                                            \
+            return lips_cuda_fail(lips_try_e_, #call, __FILE__, __LINE__);                         \
     } while (0)
 
 /* After the launches of a wrapper. */
-#define LIPS_TRY_LAUNCH(stream)                                                \
-    do {                                                                       \
-        lips_status lips_try_st_ = lips_cuda_launched((stream), __FILE__, __LINE__); \
-        if (lips_try_st_ != LIPS_OK)                                           \
-            return lips_try_st_;                                               \
+#define LIPS_TRY_LAUNCH(stream)                                                                    \
+    do {                                                                                           \
+        lips_status lips_try_st_ = lips_cuda_launched((stream), __FILE__, __LINE__);               \
+        if (lips_try_st_ != LIPS_OK)                                                               \
+            return lips_try_st_;                                                                   \
     } while (0)
 
 #endif

@@ -9,8 +9,8 @@
  * Work split rows m = (sample, y, x, t), columns n = channel of the result, k = (tap, channel of
  *            the source). Grid: x = row tile and column tile (columns fastest: tiles that read the
  *            same rows run side by side), z = phase of the vjp's stride (conv_geometry.h). Tiles
- *            128 x 32, 64 or 128 by the number of columns and of tiles (gemm_tile.h). The k of a thread's copies
- *            advances by 16 a slab: taps are counted, never divided.
+ *            128 x 32, 64 or 128 by the number of columns and of tiles (gemm_tile.h). The k of a
+ *            thread's copies advances by 16 a slab: taps are counted, never divided.
  * Precision  f32, tf32 or bf16 products, f32 sums (gemm_tile.h); bias, relu and mask in f32
  * Order      each output is one chain over k = tap, then channel, ascending, in every tile
  * Cost       2 R R C O flop an output pixel and t. Reads the source once from DRAM (R R times from
@@ -147,8 +147,9 @@ __global__ void __launch_bounds__(T::THREADS, T::BLOCKS) conv_apply(const ConvPa
     ConvLoader<T, VEC> load(p, ay, ax, m0, n0);
     tile_multiply<T, P, Order::ROWS, Order::ROWS>(acc, load,
                                                   (ay.taps * ax.taps * p.c + BK - 1) / BK);
-    ConvStore put = {p, ay, ax, m0, n0, conv_rows(p, ay, ax),
-                     conv_end(p.bias, p.relu, p.n, p.dst), nullptr, nullptr};
+    ConvStore put = {
+        p,       ay,     ax, m0, n0, conv_rows(p, ay, ax), conv_end(p.bias, p.relu, p.n, p.dst),
+        nullptr, nullptr};
     tile_store<T>(acc, put);
 }
 

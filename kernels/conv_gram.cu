@@ -27,8 +27,8 @@
  *            tile of outputs (L2).
  *            Shapes that fill tiles of 128 x 128 take conv_gram_wide.cu's, predicted there. Here
  *            addresses, element by element, issue as much as products: some 45 TFLOP/s on an H100.
- * Limits     B <= 65535 (gridDim.y); x and dy of a sample below 2^31 values; pixel: 4 MiB of scratch
- *            a sample
+ * Limits     B <= 65535 (gridDim.y); x and dy of a sample below 2^31 values; pixel: 4 MiB of
+ *            scratch a sample
  * Proof      tests/ops/test_gram_cuda.c, tests/ops/test_backends.c
  * History    v1 this file. v2 wide tiles in conv_gram_wide.cu; pixel_gram.cu apart.
  */

@@ -207,7 +207,7 @@ __global__ void __launch_bounds__(T::THREADS, T::BLOCKS) conv_wgmma(const PatchP
         uint32_t *patch = shared + (chunk & 1) * PLANES * plane;
         uint32_t *next = shared + (~chunk & 1) * PLANES * plane;
         const bool more = chunk + 1 < p.chunks;
-#pragma unroll(Group<T, P>::TOGETHER)
+#pragma unroll(Group <T, P>::TOGETHER)
         for (int tap = 0; tap < TAPS; tap++, s++) {
             const uint32_t *at = patch + (tap / 3 * (p.pw + 2) + tap % 3) * A_PITCH;
             const uint64_t mine = first + (uint64_t)(s % RING) * (TAP_WORDS / 4);
@@ -239,9 +239,9 @@ __global__ void __launch_bounds__(T::THREADS, T::BLOCKS) conv_wgmma(const PatchP
 template <class T, lips_precision P>
 lips_status start_tile(const PatchParams &p, int64_t blocks, cudaStream_t stream)
 {
-    const size_t shared =
-        (size_t)Operand<P>::PLANES * (size_t)(2 * p.rows * A_PITCH + RING * T::BN * B_PITCH) *
-        sizeof(uint32_t);
+    const size_t shared = (size_t)Operand<P>::PLANES *
+                          (size_t)(2 * p.rows * A_PITCH + RING * T::BN * B_PITCH) *
+                          sizeof(uint32_t);
     LIPS_TRY_CUDA(cudaFuncSetAttribute((const void *)conv_wgmma<T, P>,
                                        cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared));
     CU_LAUNCH((conv_wgmma<T, P>), dim3((unsigned)(blocks * p.n_tiles)), dim3(T::THREADS), shared,

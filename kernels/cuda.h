@@ -5,7 +5,8 @@
  * CUDA thread is a fiber. This header (and the PTX wrappers beside it, whose functions have a CPU
  * body) is the only place that knows which of the two is happening: no #ifdef in a kernel.
  *
- *   CU_LAUNCH(kernel, grid, block, shared_bytes, stream, args...)   template kernels in parentheses:
+ *   CU_LAUNCH(kernel, grid, block, shared_bytes, stream, args...)   template kernels in
+ *                                                                   parentheses:
  *                    CU_LAUNCH((gemm<64, 64, 16>), grid, block, 0, stream, a, b, c);
  *   CU_SHARED(type, name, [dims])   static shared memory: CU_SHARED(float, tile, [18][19]);
  *   CU_DYN_SHARED(type, name)       dynamic shared memory as `type *name`, 16-byte aligned

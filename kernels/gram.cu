@@ -67,7 +67,7 @@ constexpr int SLICES_MAX = 64;
 struct columns {
     int64_t sample, part; /* values of one sample, and of one of its parts */
     int parts;            /* 1 but of f64 */
-    uint32_t n;     /* columns */
+    uint32_t n;           /* columns */
     divisor c;
     int t;
     uint32_t skip;     /* (T - 1) C: added for every pixel before a column's */

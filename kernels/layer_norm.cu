@@ -45,11 +45,11 @@ using namespace layer_norm_rows;
 namespace
 {
 
-constexpr int64_t TOGETHER = 8;       /* stacked values of a block's rows, at most */
+constexpr int64_t TOGETHER = 8;        /* stacked values of a block's rows, at most */
 constexpr int64_t GROUPS_MOST = 65535; /* in a grid's second direction */
-constexpr unsigned BLOCKS = 2112;    /* 16 a multiprocessor of an H100: gamma stays in registers */
-constexpr int PACKS_MOST = 4;         /* of a lane: C up to 512 (8 spill registers) */
-constexpr int LANES_LEAST = 8;        /* of a row */
+constexpr unsigned BLOCKS = 2112; /* 16 a multiprocessor of an H100: gamma stays in registers */
+constexpr int PACKS_MOST = 4;     /* of a lane: C up to 512 (8 spill registers) */
+constexpr int LANES_LEAST = 8;    /* of a row */
 
 template <int N> struct constant {
     static constexpr int value = N;

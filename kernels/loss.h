@@ -24,10 +24,10 @@ typedef struct lips_cuda_loss_args {
     const int64_t *order;  /* NULL, or: sample s is row order[cursor->row + first + s] */
     const lips_cursor *cursor;
     int64_t first;
-    double *loss;          /* (b), or NULL */
-    int64_t *pred;         /* (b), or NULL */
-    float *dz;             /* (cap, K), 0 beyond b; or NULL */
-    double scale;          /* of dz */
+    double *loss;  /* (b), or NULL */
+    int64_t *pred; /* (b), or NULL */
+    float *dz;     /* (cap, K), 0 beyond b; or NULL */
+    double scale;  /* of dz */
 } lips_cuda_loss_args;
 
 lips_status lips_cuda_loss(const lips_cuda_loss_args *a, cudaStream_t stream);

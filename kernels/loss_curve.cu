@@ -5,12 +5,12 @@
  *
  * Shapes     z, v, out (B,K) f32, any K
  * Work split one warp a sample, lanes stride the classes
- * Precision  f64 from the logits on. A common shift of v changes nothing; with the likeliest class at
- *            0 what is left near interpolation is of the size of 1 - p_r, to full relative precision
- *            (as measure/head.c).
+ * Precision  f64 from the logits on. A common shift of v changes nothing; with the likeliest class
+ *            at 0 what is left near interpolation is of the size of 1 - p_r, to full relative
+ *            precision (as measure/head.c).
  * Order      fixed by K
- * Cost       reads 8 B K bytes (three times over, from L1), writes 4 cap K: a launch's time. It saves
- *            a product of the curvature two waits and two copies.
+ * Cost       reads 8 B K bytes (three times over, from L1), writes 4 cap K: a launch's time. It
+ *            saves a product of the curvature two waits and two copies.
  * Limits     cap below 2^31
  * Proof      tests/ops/test_backends.c (loss_curve), tests/measure/test_curvature.c
  * History    v1 this file.
@@ -91,8 +91,10 @@ __global__ void __launch_bounds__(WARP *WARPS, 8)
 lips_status lips_cuda_loss_curve(const lips_cuda_loss_curve_args *a, cudaStream_t stream)
 {
     if (a->cap < 1 || a->cap > INT32_MAX || a->b > a->cap || a->k < 1)
-        return lips_fail(LIPS_ERR_USAGE, "loss_curve: %" PRId64 " of %" PRId64 " samples of %" PRId64
-                         " classes, must be in 1..2^31-1", a->b, a->cap, a->k);
+        return lips_fail(LIPS_ERR_USAGE,
+                         "loss_curve: %" PRId64 " of %" PRId64 " samples of %" PRId64
+                         " classes, must be in 1..2^31-1",
+                         a->b, a->cap, a->k);
     CU_LAUNCH(loss_curve, dim3((unsigned)((a->cap + WARPS - 1) / WARPS)), dim3(WARP * WARPS), 0,
               stream, a->out, a->z, a->v, a->b, a->cap, a->k, a->scale, (int)a->squared);
     LIPS_TRY_LAUNCH(stream);

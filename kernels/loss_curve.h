@@ -17,7 +17,7 @@ extern "C" {
 
 /* out = scale (diag(p) - p p') v with p = softmax(z), or scale v if squared; 0 for samples >= b. */
 typedef struct lips_cuda_loss_curve_args {
-    float *out;        /* (cap,K) device, overwritten; may be v */
+    float *out;         /* (cap,K) device, overwritten; may be v */
     const float *z, *v; /* (B,K) device */
     int64_t b, cap, k;
     double scale;

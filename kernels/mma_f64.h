@@ -1,9 +1,10 @@
 /*
- * kernels/mma_f64.h - the f64 tensor-core product (PTX mma.m8n8k4, sm_80 and later), with a CPU body
- * that does the same in the emulated build.
+ * kernels/mma_f64.h - the f64 tensor-core product (PTX mma.m8n8k4, sm_80 and later), with a CPU
+ * body that does the same in the emulated build.
  *
- * With g = lane / 4 and q = lane % 4 a lane gives a[g][q] and b[q][g] and holds d[g][2q], d[g][2q+1].
- * So the same register is a row of A and a column of A': a Gram matrix needs each value once.
+ * With g = lane / 4 and q = lane % 4 a lane gives a[g][q] and b[q][g] and holds d[g][2q],
+ * d[g][2q+1]. So the same register is a row of A and a column of A': a Gram matrix needs each value
+ * once.
  */
 #ifndef LIPS_KERNELS_MMA_F64_H
 #define LIPS_KERNELS_MMA_F64_H
@@ -40,8 +41,8 @@ __device__ __forceinline__ void mma_m8n8k4_f64(double (&d)[2], double a, double 
 {
 #ifdef __CUDACC__
     asm("mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 {%0,%1},{%2},{%3},{%0,%1};"
-                 : "+d"(d[0]), "+d"(d[1])
-                 : "d"(a), "d"(b));
+        : "+d"(d[0]), "+d"(d[1])
+        : "d"(a), "d"(b));
 #else
     mma_f64::operands mine = {a, b, {d[0], d[1]}};
     mma_f64::result r;

@@ -27,15 +27,15 @@
 namespace lips_normal
 {
 
-constexpr float SHIFT = 2.0f;          /* u = z / (z + SHIFT) */
-constexpr float BEYOND = 14.5f;        /* from here on z (1 - Phi(z)) rounds to 0 */
-constexpr float W0 = 0x1.30a7c6p-1f;   /* W(UC) = W0 + W0_LOW */
+constexpr float SHIFT = 2.0f;        /* u = z / (z + SHIFT) */
+constexpr float BEYOND = 14.5f;      /* from here on z (1 - Phi(z)) rounds to 0 */
+constexpr float W0 = 0x1.30a7c6p-1f; /* W(UC) = W0 + W0_LOW */
 constexpr float W0_LOW = 0x1.4c5deap-27f;
 constexpr float UC = 0x1.3d70a4p-1f;
 constexpr float DENSITY = 0.39894228040143267794f; /* c */
 constexpr float TO_2 = -0.72134752044448170368f;   /* -log2(e) / 2 */
 constexpr float TO_2_LOW = (float)(-0.72134752044448170368 - (double)TO_2);
-constexpr float WHOLE = 12582912.0f; /* 1.5 x 2^23: added, the lowest bits are an integer */
+constexpr float WHOLE = 12582912.0f;    /* 1.5 x 2^23: added, the lowest bits are an integer */
 constexpr unsigned EXPONENT = 1u << 23; /* 1 in a float's exponent; above it all moves out */
 /* Powers of two are formed 2^100 too large, since the least of them are 2^-152. */
 constexpr unsigned RAISED = (127u + 100u) * EXPONENT;

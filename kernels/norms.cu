@@ -6,15 +6,16 @@
  *
  * Shapes     g (N,K,K), p (rows,K), op, fro (N) f64; K <= 32
  * Work split lane i has row i, in shared memory with rows of 33. Householder reduction as in
- *            measure/eigen.c, each lane its own row; then the largest eigenvalue by the Sturm count at
- *            32 points at a time, one a lane: 12 rounds of 5 bits where bisection takes 57 steps.
+ *            measure/eigen.c, each lane its own row; then the largest eigenvalue by the Sturm count
+ *            at 32 points at a time, one a lane: 12 rounds of 5 bits where bisection takes 57
+ *            steps.
  * Precision  f64. A matrix is scaled by a power of two to a largest entry in [1/2, 1); error of the
  *            order of K 2^-53 |M|, as on the host; M itself has the host's bits. A matrix with a
  *            non-finite entry gives NaN, a zero matrix 0.
  * Order      fixed by K
- * Cost       8 N K^2 bytes; about 4/3 K^3 + 24 K^2 f64 operations and K divisions 12 times over. Latency
- *            decides: for K = 10 about 12 000 clocks a warp, 24 warps a multiprocessor. Prediction,
- *            H100: 100 000 matrices (10 000 samples of 10 series) in 0.25 ms.
+ * Cost       8 N K^2 bytes; about 4/3 K^3 + 24 K^2 f64 operations and K divisions 12 times over.
+ *            Latency decides: for K = 10 about 12 000 clocks a warp, 24 warps a multiprocessor.
+ *            Prediction, H100: 100 000 matrices (10 000 samples of 10 series) in 0.25 ms.
  * Limits     K <= 32; larger ones are norms_wide.cu's, one block a matrix
  * Proof      tests/ops/test_backends.c, tests/ops/test_exact.c (norms)
  * History    v1 this file.
@@ -29,9 +30,9 @@ namespace
 {
 
 constexpr int WARP = 32, WARPS = 4;
-constexpr int K_MAX = 32; /* a lane a row */
-constexpr int LD = K_MAX + 1; /* rows start two banks apart: column accesses do not conflict */
-constexpr int ROUNDS = 12;    /* of 33 parts each: 6 |M| 33^-12 is below 2^-57 |M| */
+constexpr int K_MAX = 32;       /* a lane a row */
+constexpr int LD = K_MAX + 1;   /* rows start two banks apart: column accesses do not conflict */
+constexpr int ROUNDS = 12;      /* of 33 parts each: 6 |M| 33^-12 is below 2^-57 |M| */
 constexpr int PRODUCT_MAX = 16; /* up to here determinants stay far from over- and underflow */
 /* Squared columns below this count as zero: a relative change of 1e-145. */
 constexpr double NEGLIGIBLE = 1e-290;
@@ -201,8 +202,8 @@ __device__ double largest(room &w, int k, int lane)
     return lo + (hi - lo) * 0.5;
 }
 
-/* Power of two that brings the matrix to a largest entry in [1/2, 1); 0 for a zero matrix; NaN if an
- * entry is not finite. */
+/* Power of two that brings the matrix to a largest entry in [1/2, 1); 0 for a zero matrix; NaN if
+ * an entry is not finite. */
 __device__ double scale_of(const room &w, int k, int lane)
 {
     double most = 0;
@@ -256,8 +257,8 @@ __global__ void __launch_bounds__(WARP *WARPS)
     if (map == LIPS_CUDA_NORMS_VECTOR || map == LIPS_CUDA_NORMS_TRACE) {
         if (map == LIPS_CUDA_NORMS_TRACE)
             map_softmax(w, row, k, lane, false);
-        const double norm = root(map == LIPS_CUDA_NORMS_TRACE ? weighted_trace(w, k)
-                                                              : quadratic(w, row, k, lane));
+        const double norm =
+            root(map == LIPS_CUDA_NORMS_TRACE ? weighted_trace(w, k) : quadratic(w, row, k, lane));
         if (lane == 0)
             op[s] = fro[s] = norm;
         return;

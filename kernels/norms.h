@@ -1,6 +1,6 @@
 /*
- * kernels/norms.h - launch wrappers of norms.cu and norms_wide.cu: spectral and Frobenius norms from many small Gram
- * matrices, as lips_norms_args (backend/backend.h) says.
+ * kernels/norms.h - launch wrappers of norms.cu and norms_wide.cu: spectral and Frobenius norms
+ * from many small Gram matrices, as lips_norms_args (backend/backend.h) says.
  */
 #ifndef LIPS_KERNELS_NORMS_H
 #define LIPS_KERNELS_NORMS_H
@@ -25,11 +25,12 @@ typedef enum lips_cuda_norms_map {
 } lips_cuda_norms_map;
 
 typedef struct lips_cuda_norms_args {
-    double *op, *fro; /* (N) device, overwritten: roots of the largest eigenvalue and of the trace */
-    const double *g;  /* (N,K,K) device, symmetric */
-    const double *p;  /* (rows,K) device, matrix i takes row i % rows; NULL for PLAIN */
-    int64_t rows;     /* >= 1 */
-    int64_t n, k;     /* 1 <= K <= LIPS_CUDA_NORMS_MAX */
+    double *op,
+        *fro;        /* (N) device, overwritten: roots of the largest eigenvalue and of the trace */
+    const double *g; /* (N,K,K) device, symmetric */
+    const double *p; /* (rows,K) device, matrix i takes row i % rows; NULL for PLAIN */
+    int64_t rows;    /* >= 1 */
+    int64_t n, k;    /* 1 <= K <= LIPS_CUDA_NORMS_MAX */
     lips_cuda_norms_map map;
 } lips_cuda_norms_args;
 

@@ -2,14 +2,16 @@
  * norms_wide - norms.cu for more than 32 classes: one block a matrix.
  *
  * Shapes     g (N,K,K), p (rows,K), op, fro (N) f64; 32 < K <= 104
- * Work split thread i has row i, in dynamic shared memory: matrix (K rows of K or K + 1, odd), then u
- *            and v (THREADS each) and the warps' parts (WARPS). Householder reduction, each thread its
- *            own row; then the largest eigenvalue by the Sturm count at 128 points at a time.
+ * Work split thread i has row i, in dynamic shared memory: matrix (K rows of K or K + 1, odd), then
+ * u
+ *            and v (THREADS each) and the warps' parts (WARPS). Householder reduction, each thread
+ *            its own row; then the largest eigenvalue by the Sturm count at 128 points at a time.
  * Precision  as norms.cu
  * Order      fixed by K: rows by one thread, sums over threads by warps, then in the warps' order
- * Cost       8 N K^2 bytes, 2/3 K^3 multiply-adds in f64 twice, each with 12 bytes of shared memory:
- *            that decides. K = 100: 16 MB at 128 bytes a clock are 125 000 clocks, 5 % more for the
- *            barriers. Prediction, H100: 10 000 matrices in 6 ms; the host needs 0.5 ms for each.
+ * Cost       8 N K^2 bytes, 2/3 K^3 multiply-adds in f64 twice, each with 12 bytes of shared
+ *            memory: that decides. K = 100: 16 MB at 128 bytes a clock are 125 000 clocks, 5 % more
+ *            for the barriers. Prediction, H100: 10 000 matrices in 6 ms; the host needs 0.5 ms for
+ *            each.
  * Limits     K <= 104: 95 KB of shared memory, which every device of compute capability 8.0 on has
  * Proof      tests/ops/test_backends.c, tests/ops/test_exact.c (norms)
  * History    v1 this file. Before: the host, one block of samples after another.
@@ -24,7 +26,7 @@ namespace
 {
 
 constexpr int WARP = 32, WARPS = 4, THREADS = WARP * WARPS;
-constexpr int ROUNDS = 9; /* of 129 parts each: 6 |M| 129^-9 is below 2^-57 |M| */
+constexpr int ROUNDS = 9;             /* of 129 parts each: 6 |M| 129^-9 is below 2^-57 |M| */
 constexpr double NEGLIGIBLE = 1e-290; /* as in norms.cu */
 constexpr unsigned ALL = 0xffffffffu;
 static_assert(LIPS_CUDA_NORMS_MAX <= THREADS, "a thread a row");
@@ -192,17 +194,17 @@ __device__ double largest(const room &w)
     hi += slack;
     for (int round = 0; round < ROUNDS; round++) {
         const double step = (hi - lo) / (THREADS + 1);
-        /* Points rise with the thread: those that lie below some eigenvalue are the first so many. */
-        const int not_above =
-            (int)block_sum(w, all_below(w, lo + step * (w.i + 1)) ? 0.0 : 1.0);
+        /* Points rise with the thread: those that lie below some eigenvalue are the first so
+         * many. */
+        const int not_above = (int)block_sum(w, all_below(w, lo + step * (w.i + 1)) ? 0.0 : 1.0);
         hi = not_above < THREADS ? lo + step * (not_above + 1) : hi;
         lo = lo + step * not_above;
     }
     return lo + (hi - lo) * 0.5;
 }
 
-/* Power of two that brings the matrix to a largest entry in [1/2, 1); 0 for a zero matrix; NaN if an
- * entry is not finite. */
+/* Power of two that brings the matrix to a largest entry in [1/2, 1); 0 for a zero matrix; NaN if
+ * an entry is not finite. */
 __device__ double scale_of(const room &w)
 {
     double most = 0, bad = 0;

@@ -1,7 +1,8 @@
 /*
  * optimizer - SGD and Adam steps over the one parameter buffer (optimizer.h).
  *
- *   SGD    g += wd p;  m = mu m + g;  p -= lr m                           (without momentum: m is g)
+ *   SGD    g += wd p;  m = mu m + g;  p -= lr m                           (without momentum: m is
+ *          g)
  *   Adam   g += wd p;  m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2
  *          p -= rate m / (sqrt(v) inv_root + eps)      rate, inv_root: with the bias corrections
  *

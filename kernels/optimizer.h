@@ -31,8 +31,8 @@ typedef struct lips_cuda_adam_step {
     float *m, *v;
     int64_t n;
     float weight_decay, beta1, rest1, beta2, rest2; /* rest = 1 - beta, formed in f64 */
-    float rate;     /* lr / (1 - beta1^step) */
-    float inv_root; /* 1 / sqrt(1 - beta2^step) */
+    float rate;                                     /* lr / (1 - beta1^step) */
+    float inv_root;                                 /* 1 / sqrt(1 - beta2^step) */
     float eps;
     const lips_cursor *cursor;
 } lips_cuda_adam_step;

@@ -1,6 +1,7 @@
 /*
  * kernels/philox.h - the counter-based random numbers of base/random.h on the device, bit for bit:
- * Philox 4x32-10 (Salmon, Moraes, Dror, Shaw, SC 2011), key = seed, counter = (index, epoch, stream).
+ * Philox 4x32-10 (Salmon, Moraes, Dror, Shaw, SC 2011), key = seed, counter = (index, epoch,
+ * stream).
  */
 #ifndef LIPS_KERNELS_PHILOX_H
 #define LIPS_KERNELS_PHILOX_H
@@ -47,8 +48,8 @@ __device__ __forceinline__ double uniform(const generator &r, uint64_t index)
     return unit(w[0], w[1]);
 }
 
-/* Box-Muller as on the host; log and cos are the device's, one or two units in the last place of f64
- * from the host's. */
+/* Box-Muller as on the host; log and cos are the device's, one or two units in the last place of
+ * f64 from the host's. */
 __device__ __forceinline__ double normal(const generator &r, uint64_t index)
 {
     uint32_t w[4];

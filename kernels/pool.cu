@@ -1,5 +1,6 @@
 /*
- * pool - average pooling forward (also its jvp) and vjp with the mask of the ReLU before it (pool.h).
+ * pool - average pooling forward (also its jvp) and vjp with the mask of the ReLU before it
+ * (pool.h).
  *
  *   y[s,p,q,t,c]  = sum_{i<kh, j<kw} x[s, p kh + i, q kw + j, t, c] / (kh kw)
  *   dx[s,i,j,t,c] = (mask[s,i,j,c] > 0) dy[s, i/kh, j/kw, t, c] / (kh kw)
@@ -116,9 +117,9 @@ void launch_unpool(float *dx, const float *dy, const float *mask, const lips_cud
         CU_LAUNCH((unpool_packs<I, MASKED>), dim3(blocks_for(pixels * p->c / 4)), dim3(THREADS), 0,
                   stream, dx, dy, mask, (sizes_of<I>(p, p->t, p->c / 4, pixels * p->c / 4)), area);
     else
-        CU_LAUNCH((unpool_values<I, MASKED>), dim3(blocks_for(pixels * p->t * p->c)),
-                  dim3(THREADS), 0, stream, dx, dy, mask,
-                  (sizes_of<I>(p, p->t, p->c, pixels * p->t * p->c)), area);
+        CU_LAUNCH((unpool_values<I, MASKED>), dim3(blocks_for(pixels * p->t * p->c)), dim3(THREADS),
+                  0, stream, dx, dy, mask, (sizes_of<I>(p, p->t, p->c, pixels * p->t * p->c)),
+                  area);
 }
 
 lips_status check(const char *op, const lips_cuda_pool *p)

@@ -124,8 +124,8 @@ __global__ void __launch_bounds__(THREADS)
         means[k] = from.table[k];
     __syncthreads(); /* origin and table are there */
     const origin o = shared[0];
-    const void *values = static_cast<const char *>(from.values) +
-                         o.row * size * (d.packed ? 1 : (int)sizeof(float));
+    const void *values =
+        static_cast<const char *>(from.values) + o.row * size * (d.packed ? 1 : (int)sizeof(float));
 #pragma unroll
     for (int n = 0; n < PACKS; n++) {
         const int at = first + n * step;
@@ -139,7 +139,8 @@ __global__ void __launch_bounds__(THREADS)
 }
 
 __global__ void __launch_bounds__(THREADS)
-    random_fill(double *__restrict__ out, int64_t n, uint64_t first, philox::generator r, int normal)
+    random_fill(double *__restrict__ out, int64_t n, uint64_t first, philox::generator r,
+                int normal)
 {
     const int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
     if (i < n)
@@ -153,8 +154,9 @@ lips_status lips_cuda_gather(const lips_cuda_gather_args *a, cudaStream_t stream
 {
     const double size = (double)a->c * (double)a->h * (double)a->w;
     if (a->cap < 1 || a->cap > 65535 || a->b > a->cap)
-        return lips_fail(LIPS_ERR_USAGE, "gather: %" PRId64 " of %" PRId64
-                         " samples, must be in 1..65535", a->b, a->cap);
+        return lips_fail(LIPS_ERR_USAGE,
+                         "gather: %" PRId64 " of %" PRId64 " samples, must be in 1..65535", a->b,
+                         a->cap);
     if (!(size >= 1 && size < 2147483648.0))
         return lips_fail(LIPS_ERR_USAGE, "gather: %.0f values of a sample, must be in 1..2^31-1",
                          size);
@@ -184,11 +186,11 @@ lips_status lips_cuda_gather(const lips_cuda_gather_args *a, cudaStream_t stream
 lips_status lips_cuda_random(const lips_cuda_random_args *a, cudaStream_t stream)
 {
     if (a->n < 1 || a->n > (int64_t)INT32_MAX * THREADS)
-        return lips_fail(LIPS_ERR_USAGE, "random: %" PRId64 " numbers, must be in 1..%" PRId64, a->n,
-                         (int64_t)INT32_MAX * THREADS);
+        return lips_fail(LIPS_ERR_USAGE, "random: %" PRId64 " numbers, must be in 1..%" PRId64,
+                         a->n, (int64_t)INT32_MAX * THREADS);
     const philox::generator r = {a->seed, a->stream, a->epoch};
-    CU_LAUNCH(random_fill, dim3((unsigned)((a->n + THREADS - 1) / THREADS)), dim3(THREADS), 0, stream,
-              a->out, a->n, a->first, r, (int)a->normal);
+    CU_LAUNCH(random_fill, dim3((unsigned)((a->n + THREADS - 1) / THREADS)), dim3(THREADS), 0,
+              stream, a->out, a->n, a->first, r, (int)a->normal);
     LIPS_TRY_LAUNCH(stream);
     return LIPS_OK;
 }

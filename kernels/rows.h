@@ -16,16 +16,16 @@
 extern "C" {
 #endif
 
-/* y[i] = row number index[(cursor ? cursor->row : 0) + first + i], or first + i without an index, in
- * the layout of y; 0 for i >= b. */
+/* y[i] = row number index[(cursor ? cursor->row : 0) + first + i], or first + i without an index,
+ * in the layout of y; 0 for i >= b. */
 typedef struct lips_cuda_gather_args {
-    float *y;             /* (cap,H,W,C) if images, else (cap,C,H,W), device, overwritten */
+    float *y; /* (cap,H,W,C) if images, else (cap,C,H,W), device, overwritten */
     bool images;
-    const void *values;   /* (N,C,H,W) device: bytes if packed, else f32 */
+    const void *values; /* (N,C,H,W) device: bytes if packed, else f32 */
     bool packed;
-    const float *table;   /* (C,256) device: what a byte means; [c][0] is black, packed or not */
+    const float *table;    /* (C,256) device: what a byte means; [c][0] is black, packed or not */
     const int64_t *source; /* (N) device: counters of the augmentation's random numbers */
-    const int64_t *index; /* device, or NULL */
+    const int64_t *index;  /* device, or NULL */
     const lips_cursor *cursor; /* device: whose epoch stands for epoch; or NULL */
     int64_t first, b, cap, c, h, w;
     bool augment; /* random crop from a border of 4, random flip: as data/augment.c */

@@ -8,8 +8,8 @@
  * values) puts it into a tile of rows k and `stride` floats.
  *
  * Precision: f32 operands as two tf32 parts, three products (error about 2^-21 of |a||b|), or one
- * rounded product. The tensor core cuts its sum towards zero, so no chain of its additions is longer
- * than FRESH k; between chains f32 additions round to nearest.
+ * rounded product. The tensor core cuts its sum towards zero, so no chain of its additions is
+ * longer than FRESH k; between chains f32 additions round to nearest.
  */
 #ifndef LIPS_KERNELS_TILE_PRODUCT_H
 #define LIPS_KERNELS_TILE_PRODUCT_H
@@ -22,7 +22,7 @@ namespace tile_product
 constexpr int THREADS = 256, WARP = 32;
 constexpr int BK = 16;    /* k of one stage */
 constexpr int FRESH = 32; /* longest chain in the tensor core */
-constexpr int PAD = 8;    /* rows k and k + 1 start 8 banks apart: fragments load without conflict */
+constexpr int PAD = 8; /* rows k and k + 1 start 8 banks apart: fragments load without conflict */
 
 /* Sums of one warp: element (16 i + g + 8 (e / 2), 8 j + 2 q + e % 2) of its 32 x 32. */
 struct sums {
@@ -96,8 +96,8 @@ __device__ __forceinline__ void multiply(sums &part, const float *as, const floa
     }
 }
 
-/* out = the tile's sums over k < n_k, for warps with rows below m and columns below n. shared: FLOATS
- * floats, which all threads have left behind; they may be written again on return. */
+/* out = the tile's sums over k < n_k, for warps with rows below m and columns below n. shared:
+ * FLOATS floats, which all threads have left behind; they may be written again on return. */
 template <int BM, class A, class B>
 __device__ __forceinline__ void product(sums &out, float *shared, const A &a, const B &b, int n_k,
                                         int m, int n, bool single)

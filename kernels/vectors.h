@@ -26,10 +26,10 @@ lips_status lips_cuda_dots(double *out, const double *q, const double *w, int64_
 typedef struct lips_cuda_combine_args {
     double *y; /* (n) device */
     double keep, factor;
-    const double *q;           /* (count,n) device */
-    const double *c;           /* (count) device, or */
-    const double *c_host;      /* (count) host, read before the call returns; c is NULL then */
-    int64_t count, n;          /* count <= LIPS_CUDA_VECTORS_MAX */
+    const double *q;      /* (count,n) device */
+    const double *c;      /* (count) device, or */
+    const double *c_host; /* (count) host, read before the call returns; c is NULL then */
+    int64_t count, n;     /* count <= LIPS_CUDA_VECTORS_MAX */
 } lips_cuda_combine_args;
 
 lips_status lips_cuda_combine(const lips_cuda_combine_args *a, cudaStream_t stream);

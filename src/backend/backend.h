@@ -96,7 +96,7 @@ typedef struct lips_conv_args {
     void *db;
     double *theta; /* gram: (B,T,T) f64, shared, added to:
                     * sum_{p,p'} <dy_{t,p},dy_{t',p'}><patch_p,patch_p'> */
-    void *work; /* workspace(), 64-byte aligned */
+    void *work;    /* workspace(), 64-byte aligned */
 } lips_conv_args;
 
 typedef struct lips_pool_args {
@@ -223,22 +223,22 @@ typedef struct lips_loss_args {
     lips_tensor z; /* logits, t = 1 */
     const int64_t
         *labels; /* (B) class numbers, host; cross-entropy, or mse against one-hot; or NULL */
-    const float *targets; /* (B,K) host: mse against given targets; or NULL */
+    const float *targets;  /* (B,K) host: mse against given targets; or NULL */
     const lips_rows *rows; /* instead of both: what lies with the rows that order and cursor say, as
                             * in lips_gather_args; mse: targets, if there are any */
     const int64_t *order;
     const lips_cursor *cursor;
     int64_t first;
-    double *loss; /* (B) f64, backend or shared, overwritten; NULL: not wanted */
-    int64_t *pred;        /* (B) shared, argmax z (lowest index wins), overwritten; NULL: not
+    double *loss;  /* (B) f64, backend or shared, overwritten; NULL: not wanted */
+    int64_t *pred; /* (B) shared, argmax z (lowest index wins), overwritten; NULL: not
                            * wanted */
     const lips_tensor
         *dz;      /* d(scale * sum of losses)/dz, overwritten, 0 beyond b; NULL: not wanted */
     double scale; /* usually 1/B */
 } lips_loss_args;
 
-/* y = scale (d2 loss/dz2) v per sample: of cross-entropy diag(p) - p p' with p = softmax(z), of mse the
- * identity. It needs no labels. */
+/* y = scale (d2 loss/dz2) v per sample: of cross-entropy diag(p) - p p' with p = softmax(z), of mse
+ * the identity. It needs no labels. */
 typedef struct lips_loss_curve_args {
     lips_loss_kind kind;
     lips_tensor z, v, y; /* (K,1,1), t = 1: logits; tangent; overwritten, 0 beyond b, may be v */
@@ -311,7 +311,8 @@ enum { LIPS_FETCHES = 2 };
 /* Largest K of norms: a matrix in a multiprocessor's shared memory. */
 enum { LIPS_NORMS_MAX = 104 };
 
-/* What is made of a Gram matrix g = J J' of the logits before its norms are taken; p is softmax(z). */
+/* What is made of a Gram matrix g = J J' of the logits before its norms are taken; p is
+ * softmax(z). */
 typedef enum lips_output_map {
     LIPS_MAP_PLAIN,       /* g */
     LIPS_MAP_SOFTMAX,     /* S g S, S = diag(p) - p p' */
@@ -337,18 +338,19 @@ enum { LIPS_VECTORS_MAX = 128 };
 
 /* Products with one vector. Every backend adds in the same order, to the same bits: pieces of
  * LIPS_VECTOR_PIECE places one after another; in a piece 16 chains, place j in chain j % 16, as far
- * as whole sixteens go; chain m + 8 is added to chain m, these 8 in their order, then the places that
- * are left. */
+ * as whole sixteens go; chain m + 8 is added to chain m, these 8 in their order, then the places
+ * that are left. */
 typedef struct lips_dots_args {
-    double *out;     /* (count) f64, shared, overwritten: out[i] = sum_j q[i][j] w[j] */
-    const double *q; /* (count,n) f64, backend */
-    const double *w; /* (n) f64, backend; may be of q */
+    double *out;      /* (count) f64, shared, overwritten: out[i] = sum_j q[i][j] w[j] */
+    const double *q;  /* (count,n) f64, backend */
+    const double *w;  /* (n) f64, backend; may be of q */
     int64_t count, n; /* 1 <= count <= LIPS_VECTORS_MAX */
 } lips_dots_args;
 
 enum { LIPS_VECTOR_PIECE = 1024 };
 
-/* y = keep y + (factor c[0]) q[0] + (factor c[1]) q[1] ..., in this order; keep 0: y is overwritten. */
+/* y = keep y + (factor c[0]) q[0] + (factor c[1]) q[1] ..., in this order; keep 0: y is
+ * overwritten. */
 typedef struct lips_combine_args {
     double *y; /* (n) f64, backend, none of q */
     double keep, factor;
@@ -359,11 +361,7 @@ typedef struct lips_combine_args {
 
 /* Whose kernels compute products, where a backend has a choice: by measurement of each shape on the
  * device, its own, or the vendor's library where that offers the shape. */
-typedef enum lips_library {
-    LIPS_LIBRARY_AUTO,
-    LIPS_LIBRARY_OWN,
-    LIPS_LIBRARY_NVIDIA
-} lips_library;
+typedef enum lips_library { LIPS_LIBRARY_AUTO, LIPS_LIBRARY_OWN, LIPS_LIBRARY_NVIDIA } lips_library;
 
 /* What a handle is asked for; all zero: f32 and measured choices. */
 typedef struct lips_arithmetic {
@@ -394,13 +392,14 @@ typedef struct lips_device {
     bool emulated;            /* a stand-in for tests: its results are right, its speed is not */
 } lips_device;
 
-/* A layer for own_bytes: its input and output for as many samples as are run at once, y with as many
- * stacked values as there will be. */
+/* A layer for own_bytes: its input and output for as many samples as are run at once, y with as
+ * many stacked values as there will be. */
 typedef struct lips_own_args {
     lips_tensor x, y;
     const lips_conv_geom *geom; /* of a convolution, else NULL */
     bool layer, norms;          /* linear or convolution; layer normalisation */
-    int64_t vectors, places;    /* instead of all that, for dots of so many vectors of so many places */
+    int64_t vectors,
+        places; /* instead of all that, for dots of so many vectors of so many places */
 } lips_own_args;
 
 /* One measured choice, as texts: device, libraries and sizes; what was chosen; the times. */
@@ -413,7 +412,8 @@ typedef struct lips_ops {
      * cache; 0: the whole batch. */
     int64_t image_chunk;
     /* Device memory that a pass of measuring may take, about: as many samples are run at a time as
-     * fit, so that narrow networks keep the device busy. 0: as many as suit a processor's caches. */
+     * fit, so that narrow networks keep the device busy. 0: as many as suit a processor's
+     * caches. */
     size_t pass_bytes;
 
     /* Is there such a device, and can this backend use it? LIPS_ERR_UNSUPPORTED with one line
@@ -422,8 +422,8 @@ typedef struct lips_ops {
     /* Hands over what measurement has chosen so far on this machine. NULL: nothing to choose. */
     void (*each_choice)(lips_choice_fn *f, void *user);
     /* Measured choices are kept in that file too, and taken from it before they are measured or
-     * looked up elsewhere: who names the same file gets the same bits. After open, before the first op; a file
-     * that cannot be written is a warning. NULL: nothing to choose. */
+     * looked up elsewhere: who names the same file gets the same bits. After open, before the first
+     * op; a file that cannot be written is a warning. NULL: nothing to choose. */
     lips_status (*keep_choices)(lips_backend *, const char *path);
     /* Bytes that the handle takes for itself when it runs such a layer's ops, forward and backward:
      * scratch and libraries' workspaces. One handle takes the most of its layers. NULL: nothing. */
@@ -460,8 +460,8 @@ typedef struct lips_ops {
 
     /* Long vectors of doubles in the backend's memory, for iterations whose directions f32 cannot
      * hold. narrow: n reals, rounded from doubles. widen: dst += factor src in f64. signs: 1 or -1,
-     * vector number draw >= 0 of the stream LIPS_STREAM_SIGNS (base/random.h): place i is bit i % 128
-     * of the words at draw ceil(n / 128) + i / 128, set for 1. */
+     * vector number draw >= 0 of the stream LIPS_STREAM_SIGNS (base/random.h): place i is bit i %
+     * 128 of the words at draw ceil(n / 128) + i / 128, set for 1. */
     lips_status (*dots)(lips_backend *, const lips_dots_args *);
     lips_status (*combine)(lips_backend *, const lips_combine_args *);
     lips_status (*narrow)(lips_backend *, void *dst, const double *src, int64_t n);

@@ -56,7 +56,8 @@ lips_status lips_rows_pack(const lips_rows *r, void *to, const float *x, int64_t
     for (int64_t i = 0; i < all; i++) {
         const int v = lips_rows_pixel(table + i / area % r->c * 256, x[i]);
         if (v < 0)
-            return lips_fail(LIPS_ERR_USAGE, "rows_load: %g is none of the 256 values of channel %lld",
+            return lips_fail(LIPS_ERR_USAGE,
+                             "rows_load: %g is none of the 256 values of channel %lld",
                              (double)x[i], (long long)(i / area % r->c));
         bytes[i] = (uint8_t)v;
     }

@@ -1,6 +1,6 @@
 /*
- * backend/rows.h - rows of a data set in a backend's memory (lips_rows): where things lie in it, the
- * same for all backends.
+ * backend/rows.h - rows of a data set in a backend's memory (lips_rows): where things lie in it,
+ * the same for all backends.
  *
  *   [table (C,256) f32][source (N) i64][labels (N) i64][targets (N,targets) f32]
  *   [values (N,C,H,W): bytes if packed, else f32]

@@ -41,8 +41,8 @@ lips_status lips_file_sync(int fd, const char *path);
 /* mkdir -p. Errors name the first component that fails. */
 lips_status lips_dir_create(const char *path);
 lips_status lips_dir_sync(const char *path);
-/* Removes temp files that killed processes left in the folder (not in folders below). Those of other
- * living processes of this machine stay; a caller's own must not be in use. */
+/* Removes temp files that killed processes left in the folder (not in folders below). Those of
+ * other living processes of this machine stay; a caller's own must not be in use. */
 void lips_dir_remove_temps(const char *path);
 bool lips_file_exists(const char *path);
 

@@ -42,7 +42,8 @@ lips_progress *lips_progress_start(const char *label, double total);
 void lips_progress_update(lips_progress *p, double done, const char *note);
 void lips_progress_finish(lips_progress *p, const char *note); /* final line; frees */
 
-/* The line that progress shows, without end of line: "label  37 %  note  elapsed 12 s  left 20 s". */
+/* The line that progress shows, without end of line:
+ * "label  37 %  note  elapsed 12 s  left 20 s". */
 void lips_progress_text(char *buf, size_t size, const char *label, double share, double elapsed,
                         const char *note);
 

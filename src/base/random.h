@@ -1,7 +1,7 @@
 /*
- * base/random.h - counter-based random numbers: Philox 4x32-10 (Salmon, Moraes, Dror, Shaw, SC 2011),
- * as in Random123. Nothing here has state: the value at a place is a function of the place, so
- * backends, thread counts and resumes agree.
+ * base/random.h - counter-based random numbers: Philox 4x32-10 (Salmon, Moraes, Dror, Shaw, SC
+ * 2011), as in Random123. Nothing here has state: the value at a place is a function of the place,
+ * so backends, thread counts and resumes agree.
  *
  *   key     = (seed low 32 bits, seed high 32 bits)
  *   counter = (index low, index high, epoch, stream)

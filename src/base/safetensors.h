@@ -7,9 +7,9 @@
  *   offset 8+n    rest      data, row-major little-endian, offsets contiguous from 0, no holes,
  *                           no overlap
  *
- * Files written here carry the metadata keys "lipsweep.format" (1) and "lipsweep.checksum": XXH3-128
- * of the whole file with that value's 32 hex digits taken as '0'. A file with any "lipsweep." key
- * must have the checksum, and it must hold: so no single changed bit passes.
+ * Files written here carry the metadata keys "lipsweep.format" (1) and "lipsweep.checksum":
+ * XXH3-128 of the whole file with that value's 32 hex digits taken as '0'. A file with any
+ * "lipsweep." key must have the checksum, and it must hold: so no single changed bit passes.
  */
 #ifndef LIPS_BASE_SAFETENSORS_H
 #define LIPS_BASE_SAFETENSORS_H
@@ -21,7 +21,14 @@
 #include <stdint.h>
 
 typedef enum lips_dtype {
-    LIPS_F32, LIPS_F64, LIPS_F16, LIPS_BF16, LIPS_I64, LIPS_I32, LIPS_U8, LIPS_BOOL
+    LIPS_F32,
+    LIPS_F64,
+    LIPS_F16,
+    LIPS_BF16,
+    LIPS_I64,
+    LIPS_I32,
+    LIPS_U8,
+    LIPS_BOOL
 } lips_dtype;
 
 /* Header sizes beyond 1 MiB are refused: they would hold some ten thousand tensors. */
@@ -31,20 +38,20 @@ const char *lips_dtype_name(lips_dtype d); /* "F32" */
 size_t lips_dtype_size(lips_dtype d);      /* bytes */
 
 typedef struct lips_st_tensor {
-    const char *name;     /* owned by the file */
+    const char *name; /* owned by the file */
     lips_dtype dtype;
     int ndim;
     int64_t shape[LIPS_ST_NDIM_MAX];
-    int64_t count;        /* product of the shape; 1 for ndim 0 */
-    const void *data;     /* count values in the file's buffer, possibly unaligned: use the readers */
+    int64_t count;    /* product of the shape; 1 for ndim 0 */
+    const void *data; /* count values in the file's buffer, possibly unaligned: use the readers */
 } lips_st_tensor;
 
 typedef struct lips_st_file lips_st_file;
 
-/* Reads and checks the whole file (size cap, header size, JSON, duplicate names, dtype, shape product
- * overflow, overlap, holes, trailing bytes, checksum). A hostile header never makes it allocate more
- * than the file's size plus some 24 MiB. Errors: LIPS_ERR_DATA with path and offset or tensor name; a
- * pickle or zip file is named as such. */
+/* Reads and checks the whole file (size cap, header size, JSON, duplicate names, dtype, shape
+ * product overflow, overlap, holes, trailing bytes, checksum). A hostile header never makes it
+ * allocate more than the file's size plus some 24 MiB. Errors: LIPS_ERR_DATA with path and offset
+ * or tensor name; a pickle or zip file is named as such. */
 lips_status lips_st_read(lips_st_file **out, const char *path);
 /* The same from memory (fuzzing); copies. label stands for the path. */
 lips_status lips_st_parse(lips_st_file **out, const void *bytes, size_t size, const char *label);
@@ -70,7 +77,7 @@ void lips_st_shape_text(char *buf, size_t size, int ndim, const int64_t *shape);
 
 typedef struct lips_st_out_tensor {
     const char *name;
-    lips_dtype dtype;     /* F32, F64, I64: data is of this type */
+    lips_dtype dtype; /* F32, F64, I64: data is of this type */
     int ndim;
     int64_t shape[LIPS_ST_NDIM_MAX];
     const void *data;

@@ -1,7 +1,7 @@
 /*
- * base/signals.h - SIGINT, SIGTERM and SIGUSR2 as a flag that loops poll. A second SIGINT or SIGTERM
- * ends the process at once (128 + signal); what is on disk stays consistent. SIGXFSZ is ignored, so
- * that a file size limit is a failed write.
+ * base/signals.h - SIGINT, SIGTERM and SIGUSR2 as a flag that loops poll. A second SIGINT or
+ * SIGTERM ends the process at once (128 + signal); what is on disk stays consistent. SIGXFSZ is
+ * ignored, so that a file size limit is a failed write.
  */
 #ifndef LIPS_BASE_SIGNALS_H
 #define LIPS_BASE_SIGNALS_H

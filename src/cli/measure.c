@@ -224,9 +224,8 @@ static lips_status choose_arithmetic(job *j)
         /* The cell's wish is for where it ran. */
         c.measure_precision = LIPS_PRECISION_F32;
     }
-    j->measure.arithmetic = (lips_arithmetic){.backward = c.measure_precision,
-                                              .conv = c.cuda_conv,
-                                              .linear = c.cuda_linear};
+    j->measure.arithmetic = (lips_arithmetic){
+        .backward = c.measure_precision, .conv = c.cuda_conv, .linear = c.cuda_linear};
     return LIPS_OK;
 }
 

@@ -28,8 +28,7 @@ lips_status lips_args_restart(const lips_args *a)
     lips_warn("%s: starting again with the cells that are left", why);
     fflush(stdout);
     execv("/proc/self/exe", argv);
-    lips_status st =
-        lips_fail(LIPS_ERR_DEVICE, "%s; cannot start again: %s", why, strerror(errno));
+    lips_status st = lips_fail(LIPS_ERR_DEVICE, "%s; cannot start again: %s", why, strerror(errno));
     free(command);
     free(argv);
     return st;

@@ -43,9 +43,8 @@ static lips_status run(const lips_args *a)
     if (!e.base.name[0])
         snprintf(e.base.name, sizeof e.base.name, "%s", name);
     LIPS_TRY_GOTO(st, lips_signals_install(), out);
-    const lips_sweep_args sweep = {.experiment = &e,
-                                   .retry_failed = lips_args_has(a, "retry-failed"),
-                                   .restart = &restart};
+    const lips_sweep_args sweep = {
+        .experiment = &e, .retry_failed = lips_args_has(a, "retry-failed"), .restart = &restart};
     LIPS_TRY_GOTO(st, lips_sweep_run(&sweep), out);
     LIPS_TRY_GOTO(st, lips_path(dir, sizeof dir, "%s/cells/%s", e.base.out, name), out);
     printf("%s\n", dir);

@@ -193,8 +193,8 @@ static bool broken_precision_of(const lips_config *c, lips_precision p, char *ms
     if (p == LIPS_PRECISION_F32 || strcmp(c->backend, "cuda") == 0 ||
         strcmp(c->backend, "auto") == 0)
         return false;
-    snprintf(msg, size, "%s needs backend: cuda, not %s", p == LIPS_PRECISION_TF32 ? "tf32" : "bf16",
-             c->backend);
+    snprintf(msg, size, "%s needs backend: cuda, not %s",
+             p == LIPS_PRECISION_TF32 ? "tf32" : "bf16", c->backend);
     return true;
 }
 

@@ -12,16 +12,16 @@
 #include <stddef.h>
 
 typedef enum lips_option_type {
-    LIPS_OPTION_INT,     /* int64_t */
-    LIPS_OPTION_UINT,    /* uint64_t, any value */
-    LIPS_OPTION_REAL,    /* double, finite */
-    LIPS_OPTION_BOOL,    /* true or false */
-    LIPS_OPTION_ENUM,    /* a C enum; choices in the enum's order */
-    LIPS_OPTION_CHOICE,  /* text, one of the choices */
-    LIPS_OPTION_TEXT,    /* any text without control characters */
-    LIPS_OPTION_LIST,    /* text: words joined by commas */
+    LIPS_OPTION_INT,      /* int64_t */
+    LIPS_OPTION_UINT,     /* uint64_t, any value */
+    LIPS_OPTION_REAL,     /* double, finite */
+    LIPS_OPTION_BOOL,     /* true or false */
+    LIPS_OPTION_ENUM,     /* a C enum; choices in the enum's order */
+    LIPS_OPTION_CHOICE,   /* text, one of the choices */
+    LIPS_OPTION_TEXT,     /* any text without control characters */
+    LIPS_OPTION_LIST,     /* text: words joined by commas */
     LIPS_OPTION_SCHEDULE, /* lips_schedule */
-    LIPS_OPTION_DEVICES  /* text: all, or numbers joined by commas */
+    LIPS_OPTION_DEVICES   /* text: all, or numbers joined by commas */
 } lips_option_type;
 
 enum { LIPS_OPTION_HASHED = 1, LIPS_OPTION_ABOVE = 2, LIPS_OPTION_AUTO = 4 }; /* flags */
@@ -32,8 +32,8 @@ typedef struct lips_option {
     size_t offset, size;  /* the field in lips_config */
     const char *fallback; /* default, as text */
     double min, max;      /* INT (up to 2^53), REAL: ends included, unless... */
-    /* HASHED: changes results, may be swept. ABOVE: min itself is excluded. AUTO: INT, the text auto
-     * stands for 0 */
+    /* HASHED: changes results, may be swept. ABOVE: min itself is excluded. AUTO: INT, the text
+     * auto stands for 0 */
     int flags;
     const char *const *choices; /* ENUM, CHOICE: NULL-terminated */
     const char *tag;            /* short form in cell names; NULL: the name without underscores */

@@ -22,35 +22,35 @@ typedef enum lips_source {
 
 typedef struct lips_data_spec {
     lips_source source;
-    const char *data_dir;     /* NULL or "": the source's default places */
-    int64_t n_train;          /* samples drawn from the training file; 0: all */
-    int64_t n_test;           /* 0: all (sine: 200) */
-    int64_t n_val;            /* further samples kept apart from the training file; 0: none */
-    double label_noise;       /* share p of training labels moved to another class: round(n p) */
-    uint64_t data_seed;       /* which samples, sine inputs */
-    uint64_t noise_seed;      /* which labels, to what; sine observation noise */
-    double sine_noise;        /* standard deviation of the observation noise */
-    double sine_min, sine_max;/* range of x */
+    const char *data_dir;      /* NULL or "": the source's default places */
+    int64_t n_train;           /* samples drawn from the training file; 0: all */
+    int64_t n_test;            /* 0: all (sine: 200) */
+    int64_t n_val;             /* further samples kept apart from the training file; 0: none */
+    double label_noise;        /* share p of training labels moved to another class: round(n p) */
+    uint64_t data_seed;        /* which samples, sine inputs */
+    uint64_t noise_seed;       /* which labels, to what; sine observation noise */
+    double sine_noise;         /* standard deviation of the observation noise */
+    double sine_min, sine_max; /* range of x */
 } lips_data_spec;
 
 typedef struct lips_split {
     int64_t n;
-    float *x;             /* (n,C,H,W) standardised */
-    int64_t *label;       /* (n) the labels trained on (noisy); NULL for regression */
-    int64_t *label_clean; /* (n) true labels; NULL for regression. Equal to label where no noise */
-    float *target;        /* (n,K) regression targets (noisy); NULL for classes */
-    float *target_clean;  /* (n,K) */
-    int64_t *source_index;/* (n) row in the source file */
+    float *x;              /* (n,C,H,W) standardised */
+    int64_t *label;        /* (n) the labels trained on (noisy); NULL for regression */
+    int64_t *label_clean;  /* (n) true labels; NULL for regression. Equal to label where no noise */
+    float *target;         /* (n,K) regression targets (noisy); NULL for classes */
+    float *target_clean;   /* (n,K) */
+    int64_t *source_index; /* (n) row in the source file */
 } lips_split;
 
 typedef struct lips_dataset {
     int64_t c, h, w, classes; /* classes = K; 1 for sine */
     bool regression;
     lips_split train, val, test; /* val.n may be 0 */
-    float mean[4], std[4];    /* per channel, of the training pixels used, in [0,1] (sine: of x);
+    float mean[4], std[4];       /* per channel, of the training pixels used, in [0,1] (sine: of x);
                                * split's x = (pixel - mean) / std */
-    uint64_t hash;            /* XXH3 of everything above that training sees */
-    char origin[256];         /* where it came from, for the report */
+    uint64_t hash;               /* XXH3 of everything above that training sees */
+    char origin[256];            /* where it came from, for the report */
 } lips_dataset;
 
 /* Loads, checks, draws the subset, corrupts labels, standardises. Errors: LIPS_ERR_DATA (missing,
@@ -68,8 +68,8 @@ void lips_batch_order(uint64_t seed, int64_t epoch, int64_t n, int64_t *out);
 void lips_augment(const lips_dataset *d, const lips_split *s, const int64_t *idx, int64_t b,
                   uint64_t seed, int64_t epoch, float *dst);
 
-/* table (C,256): what pixel v of channel c is once standardised, (v / 255 - mean) / std in f64, rounded
- * once. */
+/* table (C,256): what pixel v of channel c is once standardised, (v / 255 - mean) / std in f64,
+ * rounded once. */
 void lips_pixel_table(const lips_dataset *d, float *table);
 
 /* The command that gets the source's data on Debian or from its site, for messages. */

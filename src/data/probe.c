@@ -108,8 +108,7 @@ static void fill_ball(const maker *m, int64_t i, int64_t c, float *row)
         double v = lips_rng_normal(&m->pixel, first + (uint64_t)j);
         squares += v * v;
     }
-    double radius =
-        pow(lips_rng_uniform(&m->choice, (uint64_t)channel), 1.0 / (double)m->area);
+    double radius = pow(lips_rng_uniform(&m->choice, (uint64_t)channel), 1.0 / (double)m->area);
     double scale = squares > 0 ? radius / sqrt(squares) : 0;
     for (int64_t j = 0; j < m->area; j++)
         row[j] = (float)(scale * lips_rng_normal(&m->pixel, first + (uint64_t)j));

@@ -32,7 +32,7 @@ typedef struct lips_idx {
     int ndim;
     int64_t dim[LIPS_IDX_DIMS_MAX];
     const uint8_t *values; /* product of dim bytes, inside bytes or owned */
-    void *owned; /* decompressed file, free() it; NULL where bytes was raw */
+    void *owned;           /* decompressed file, free() it; NULL where bytes was raw */
 } lips_idx;
 
 /* bytes: a whole file, raw or gzip (told by its first bytes). ndim: dimensions asked for. Fails

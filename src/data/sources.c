@@ -8,9 +8,9 @@ enum { FOLDERS_MAX = 3 };
 
 typedef struct source_row {
     const char *title;
-    const char *default_dir; /* where data_dir is not given; NULL: it must be */
+    const char *default_dir;         /* where data_dir is not given; NULL: it must be */
     const char *folder[FOLDERS_MAX]; /* below it, in this order; "." itself */
-    const char *first_file; /* present (or with .gz) where the set is */
+    const char *first_file;          /* present (or with .gz) where the set is */
     const char *hint;
 } source_row;
 

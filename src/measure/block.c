@@ -186,10 +186,9 @@ lips_status lips_block_create(lips_block **out, const lips_survey *p)
     b->cap = p->block;
     b->k = p->k;
     LIPS_TRY_GOTO(st, take_host(b, p, &bytes), out);
-    LIPS_TRY_GOTO(st,
-                  lips_survey_open(p, p->args->arithmetic.forward, p->args->arithmetic.backward,
-                                   &b->be),
-                  out);
+    LIPS_TRY_GOTO(
+        st, lips_survey_open(p, p->args->arithmetic.forward, p->args->arithmetic.backward, &b->be),
+        out);
     LIPS_TRY_GOTO(st, take_grams(b, p, &bytes), out);
     LIPS_TRY_GOTO(st, put(b->be, &b->params, net->params, lips_net_params(net->net)), out);
     LIPS_TRY_GOTO(st, put(b->be, &b->buffers, net->buffers, lips_net_buffers(net->net)), out);
@@ -301,8 +300,7 @@ static lips_status backward(lips_block *b, unsigned items, int64_t t, bool loss_
                                (size_t)(lips_block_parts(b->survey, item) * b->cap * t * t) *
                                    sizeof(double)));
     if (b->act) /* a second pass would add the same again */
-        LIPS_TRY(ops->zero(b->be, b->act,
-                           (size_t)(b->survey->layers * b->cap) * sizeof *b->act));
+        LIPS_TRY(ops->zero(b->be, b->act, (size_t)(b->survey->layers * b->cap) * sizeof *b->act));
     lips_vjp_args a = {
         .t = t,
         .want_input = wants(items, LIPS_ITEM_INPUT) && !triangle,

@@ -4,8 +4,8 @@
  *
  * On a device a block costs, whatever its size (convnet, counted by CUSIM_SUMMARY as in
  * tests/cusim/test_measure.py): `jacobian` 25 launches, all of sections B and C 64; two waits, for
- * the logits and at the end; over the bus and back one piece of some hundred bytes per sample, never
- * an image of the resident data set, never a Gram matrix.
+ * the logits and at the end; over the bus and back one piece of some hundred bytes per sample,
+ * never an image of the resident data set, never a Gram matrix.
  *
  * Per-sample gradient norms of every layer (layer.loss_grad_param, 21 launches): forward, vjp, and
  * the smaller of direct and pixel form of the layer's Gram (kernels/conv_gram.cu). Million
@@ -33,11 +33,11 @@ struct lips_block {
                                 * backend's own where it makes `reduced` of them */
     double *reduced[LIPS_ITEMS][LIPS_REDUCES]; /* ([2,] parts,cap) by the backend; NULL: not wanted,
                                                 * or the host's */
-    double *one[LIPS_ITEMS];   /* (parts,cap) of the loss's; NULL: not wanted */
-    double *act;               /* (L,cap) squared norms of the layers' inputs; NULL: not wanted */
-    double *maps, *eigen;      /* (cap,K,K), lips_eigen_scratch(K): where the host reduces; else NULL */
-    double *work;              /* (K) */
-    double *part;              /* (cap) */
+    double *one[LIPS_ITEMS];                   /* (parts,cap) of the loss's; NULL: not wanted */
+    double *act;          /* (L,cap) squared norms of the layers' inputs; NULL: not wanted */
+    double *maps, *eigen; /* (cap,K,K), lips_eigen_scratch(K): where the host reduces; else NULL */
+    double *work;         /* (K) */
+    double *part;         /* (cap) */
 
     /* device side */
     lips_backend *be;

@@ -197,8 +197,7 @@ lips_status lips_curvature_create(lips_curvature **out, const lips_survey *s, in
         worker *w = &c->workers[i];
         *w = (worker){.c = c, .index = i};
         c->n_workers = i + 1;
-        LIPS_TRY_GOTO(st,
-                      open_worker(w, keeps(s, samples, one, keep) ? share_of(blocks, n, i) : 0),
+        LIPS_TRY_GOTO(st, open_worker(w, keeps(s, samples, one, keep) ? share_of(blocks, n, i) : 0),
                       out);
     }
     *out = c;

@@ -16,9 +16,9 @@ lips_record lips_emit_base(const lips_emit *e, int row, int layer, bool host)
     r.layer_name = layer ? e->names[layer] : NULL;
     r.epoch = a->network.epoch;
     r.device = e->device;
-    r.precision =
-        host ? "float64"
-             : lips_precision_label(a->ops, a->arithmetic.forward, a->arithmetic.backward);
+    r.precision = host
+                      ? "float64"
+                      : lips_precision_label(a->ops, a->arithmetic.forward, a->arithmetic.backward);
     if (!host) {
         r.split = e->split;
         r.n = e->survey->n;

@@ -42,8 +42,8 @@ lips_status lips_emit_plan_bytes(const lips_survey *p, size_t *bytes);
 /* Bytes that the layers' spectral norms take, one after the other; 0 where none is wanted. */
 size_t lips_emit_weight_bytes(const lips_survey *p);
 
-/* Where maps are curved: e->remainder over all measured samples, which the Gauss-Newton part is over
- * too. */
+/* Where maps are curved: e->remainder over all measured samples, which the Gauss-Newton part is
+ * over too. */
 lips_status lips_emit_need_remainder(lips_emit *e);
 /* Frees what the curvature's rows have made. */
 void lips_emit_drop_curvature(lips_emit *e);

@@ -164,8 +164,7 @@ static bool wants_hessian(const lips_survey *p)
  * compared with them. */
 static double vector_bytes(const lips_survey *p)
 {
-    return lips_lanczos_bytes(lips_net_params(p->net),
-                              wants_hessian(p) ? hessian_pairs(p) + 1 : 1);
+    return lips_lanczos_bytes(lips_net_params(p->net), wants_hessian(p) ? hessian_pairs(p) + 1 : 1);
 }
 
 /* Vectors that take more than half of a device's memory are with the host. */
@@ -231,8 +230,9 @@ static lips_status search(lips_emit *e, bool ggn, lips_backend *be, lips_eigenpa
 static lips_status search_on_host(lips_emit *e, bool ggn, lips_eigenpairs *pairs)
 {
     if (!e->host) {
-        lips_info("measure: %.3g GB of vectors for eigenvalues are with the host, not on the device",
-                  vector_bytes(e->survey) * 1e-9);
+        lips_info(
+            "measure: %.3g GB of vectors for eigenvalues are with the host, not on the device",
+            vector_bytes(e->survey) * 1e-9);
         LIPS_TRY(lips_backend_find("cpu")->open(&e->host, 0));
     }
     return search(e, ggn, e->host, pairs);
@@ -327,18 +327,16 @@ static lips_status resize(const lips_eigenpairs *pairs, const gradient *at)
 {
     const lips_ops *ops = pairs->be->ops;
     for (int i = 0; i < 4; i++) {
-        LIPS_TRY(ops->dots(pairs->be, &(lips_dots_args){.out = at->square,
-                                                        .q = at->g,
-                                                        .w = at->g,
-                                                        .count = 1,
-                                                        .n = pairs->n}));
+        LIPS_TRY(ops->dots(
+            pairs->be, &(lips_dots_args){
+                           .out = at->square, .q = at->g, .w = at->g, .count = 1, .n = pairs->n}));
         LIPS_TRY(ops->sync(pairs->be));
-        const bool small = *at->square < 0x1p-900, large = *at->square > 0x1p900;
+        const bool small = *at->square<0x1p-900, large = *at->square> 0x1p900;
         if (!small && !large)
             break;
-        LIPS_TRY(ops->combine(pairs->be, &(lips_combine_args){.y = at->g,
-                                                              .keep = small ? 0x1p400 : 0x1p-400,
-                                                              .n = pairs->n}));
+        LIPS_TRY(ops->combine(
+            pairs->be,
+            &(lips_combine_args){.y = at->g, .keep = small ? 0x1p400 : 0x1p-400, .n = pairs->n}));
     }
     return LIPS_OK;
 }
@@ -378,14 +376,12 @@ static lips_status align_all(lips_emit *e, const lips_eigenpairs *pairs, double 
     void *g = NULL, *shared = NULL;
     *count = 0;
     LIPS_TRY_GOTO(st, ops->alloc(pairs->be, &g, (size_t)pairs->n * sizeof(double)), out);
-    LIPS_TRY_GOTO(st,
-                  ops->alloc_shared(pairs->be, &shared,
-                                    (size_t)(1 + pairs->found) * sizeof(double)),
-                  out);
+    LIPS_TRY_GOTO(
+        st, ops->alloc_shared(pairs->be, &shared, (size_t)(1 + pairs->found) * sizeof(double)),
+        out);
     const gradient at = {.g = g, .square = shared, .along = (double *)shared + 1};
     for (int64_t first = 0; first + size <= n; first += size) {
-        LIPS_TRY_GOTO(
-            st, lips_curvature_gradient(e->curvature, pairs->be, at.g, first, size), out);
+        LIPS_TRY_GOTO(st, lips_curvature_gradient(e->curvature, pairs->be, at.g, first, size), out);
         LIPS_TRY_GOTO(st, aligned(pairs, &at, &share[*count]), out);
         *count += share[*count] != -1;
     }

@@ -18,7 +18,7 @@ enum {
 typedef struct search {
     const lips_lanczos_args *a;
     lips_eigenpairs *out;
-    int64_t steps; /* of one space, at most */
+    int64_t steps;         /* of one space, at most */
     double *basis[GROUPS]; /* (GROUP, n) each, steps + 1 vectors in all; NULL: not needed yet */
     double *alpha, *beta;
     double *ritz, *s; /* (steps) ascending, (steps,steps) eigenvectors of T by column */
@@ -39,27 +39,22 @@ static lips_status dots(const search *x, double *out, const double *q, const dou
                         int64_t count)
 {
     return x->a->be->ops->dots(
-        x->a->be,
-        &(lips_dots_args){.out = out, .q = q, .w = w, .count = count, .n = x->a->n});
+        x->a->be, &(lips_dots_args){.out = out, .q = q, .w = w, .count = count, .n = x->a->n});
 }
 
 /* w -= Q c for count rows q (count,n). */
 static lips_status take_away(const search *x, double *w, const double *q, const double *c,
                              int64_t count)
 {
-    return x->a->be->ops->combine(x->a->be, &(lips_combine_args){.y = w,
-                                                                 .keep = 1,
-                                                                 .factor = -1,
-                                                                 .q = q,
-                                                                 .c = c,
-                                                                 .count = count,
-                                                                 .n = x->a->n});
+    return x->a->be->ops->combine(
+        x->a->be,
+        &(lips_combine_args){
+            .y = w, .keep = 1, .factor = -1, .q = q, .c = c, .count = count, .n = x->a->n});
 }
 
 static lips_status scale_by(const search *x, double *v, double f)
 {
-    return x->a->be->ops->combine(x->a->be,
-                                  &(lips_combine_args){.y = v, .keep = f, .n = x->a->n});
+    return x->a->be->ops->combine(x->a->be, &(lips_combine_args){.y = v, .keep = f, .n = x->a->n});
 }
 
 /* Basis vector number j, whose group there is. */
@@ -133,8 +128,8 @@ static lips_status draw(search *x, uint32_t space)
         const int64_t count = x->a->n - at < DRAWN ? x->a->n - at : DRAWN;
         for (int64_t i = 0; i < count; i++)
             v[i] = lips_rng_normal(&rng, (uint64_t)(at + i));
-        LIPS_TRY_GOTO(
-            st, ops->put(x->a->be, vector_at(x, 0) + at, v, (size_t)count * sizeof *v), out);
+        LIPS_TRY_GOTO(st, ops->put(x->a->be, vector_at(x, 0) + at, v, (size_t)count * sizeof *v),
+                      out);
     }
 out:
     free(v);
@@ -148,8 +143,7 @@ static lips_status need_group(search *x, int64_t j)
     void *memory = NULL;
     if (x->basis[j / GROUP])
         return LIPS_OK;
-    LIPS_TRY(x->a->be->ops->alloc(x->a->be, &memory,
-                                  (size_t)(count * x->a->n) * sizeof(double)));
+    LIPS_TRY(x->a->be->ops->alloc(x->a->be, &memory, (size_t)(count * x->a->n) * sizeof(double)));
     x->basis[j / GROUP] = memory;
     return LIPS_OK;
 }
@@ -340,8 +334,8 @@ static lips_status take(search *x)
         return lips_fail(LIPS_ERR_MEMORY, "out of memory for eigenvalues");
     LIPS_TRY(ops->alloc(a->be, &vector, k * n * sizeof(double)));
     e->vector = vector;
-    LIPS_TRY(ops->alloc_shared(a->be, &shared,
-                               (size_t)shared_count(x->steps, a->k) * sizeof(double)));
+    LIPS_TRY(
+        ops->alloc_shared(a->be, &shared, (size_t)shared_count(x->steps, a->k) * sizeof(double)));
     x->along = x->shared = shared;
     x->square = x->along + 1;
     x->on_found = x->square + k;
@@ -363,8 +357,7 @@ static int64_t steps_of(int64_t n)
 
 double lips_lanczos_bytes(int64_t n, int k)
 {
-    return 8.0 * ((double)n * (double)(steps_of(n) + 1 + k) +
-                  (double)shared_count(steps_of(n), k));
+    return 8.0 * ((double)n * (double)(steps_of(n) + 1 + k) + (double)shared_count(steps_of(n), k));
 }
 
 int64_t lips_lanczos_vectors(int64_t n, int k)
@@ -417,10 +410,10 @@ lips_status lips_lanczos(lips_eigenpairs *out, const lips_lanczos_args *a)
         out->found = a->k;
         for (int i = 0; i < a->k; i++)
             out->value[i] = out->residual[i] = NAN;
-        LIPS_TRY_GOTO(st,
-                      a->be->ops->zero(a->be, out->vector,
-                                       (size_t)a->k * (size_t)a->n * sizeof *out->vector),
-                      out);
+        LIPS_TRY_GOTO(
+            st,
+            a->be->ops->zero(a->be, out->vector, (size_t)a->k * (size_t)a->n * sizeof *out->vector),
+            out);
     }
 out:
     for (int g = 0; g < GROUPS; g++)

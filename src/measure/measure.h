@@ -17,13 +17,13 @@
 /* Inputs to measure on. A view. */
 typedef struct lips_inputs {
     int64_t n;
-    const float *x;       /* (n,C,H,W) standardised, host */
-    const int64_t *index; /* (n) rows of x to use, or NULL for 0..n-1 */
+    const float *x;        /* (n,C,H,W) standardised, host */
+    const int64_t *index;  /* (n) rows of x to use, or NULL for 0..n-1 */
     const lips_rows *rows; /* the rows of x in the device's memory already, so that none crosses the
                             * bus; NULL: they are uploaded */
-    const int64_t *label; /* by row of x, or NULL */
-    const float *target;  /* (rows,K), or NULL */
-    const char *split;    /* for the records */
+    const int64_t *label;  /* by row of x, or NULL */
+    const float *target;   /* (rows,K), or NULL */
+    const char *split;     /* for the records */
     bool has_seed;
     uint64_t seed;
 } lips_inputs;
@@ -49,11 +49,11 @@ typedef struct lips_measure_args {
     const lips_ops *ops; /* backend; each thread has its own handle */
     int device;
     lips_arithmetic arithmetic; /* of the blocks' passes; eigenvalues of curvature are f32's */
-    const char *choices; /* file of the backend's measured choices (keep_choices); NULL: none */
+    const char *choices;   /* file of the backend's measured choices (keep_choices); NULL: none */
     lips_handles *handles; /* on ops' device with these choices, for measurements one after another;
                             * NULL: opened for this one */
-    int threads;         /* >= 1 */
-    int64_t batch; /* samples per block; 0: chosen from network and backend alone */
+    int threads;           /* >= 1 */
+    int64_t batch;         /* samples per block; 0: chosen from network and backend alone */
     lips_network_view network;
     lips_inputs inputs;
     lips_metrics metrics;

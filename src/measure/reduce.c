@@ -43,8 +43,7 @@ void lips_reduce_take(lips_block *b, const lips_survey *p, size_t *bytes)
         for (int kind = 0; kind < LIPS_REDUCES; kind++)
             if (wanted(p, item) >> kind & 1)
                 lips_block_take_shared(b, b ? &b->reduced[item][kind] : NULL,
-                                       results(kind) * lips_block_parts(p, item) * p->block,
-                                       bytes);
+                                       results(kind) * lips_block_parts(p, item) * p->block, bytes);
 }
 
 /* All parts in one launch; the places beyond the block's samples hold zeros. */
@@ -119,9 +118,8 @@ static double host_number(lips_block *b, const double *g, int kind, int64_t i)
         const int64_t y = lips_survey_class(b->survey, b->first + i);
         return g[y * k + y] < 0 ? 0 : g[y * k + y];
     }
-    return kind == LIPS_REDUCE_LOSS
-               ? lips_quadratic(g, b->u + i * k, k)
-               : lips_head_trace(b->survey, b->p + i * k, g, b->maps, b->work);
+    return kind == LIPS_REDUCE_LOSS ? lips_quadratic(g, b->u + i * k, k)
+                                    : lips_head_trace(b->survey, b->p + i * k, g, b->maps, b->work);
 }
 
 /* ---- either ---- */

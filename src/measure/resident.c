@@ -31,7 +31,7 @@ static const float *in_order(const lips_inputs *in, int64_t features, float **co
 }
 
 lips_status lips_inputs_load(lips_rows *rows, const lips_net *net, lips_backend *be,
-                              const lips_inputs *in)
+                             const lips_inputs *in)
 {
     lips_rows r = describe(net, in->n);
     lips_status st = LIPS_OK;
@@ -51,10 +51,10 @@ lips_status lips_inputs_load(lips_rows *rows, const lips_net *net, lips_backend 
         st = st == LIPS_ERR_MEMORY ? LIPS_OK : st; /* they are uploaded each time */
         goto out;
     }
-    LIPS_TRY_GOTO(st,
-                  be->ops->rows_load(
-                      be, &r, &(lips_rows_source){.x = x, .table = table, .source = source}),
-                  out);
+    LIPS_TRY_GOTO(
+        st,
+        be->ops->rows_load(be, &r, &(lips_rows_source){.x = x, .table = table, .source = source}),
+        out);
     LIPS_TRY_GOTO(st, be->ops->sync(be), out); /* other handles have an order of their own */
     *rows = r;
     r.memory = NULL;

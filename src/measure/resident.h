@@ -14,6 +14,6 @@ size_t lips_inputs_load_bytes(const lips_net *net, const lips_ops *ops, int64_t 
 /* rows = the samples of in, in their order, in memory of be, which other handles read too; to be
  * released through be->ops. Where that has no use, or no room, rows->memory is NULL. */
 lips_status lips_inputs_load(lips_rows *rows, const lips_net *net, lips_backend *be,
-                              const lips_inputs *in);
+                             const lips_inputs *in);
 
 #endif

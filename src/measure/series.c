@@ -83,7 +83,7 @@ lips_status lips_series_jacobian(lips_survey *p, int row)
                                                    .if_broken = NAN,
                                                    .reason = map == LIPS_REDUCE_TARGET ? p->no_class
                                                              : map == LIPS_REDUCE_LOSS ? p->no_loss
-                                                                               : NULL}));
+                                                                                       : NULL}));
     return LIPS_OK;
 }
 

@@ -12,7 +12,8 @@ enum {
      * matrix product wide enough for full speed for linear layers. */
     BLOCK_CONV = 16,
     BLOCK_LINEAR = 128,
-    /* At most as many on a device: its launches of a block cost less than its narrowest network then. */
+    /* At most as many on a device: its launches of a block cost less than its narrowest network
+     * then. */
     BLOCK_DEVICE = 512,
     /* What products with a Hessian keep beside a pass' values: cotangents, tangents, and theirs. */
     SUM_VALUES = 5
@@ -72,10 +73,9 @@ int64_t lips_survey_block(const lips_net *net, const lips_ops *ops, int64_t n)
 /* Half of it, since several blocks are kept. */
 int64_t lips_survey_sum_block(const lips_net *net, const lips_ops *ops, int64_t n)
 {
-    return ops->pass_bytes
-               ? device_block(net, 1, SUM_VALUES * ops->real_bytes, ops->pass_bytes / 2,
-                              BLOCK_DEVICE, n)
-               : block_of(net);
+    return ops->pass_bytes ? device_block(net, 1, SUM_VALUES * ops->real_bytes, ops->pass_bytes / 2,
+                                          BLOCK_DEVICE, n)
+                           : block_of(net);
 }
 
 int64_t lips_survey_row(const lips_survey *p, int64_t i)
@@ -105,8 +105,8 @@ lips_status lips_survey_input(const lips_survey *p, lips_backend *be, const lips
     const lips_inputs *in = &p->args->inputs;
     const int64_t *index = in->index ? in->index + first : NULL;
     if (p->rows.memory)
-        return be->ops->gather(
-            be, &(lips_gather_args){.rows = &p->rows, .y = *input, .first = first});
+        return be->ops->gather(be,
+                               &(lips_gather_args){.rows = &p->rows, .y = *input, .first = first});
     if (in->rows)
         return be->ops->gather(
             be, &(lips_gather_args){
@@ -118,7 +118,7 @@ lips_status lips_survey_input(const lips_survey *p, lips_backend *be, const lips
 /* The curvature's products and gradients read them after the blocks have. */
 size_t lips_survey_load_bytes(const lips_survey *p)
 {
-    static const char *const again[] = {"hessian.lambda_max", "hessian.top", "hessian.alignment",
+    static const char *const again[] = {"hessian.lambda_max", "hessian.top",   "hessian.alignment",
                                         "ggn.lambda_max",     "hessian.trace", "bound.landscape"};
     bool twice = false;
     for (size_t i = 0; i < sizeof again / sizeof *again; i++) {

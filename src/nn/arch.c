@@ -6,7 +6,7 @@
 #include <string.h>
 
 static const lips_arch *const archs[] = {&lips_arch_mlp, &lips_arch_convnet, &lips_arch_resnet18,
-                                        &lips_arch_vit};
+                                         &lips_arch_vit};
 enum { N_ARCHS = sizeof archs / sizeof archs[0] };
 
 /* Far above anything that trains; below, no product of two sizes overflows. */

@@ -126,9 +126,8 @@ static double norm(const lips_net *net, const lips_node *node, const double *par
     return most;
 }
 
-static const lips_need needs[] = {
-    LIPS_NEED(bn_forward), LIPS_NEED(bn_jvp), LIPS_NEED(bn_vjp), LIPS_NEED(bn_grad),
-    LIPS_NEED(bn_gram), {0}};
+static const lips_need needs[] = {LIPS_NEED(bn_forward), LIPS_NEED(bn_jvp),  LIPS_NEED(bn_vjp),
+                                  LIPS_NEED(bn_grad),    LIPS_NEED(bn_gram), {0}};
 
 const lips_kind lips_kind_batchnorm = {
     .name = "batchnorm",

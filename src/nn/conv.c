@@ -129,9 +129,13 @@ static lips_status gram(const lips_call *c, const lips_tensor *dy, double *theta
     return LIPS_OK;
 }
 
-static const lips_need needs[] = {
-    LIPS_NEED(conv_workspace), LIPS_NEED(conv_forward), LIPS_NEED(conv_vjp),
-    LIPS_NEED(conv_grad), LIPS_NEED(conv_gram), LIPS_NEED(bias_gram), {0}};
+static const lips_need needs[] = {LIPS_NEED(conv_workspace),
+                                  LIPS_NEED(conv_forward),
+                                  LIPS_NEED(conv_vjp),
+                                  LIPS_NEED(conv_grad),
+                                  LIPS_NEED(conv_gram),
+                                  LIPS_NEED(bias_gram),
+                                  {0}};
 
 const lips_kind lips_kind_conv = {
     .name = "conv",

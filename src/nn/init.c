@@ -16,8 +16,8 @@
  *
  * For all of them: batch norm and layer norm start as the identity (weight 1, bias 0, running mean
  * 0 and variance 1); a class token is 0 and learned positions are N(0, 0.02^2), as in torchvision.
- * The rest of a vision transformer follows the rules above, in_proj with fan_in w: torchvision's own
- * choices for its layers (Xavier in in_proj and the MLP, a head of zeros) are not reproduced.
+ * The rest of a vision transformer follows the rules above, in_proj with fan_in w: torchvision's
+ * own choices for its layers (Xavier in in_proj and the MLP, a head of zeros) are not reproduced.
  */
 #include "base/random.h"
 #include "nn/graph.h"

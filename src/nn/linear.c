@@ -68,9 +68,9 @@ static lips_status gram(const lips_call *c, const lips_tensor *dy, double *theta
     return LIPS_OK;
 }
 
-static const lips_need needs[] = {
-    LIPS_NEED(linear_forward), LIPS_NEED(linear_vjp), LIPS_NEED(linear_grad),
-    LIPS_NEED(linear_gram), LIPS_NEED(bias_gram), {0}};
+static const lips_need needs[] = {LIPS_NEED(linear_forward), LIPS_NEED(linear_vjp),
+                                  LIPS_NEED(linear_grad),    LIPS_NEED(linear_gram),
+                                  LIPS_NEED(bias_gram),      {0}};
 
 const lips_kind lips_kind_linear = {
     .name = "linear",

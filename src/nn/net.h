@@ -111,7 +111,8 @@ int64_t lips_net_chunk(const lips_net *net, const lips_backend *be, int64_t batc
 
 /* As many samples as a pass of t stacked values may run at a time in about so many bytes, at most
  * `most`, at least 1. By the network and the size of a real alone. */
-int64_t lips_net_fits(const lips_net *net, int64_t t, size_t real_bytes, size_t bytes, int64_t most);
+int64_t lips_net_fits(const lips_net *net, int64_t t, size_t real_bytes, size_t bytes,
+                      int64_t most);
 
 /* Plans and allocates. be stays the caller's and must outlive the exec. LIPS_ERR_UNSUPPORTED if the
  * backend does not offer an operation that the network needs. */
@@ -122,8 +123,8 @@ void lips_exec_free(lips_exec *ex);
 lips_status lips_exec_plan_bytes(const lips_net *net, lips_backend *be, const lips_exec_spec *spec,
                                  size_t *bytes);
 
-/* What the handle itself takes beside the plan when it runs the passes of spec, at most: scratch and
- * libraries' workspaces. A handle with several execs takes the most of them, once. */
+/* What the handle itself takes beside the plan when it runs the passes of spec, at most: scratch
+ * and libraries' workspaces. A handle with several execs takes the most of them, once. */
 size_t lips_exec_own_bytes(const lips_net *net, lips_backend *be, const lips_exec_spec *spec);
 
 /* Parameter and buffer vectors are the caller's device memory (be->alloc), set before use. */

@@ -1,7 +1,7 @@
 /*
- * nn: second-order passes. Every layer kind is affine in its parameters, so the derivative of one of its functions
- * along a parameter direction v is that function with v in the parameters' place; a kind that is not piecewise linear
- * in its input as well adds its own term (vjp_tangent).
+ * nn: second-order passes. Every layer kind is affine in its parameters, so the derivative of one
+ * of its functions along a parameter direction v is that function with v in the parameters' place;
+ * a kind that is not piecewise linear in its input as well adds its own term (vjp_tangent).
  */
 #include "nn/second.h"
 
@@ -13,20 +13,27 @@
 struct lips_second {
     lips_exec *ex;
     char *block;
-    size_t *cotangent, *tangent, *dot; /* (n_values) offsets: cotangents, tangents, tangents of cotangents */
-    size_t addend, work;               /* one more term of a sum; zeros for grad_tangent */
+    size_t *cotangent, *tangent,
+        *dot;            /* (n_values) offsets: cotangents, tangents, tangents of cotangents */
+    size_t addend, work; /* one more term of a sum; zeros for grad_tangent */
     size_t bytes;
-    bool primal, tangents;             /* has the pass run */
+    bool primal, tangents; /* has the pass run */
 };
 
 /* Offsets of 3 n_values tensors for cap samples and the addend; offsets NULL: bytes only. */
-static size_t place(const lips_net *net, lips_backend *be, int64_t cap, size_t *offsets, size_t *addend)
+static size_t place(const lips_net *net, lips_backend *be, int64_t cap, size_t *offsets,
+                    size_t *addend)
 {
     size_t at = 0, largest = 0;
     int n = net->n_values;
     for (int i = 0; i < 3 * n; i++) {
         const lips_value *v = &net->values[i % n];
-        const lips_tensor t = {.cap = cap, .b = cap, .c = v->c, .h = v->h, .w = v->w, .t = 1,
+        const lips_tensor t = {.cap = cap,
+                               .b = cap,
+                               .c = v->c,
+                               .h = v->h,
+                               .w = v->w,
+                               .t = 1,
                                .lanes = be->ops->plan_lanes(be, cap, net->spatial)};
         size_t bytes = lips_plan_round(be->ops->tensor_bytes(be, &t));
         if (offsets)
@@ -58,7 +65,8 @@ lips_status lips_second_create(lips_second **out, lips_exec *ex)
     size_t n = (size_t)ex->net->n_values;
     *out = NULL;
     if (ex->at.t < 1)
-        return lips_fail(LIPS_ERR_USAGE, "second order: the exec was planned without a backward pass");
+        return lips_fail(LIPS_ERR_USAGE,
+                         "second order: the exec was planned without a backward pass");
     lips_second *s = calloc(1, sizeof *s);
     size_t *offsets = calloc(3 * n, sizeof *offsets);
     if (!s || !offsets) {
@@ -107,8 +115,8 @@ static lips_tensor term_of(const lips_second *s, int v)
     return t;
 }
 
-/* Node n's call with v's segments in the parameters' place, or NULL where it has none; no ReLU. Its forward is the
- * output's change along v. */
+/* Node n's call with v's segments in the parameters' place, or NULL where it has none; no ReLU. Its
+ * forward is the output's change along v. */
 static lips_call along(const lips_second *s, int n, const void *v, lips_node *bare)
 {
     lips_call c = lips_exec_call(s->ex, n, NULL);
@@ -177,8 +185,10 @@ lips_status lips_second_primal(lips_second *s)
     return LIPS_OK;
 }
 
-/* Tangents of node n's inputs; an input that no parameter influences has tangent 0. *any: one has. */
-static lips_status input_tangents(lips_second *s, const lips_node *node, lips_tensor *xdot, bool *any)
+/* Tangents of node n's inputs; an input that no parameter influences has tangent 0. *any: one
+ * has. */
+static lips_status input_tangents(lips_second *s, const lips_node *node, lips_tensor *xdot,
+                                  bool *any)
 {
     const lips_net *net = s->ex->net;
     *any = false;
@@ -229,8 +239,8 @@ lips_status lips_second_seed_dot(lips_second *s, lips_tensor *seed)
     return LIPS_OK;
 }
 
-/* Change of the parameter gradient with the node's input: for a gradient that is bilinear in cotangent and input, the same
- * function of the input's tangent; the bias has no part in it. */
+/* Change of the parameter gradient with the node's input: for a gradient that is bilinear in
+ * cotangent and input, the same function of the input's tangent; the bias has no part in it. */
 static lips_status grad_along_input(lips_second *s, const lips_call *c, const lips_tensor *dy)
 {
     const lips_kind *kind = c->node->kind;
@@ -243,7 +253,8 @@ static lips_status grad_along_input(lips_second *s, const lips_call *c, const li
     return kind->grad(&moved, dy);
 }
 
-/* What the vjp of a curved map changes by as the node's input moves; added to the input's cotangent tangent. */
+/* What the vjp of a curved map changes by as the node's input moves; added to the input's cotangent
+ * tangent. */
 static lips_status pull_curved(lips_second *s, const lips_call *c, const lips_tensor *dy)
 {
     int v = c->node->in[0];
@@ -254,7 +265,8 @@ static lips_status pull_curved(lips_second *s, const lips_call *c, const lips_te
     return s->ex->be->ops->add(s->ex->be, &to, &to, &term);
 }
 
-/* What the vjp to input `which` changes by as the parameters move along v and the input along its tangent. */
+/* What the vjp to input `which` changes by as the parameters move along v and the input along its
+ * tangent. */
 static lips_status pull_change(lips_second *s, int n, int which, const lips_call *c, const void *v,
                                const lips_tensor *dy)
 {
@@ -291,7 +303,8 @@ lips_status lips_second_vjp(lips_second *s, const void *v, void *out)
 {
     LIPS_TRY(need_evaluation(s));
     if (v && !(s->primal && s->tangents))
-        return lips_fail(LIPS_ERR_USAGE, "second order: a Hessian product needs the primal pass and a jvp");
+        return lips_fail(LIPS_ERR_USAGE,
+                         "second order: a Hessian product needs the primal pass and a jvp");
     for (int n = s->ex->net->n_nodes - 1; n >= 0; n--)
         LIPS_TRY(second_node(s, n, v, out));
     return LIPS_OK;

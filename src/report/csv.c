@@ -52,7 +52,8 @@ static void write_header(FILE *f, const lips_report *r)
     for (int a = 0; a < r->experiment.n_axes; a++)
         if (is_extra_axis(r, a))
             fprintf(f, ",%s", lips_report_axis_name(r, a));
-    fputs(",quantity,norm,output,layer,layer_name,rank,split,epoch,n,value,mean,std_err,min,median,q90,"
+    fputs(",quantity,norm,output,layer,layer_name,rank,split,epoch,n,value,mean,std_err,min,median,"
+          "q90,"
           "max,"
           "exact,iterations,residual,reason,drawn_by_seed,precision,device\n",
           f);

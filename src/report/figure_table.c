@@ -296,9 +296,9 @@ const lips_figure_row lips_figure_rows[] = {
     {"curves", "Error and loss over training", LINES, LIPS_PAGE_VARIANTS, lips_make_over_epochs,
      &curves},
     {"trajectories", "Slope and parameter gradient over training",
-     LINES
-     "As far as they were measured: the mean spectral norm of the input Jacobian (in one dimension: "
-     "the slope), and the mean norm of the per-sample parameter gradient of the loss.",
+     LINES "As far as they were measured: the mean spectral norm of the input Jacobian (in one "
+           "dimension: "
+           "the slope), and the mean norm of the per-sample parameter gradient of the loss.",
      LIPS_PAGE_VARIANTS, lips_make_over_epochs, &trajectories},
     {"maps", "Norm, error and loss over width and epoch",
      "Each box is a width and an evaluated or measured epoch (0: the initialisation), its colour "

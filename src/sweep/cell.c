@@ -131,8 +131,7 @@ static lips_status start(cell *c)
     LIPS_TRY(lips_device_open(&c->be, c->cfg, c->args->device));
     if (c->args->choices && c->be->ops->keep_choices)
         LIPS_TRY(c->be->ops->keep_choices(c->be, c->args->choices));
-    c->at = (lips_place){
-        .ops = c->be->ops, .device = c->args->device, .choices = c->args->choices};
+    c->at = (lips_place){.ops = c->be->ops, .device = c->args->device, .choices = c->args->choices};
     LIPS_TRY(lips_handles_create(&c->at.handles, c->at.ops, c->at.device, c->at.choices));
     LIPS_TRY(lips_probe_rows_create(&c->at.probes, c->be));
     LIPS_TRY(lips_backend_label(&c->at.label, c->at.ops, c->at.device));

@@ -120,9 +120,9 @@ lips_suspicion lips_cell_device_lost(const char *dir)
                : LIPS_SUSPECT_PROCESS;
 }
 
-static const char *const resume_files[] = {"state.safetensors", "state.prev.safetensors",
+static const char *const resume_files[] = {"state.safetensors",     "state.prev.safetensors",
                                            "state.new.safetensors", "progress.json",
-                                           "device-lost", NULL};
+                                           "device-lost",           NULL};
 static const char *const result_files[] = {"metrics.jsonl", "failed", NULL};
 
 void lips_cell_tidy(const char *dir)

@@ -40,8 +40,7 @@ static lips_record fit_record(const char *quantity, const char *split, const lip
 }
 
 static lips_status add_eval(lips_record_buffer *out, const lips_eval *e, const char *split,
-                            const lips_trainer *tr, const lips_dataset *data,
-                            const lips_place *at)
+                            const lips_trainer *tr, const lips_dataset *data, const lips_place *at)
 {
     lips_record r = fit_record("loss", split, tr, at, e->n, e->loss);
     LIPS_TRY(add_record(out, &r));

@@ -12,12 +12,13 @@ typedef struct lips_record_buffer {
     size_t len, cap;
 } lips_record_buffer;
 
-/* What a cell runs on, and what its records say of it: the device, and the arithmetic of training. */
+/* What a cell runs on, and what its records say of it: the device, and the arithmetic of
+ * training. */
 typedef struct lips_place {
     const lips_ops *ops;
     int device;
     const char *label, *precision;
-    const char *choices; /* file of measured choices, or NULL */
+    const char *choices;     /* file of measured choices, or NULL */
     lips_handles *handles;   /* of measuring, from one epoch to the next, */
     lips_probe_rows *probes; /* and what is measured beside the data */
 } lips_place;

@@ -45,8 +45,7 @@ static lips_status sort_out(const lips_sweep_args *a, bool exists, lips_workers_
             out->cells[out->n++] =
                 (lips_work_cell){.cell = i,
                                  .seconds = lips_forecast_class(out->plan, i)->seconds,
-                                 .suspect = exists ? lips_cell_device_lost(dir)
-                                                   : LIPS_SUSPECT_NOT};
+                                 .suspect = exists ? lips_cell_device_lost(dir) : LIPS_SUSPECT_NOT};
         }
     }
 out:

@@ -15,8 +15,8 @@
  *   OUT/cells/NAME/timing.jsonl    wall-clock of pieces, and the device: not part of the results
  *   OUT/cells/NAME/failed          {"reason":"diverged","epoch":..,"message":..} instead of done;
  *                                  reason is diverged, oom, data, device or runtime
- *   OUT/cells/NAME/device-lost     the GPU faulted while the cell ran: it is run once more, alone on
- *                                  a GPU
+ *   OUT/cells/NAME/device-lost     the GPU faulted while the cell ran: it is run once more, alone
+ *                                  on a GPU
  *   OUT/cells/NAME/done            {"epoch":..,"stopped":..}, written last
  *
  * An existing OUT may be given more cells: for every key that changes results the values must
@@ -37,7 +37,7 @@ typedef struct lips_sweep_args {
     /* What is made of the cells (a report), while the folder is still this process's alone. swept:
      * LIPS_OK or LIPS_ERR_PARTIAL with its text. The result is the sweep's. NULL: nothing. */
     lips_status (*finish)(const char *out, lips_status swept);
-    bool *restart;     /* set with LIPS_ERR_DEVICE: a new process can go on with the cells */
+    bool *restart; /* set with LIPS_ERR_DEVICE: a new process can go on with the cells */
 } lips_sweep_args;
 
 /* LIPS_OK, LIPS_ERR_PARTIAL (some cells failed), REQUEUE/INTERRUPTED after checkpointing, or the

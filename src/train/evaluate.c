@@ -67,16 +67,15 @@ static lips_status queue_batch(lips_trainer *tr, const lips_split *split, int64_
     lips_tensor *in = lips_exec_input(tr->eval_exec), logits;
     in->b = b;
     if (rows)
-        LIPS_TRY(tr->be->ops->gather(
-            tr->be, &(lips_gather_args){.rows = rows, .y = *in, .first = first}));
+        LIPS_TRY(tr->be->ops->gather(tr->be,
+                                     &(lips_gather_args){.rows = rows, .y = *in, .first = first}));
     else
         LIPS_TRY(tr->be->ops->upload(tr->be, in, split->x + first * d->c * d->h * d->w, NULL));
     LIPS_TRY(lips_exec_forward(tr->eval_exec, false, &logits));
     if (clean)
         LIPS_TRY(queue_loss(tr, &logits, from(*clean, first, d->classes), tr->clean_losses + at,
                             tr->pred + at));
-    return queue_loss(tr, &logits, from(*given, first, d->classes), tr->losses + at,
-                      tr->pred + at);
+    return queue_loss(tr, &logits, from(*given, first, d->classes), tr->losses + at, tr->pred + at);
 }
 
 static void add(lips_eval *sum, const double *losses, const int64_t *pred, const int64_t *label,

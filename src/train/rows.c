@@ -14,8 +14,8 @@ static const lips_split *split_of(const lips_dataset *d, int i)
     return splits[i];
 }
 
-/* Rows of split number i without memory; n = 0: it stays with the host. first_only: whether they may
- * be packed is judged by the first. */
+/* Rows of split number i without memory; n = 0: it stays with the host. first_only: whether they
+ * may be packed is judged by the first. */
 static lips_rows describe(const lips_dataset *d, const lips_backend *be, int i, const float *table,
                           bool first_only)
 {
@@ -59,13 +59,12 @@ static lips_status load(lips_resident *r, const lips_dataset *d)
         if (rows->n == 0)
             continue;
         LIPS_TRY(ops->alloc(r->be, &rows->memory, lips_rows_bytes(rows)));
-        LIPS_TRY(ops->rows_load(
-            r->be, rows,
-            &(lips_rows_source){.x = s->x,
-                                .table = table,
-                                .source = s->source_index,
-                                .labels = s->label,
-                                .targets = s->target}));
+        LIPS_TRY(ops->rows_load(r->be, rows,
+                                &(lips_rows_source){.x = s->x,
+                                                    .table = table,
+                                                    .source = s->source_index,
+                                                    .labels = s->label,
+                                                    .targets = s->target}));
     }
     /* Other handles read it, each in an order of its own. */
     return ops->sync(r->be);

@@ -146,8 +146,8 @@ static lips_status step_ops(lips_trainer *tr, int64_t b)
     if (!lips_trainer_train_rows(tr))
         host_batch(tr, idx, b);
     for (int64_t first = 0; first < b; first += chunk)
-        LIPS_TRY(part_gradient(tr, idx, first, b - first < chunk ? b - first : chunk,
-                               1.0 / (double)b));
+        LIPS_TRY(
+            part_gradient(tr, idx, first, b - first < chunk ? b - first : chunk, 1.0 / (double)b));
     LIPS_TRY(advance(tr, b));
     return update(tr);
 }
@@ -213,11 +213,10 @@ static lips_status look(lips_trainer *tr)
         return LIPS_OK;
     tr->step = c->row / tr->cfg.batch;
     tr->updates = c->updates;
-    return lips_fail(LIPS_ERR_DIVERGED,
-                     "diverged: the %s is not finite in epoch %" PRId64 ", step %" PRId64
-                     " (last loss %g)",
-                     c->stop == LIPS_STOP_LOSS ? "loss" : "gradient", tr->epoch + 1, tr->step + 1,
-                     c->loss);
+    return lips_fail(
+        LIPS_ERR_DIVERGED,
+        "diverged: the %s is not finite in epoch %" PRId64 ", step %" PRId64 " (last loss %g)",
+        c->stop == LIPS_STOP_LOSS ? "loss" : "gradient", tr->epoch + 1, tr->step + 1, c->loss);
 }
 
 static lips_status fetch(lips_trainer *tr)
@@ -251,8 +250,7 @@ static lips_status begin_epoch(lips_trainer *tr)
     if (tr->device_order)
         LIPS_TRY(ops->put(tr->be, tr->device_order, tr->order, (size_t)n * sizeof *tr->order));
     if (tr->buffers)
-        LIPS_TRY(ops->copy(tr->be, tr->kept, tr->buffers,
-                           (size_t)tr->n_buffers * ops->real_bytes));
+        LIPS_TRY(ops->copy(tr->be, tr->kept, tr->buffers, (size_t)tr->n_buffers * ops->real_bytes));
     const lips_cursor c = {.row = tr->step * tr->cfg.batch,
                            .updates = tr->updates,
                            .epoch = tr->epoch,

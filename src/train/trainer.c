@@ -181,9 +181,10 @@ void lips_trainer_free(lips_trainer *tr)
     lips_trainer_erase(tr);
     lips_exec_free(tr->eval_exec);
     lips_exec_free(tr->exec);
-    void *device[] = {tr->device_order, tr->step_losses, tr->cursor, tr->kept,        tr->buffers,
-                      tr->v,            tr->m,           tr->grads,  tr->params,      tr->seen,
-                      tr->pred,         tr->losses,      tr->clean_losses};
+    void *device[] = {tr->device_order, tr->step_losses, tr->cursor, tr->kept,
+                      tr->buffers,      tr->v,           tr->m,      tr->grads,
+                      tr->params,       tr->seen,        tr->pred,   tr->losses,
+                      tr->clean_losses};
     for (size_t i = 0; i < sizeof device / sizeof *device; i++)
         if (device[i])
             tr->be->ops->release(tr->be, device[i]);

@@ -48,8 +48,8 @@ typedef struct lips_eval {
 lips_status lips_trainer_evaluate(lips_trainer *tr, const lips_split *split, lips_eval *noisy,
                                   lips_eval *clean, double *memorized);
 
-/* The split's rows in the device's memory, as long as the trainer (or its resident set) lives; NULL:
- * they are the host's alone. */
+/* The split's rows in the device's memory, as long as the trainer (or its resident set) lives;
+ * NULL: they are the host's alone. */
 const lips_rows *lips_trainer_rows(const lips_trainer *tr, const lips_split *split);
 
 /* Views for measuring: device vectors, valid until the next step. */

@@ -43,7 +43,7 @@ struct lips_trainer {
     /* Shared memory of the backend. */
     double *losses, *clean_losses; /* (window) of an evaluation */
     int64_t *pred;                 /* (window) */
-    lips_cursor *seen; /* (LIPS_FETCHES) the cursor as it was fetched */
+    lips_cursor *seen;             /* (LIPS_FETCHES) the cursor as it was fetched */
 
     /* Host scratch. */
     int64_t *order;   /* (N) batch order of order_epoch */
@@ -56,8 +56,8 @@ struct lips_trainer {
     int64_t step;    /* steps finished in the epoch that runs */
     int64_t updates; /* steps in all: Adam's count */
 
-    int64_t order_epoch; /* whose order `order` holds; -1: none */
-    bool record;         /* steps are recorded */
+    int64_t order_epoch;     /* whose order `order` holds; -1: none */
+    bool record;             /* steps are recorded */
     int64_t fetched, looked; /* cursors of this epoch: asked for, and looked at */
 };
 

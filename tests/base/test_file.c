@@ -227,8 +227,9 @@ static void leftover_temps_are_found(void **state)
     char own[64], parents[64];
     snprintf(own, sizeof own, "own.tmp.%ld.3", (long)getpid());
     snprintf(parents, sizeof parents, "parents.tmp.%ld.0", (long)getppid());
-    const char *const kept[] = {"a.tmp", "a.tmp.4194400", "a.tmp.4194400.x", "a.tmp.4194400.2.b",
-                                "b", "live.tmp.1.0", parents};
+    const char *const kept[] = {
+        "a.tmp",        "a.tmp.4194400", "a.tmp.4194400.x", "a.tmp.4194400.2.b", "b",
+        "live.tmp.1.0", parents};
     const char *const gone[] = {"a.tmp.4194400.0", "state.safetensors.tmp.4194499.10",
                                 "x.tmp.y.tmp.4194401.2", own};
     for (size_t i = 0; i < 7; i++)

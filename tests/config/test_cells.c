@@ -88,9 +88,9 @@ static void test_hash_follows_results_only(void **state)
     lips_config c;
     lips_config_defaults(&c);
     uint64_t hash = lips_config_hash(&c);
-    static const char *const others[] = {"convnet", "ref", "cifar10", "he",      "mse",   "adam",
-                                         "true",    "17",  "0.5",     "every:3", "loss,A", "bf16",
-                                         "own",     "false"};
+    static const char *const others[] = {"convnet", "ref",  "cifar10", "he",   "mse",
+                                         "adam",    "true", "17",      "0.5",  "every:3",
+                                         "loss,A",  "bf16", "own",     "false"};
     for (int i = 0; i < n; i++) {
         lips_config d = c;
         char before[LIPS_PATH_MAX], after[LIPS_PATH_MAX];
@@ -106,9 +106,17 @@ static void test_hash_follows_results_only(void **state)
         bool hashed = o[i].flags & LIPS_OPTION_HASHED;
         assert_true((lips_config_hash(&d) != hash) == hashed);
     }
-    static const char *const apart[] = {
-        "name", "out", "data_dir", "device", "cells_per_device", "emulated", "cuda_graph",
-        "checkpoint_epochs", "checkpoint_seconds", "jobs", "hang_seconds"};
+    static const char *const apart[] = {"name",
+                                        "out",
+                                        "data_dir",
+                                        "device",
+                                        "cells_per_device",
+                                        "emulated",
+                                        "cuda_graph",
+                                        "checkpoint_epochs",
+                                        "checkpoint_seconds",
+                                        "jobs",
+                                        "hang_seconds"};
     int n_apart = 0;
     for (int i = 0; i < n; i++)
         n_apart += !(o[i].flags & LIPS_OPTION_HASHED);

@@ -214,9 +214,12 @@ static void test_default_depth(void **state)
         const char *yaml;
         int64_t depth;
     } cases[] = {
-        {"model: mlp\n", 1},           {"model: convnet\n", 1},
-        {"model: vit\n", 6},           {"model: vit\nwidth: 1..3\n", 6},
-        {"model: [convnet, vit]\n", 6}, {"model: vit\ndepth: 2\n", 2},
+        {"model: mlp\n", 1},
+        {"model: convnet\n", 1},
+        {"model: vit\n", 6},
+        {"model: vit\nwidth: 1..3\n", 6},
+        {"model: [convnet, vit]\n", 6},
+        {"model: vit\ndepth: 2\n", 2},
         {"model: [vit, mlp]\ndepth: 3\n", 3},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

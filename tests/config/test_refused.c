@@ -324,12 +324,9 @@ static void test_cross_checks(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bad_values),
-        cmocka_unit_test(test_messages),
-        cmocka_unit_test(test_all_errors_at_once),
-        cmocka_unit_test(test_yaml_forms),
-        cmocka_unit_test(test_yaml_hostile),
-        cmocka_unit_test(test_cross_checks),
+        cmocka_unit_test(test_bad_values),         cmocka_unit_test(test_messages),
+        cmocka_unit_test(test_all_errors_at_once), cmocka_unit_test(test_yaml_forms),
+        cmocka_unit_test(test_yaml_hostile),       cmocka_unit_test(test_cross_checks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

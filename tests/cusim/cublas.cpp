@@ -240,9 +240,17 @@ cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t h, cublasOperation_t ta
                                           cublasComputeType_t type, cublasGemmAlgo_t)
 {
     ENTER(CUBLAS_STATUS_EXECUTION_FAILED);
-    Product p = {m,  n,  k,  batch, matrix(a, at, lda, sa, ta), matrix(b, bt, ldb, sb, tb),
+    Product p = {m,
+                 n,
+                 k,
+                 batch,
+                 matrix(a, at, lda, sa, ta),
+                 matrix(b, bt, ldb, sb, tb),
                  matrix(c, ct, ldc, sc, CUBLAS_OP_N),
-                 0,  0,  Operand::F32, false};
+                 0,
+                 0,
+                 Operand::F32,
+                 false};
     if (!operand_kind(h, type, &p))
         return CUBLAS_STATUS_NOT_SUPPORTED;
     p.alpha = p.f64 ? *(const double *)alpha : *(const float *)alpha;

@@ -117,8 +117,10 @@ template <class F> void rows(const Job &j, F row)
                     for (int s = 0; s < j.f.s; s++) {
                         bool flip = v.mode == CUDNN_CONVOLUTION;
                         int fr = flip ? j.f.r - 1 - r : r, fs = flip ? j.f.s - 1 - s : s;
-                        size_t f = (((size_t)k * (size_t)j.f.c + (size_t)c) * (size_t)j.f.r +
-                                    (size_t)fr) * (size_t)j.f.s + (size_t)fs;
+                        size_t f =
+                            (((size_t)k * (size_t)j.f.c + (size_t)c) * (size_t)j.f.r + (size_t)fr) *
+                                (size_t)j.f.s +
+                            (size_t)fs;
                         int shift = s * v.dilation_w - v.pad_w;
                         int first = 0, last = j.y.w - 1;
                         while (first <= last && first * v.stride_w + shift < 0)
@@ -130,9 +132,11 @@ template <class F> void rows(const Job &j, F row)
                             if (iy < 0 || iy >= j.x.h)
                                 continue;
                             size_t xr = (((size_t)n * (size_t)j.x.c + (size_t)c) * (size_t)j.x.h +
-                                         (size_t)iy) * (size_t)j.x.w;
+                                         (size_t)iy) *
+                                        (size_t)j.x.w;
                             size_t yr = (((size_t)n * (size_t)j.y.c + (size_t)k) * (size_t)j.y.h +
-                                         (size_t)oy) * (size_t)j.y.w;
+                                         (size_t)oy) *
+                                        (size_t)j.y.w;
                             row(xr, yr, f, first, last, shift);
                         }
                     }
@@ -288,10 +292,12 @@ using namespace cusim;
 
 extern "C" {
 
-cudnnStatus_t cudnnGetConvolutionForwardAlgorithm_v7(
-    cudnnHandle_t, const cudnnTensorDescriptor_t, const cudnnFilterDescriptor_t f,
-    const cudnnConvolutionDescriptor_t conv, const cudnnTensorDescriptor_t, int wanted,
-    int *returned, cudnnConvolutionFwdAlgoPerf_t *out)
+cudnnStatus_t cudnnGetConvolutionForwardAlgorithm_v7(cudnnHandle_t, const cudnnTensorDescriptor_t,
+                                                     const cudnnFilterDescriptor_t f,
+                                                     const cudnnConvolutionDescriptor_t conv,
+                                                     const cudnnTensorDescriptor_t, int wanted,
+                                                     int *returned,
+                                                     cudnnConvolutionFwdAlgoPerf_t *out)
 {
     ENTER(CUDNN_STATUS_INTERNAL_ERROR);
     return list(*f, *conv, FORWARD_ALGOS, 3, wanted, returned, out);
@@ -345,10 +351,11 @@ cudnnStatus_t cudnnFindConvolutionBackwardFilterAlgorithmEx(
     return list(*f, *conv, FILTER_ALGOS, 3, wanted, returned, out);
 }
 
-cudnnStatus_t cudnnGetConvolutionForwardWorkspaceSize(
-    cudnnHandle_t, const cudnnTensorDescriptor_t, const cudnnFilterDescriptor_t f,
-    const cudnnConvolutionDescriptor_t, const cudnnTensorDescriptor_t,
-    cudnnConvolutionFwdAlgo_t algo, size_t *bytes)
+cudnnStatus_t cudnnGetConvolutionForwardWorkspaceSize(cudnnHandle_t, const cudnnTensorDescriptor_t,
+                                                      const cudnnFilterDescriptor_t f,
+                                                      const cudnnConvolutionDescriptor_t,
+                                                      const cudnnTensorDescriptor_t,
+                                                      cudnnConvolutionFwdAlgo_t algo, size_t *bytes)
 {
     ENTER(CUDNN_STATUS_NOT_SUPPORTED);
     *bytes = workspace_bytes(*f, (int)algo);

@@ -403,7 +403,7 @@ cudaError_t cudaPeekAtLastError(void)
     X(cudaErrorStreamCaptureUnmatched, "capture was not begun in this stream")                     \
     X(cudaErrorStreamCaptureUnjoined, "capturing stream has unjoined work")                        \
     X(cudaErrorStreamCaptureIsolation, "dependency on uncaptured work in a captured stream")       \
-    X(cudaErrorStreamCaptureImplicit, "operation would make the null stream depend on a capture")    \
+    X(cudaErrorStreamCaptureImplicit, "operation would make the null stream depend on a capture")  \
     X(cudaErrorStreamCaptureWrongThread, "capture belongs to another thread")                      \
     X(cudaErrorCapturedEvent, "operation not permitted on an event last recorded in a capture")    \
     X(cudaErrorGraphExecUpdateFailure, "the graph update was not performed")

@@ -98,8 +98,7 @@ cudaError_t cudaGraphExecUpdate(cudaGraphExec_t exec, cudaGraph_t graph,
     bool same = same_topology(exec->nodes, graph->nodes);
     if (info) {
         memset(info, 0, sizeof *info);
-        info->result =
-            same ? cudaGraphExecUpdateSuccess : cudaGraphExecUpdateErrorTopologyChanged;
+        info->result = same ? cudaGraphExecUpdateSuccess : cudaGraphExecUpdateErrorTopologyChanged;
     }
     if (!same)
         return finish(cudaErrorGraphExecUpdateFailure);

@@ -29,9 +29,9 @@ const size_t RANGE = (size_t)64 << 30; /* TSan keeps four times as many addresse
 #else
 const size_t RANGE = (size_t)4 << 40; /* addresses, not memory */
 #endif
-const size_t ALIGN = 256;             /* what cudaMalloc promises */
-const unsigned char FILL = 0xff;      /* NaN as float and double */
-const size_t ZONE_MAX = 256;          /* bytes in front of an allocation that are checked */
+const size_t ALIGN = 256;        /* what cudaMalloc promises */
+const unsigned char FILL = 0xff; /* NaN as float and double */
+const size_t ZONE_MAX = 256;     /* bytes in front of an allocation that are checked */
 
 struct Allocation {
     size_t bytes; /* as asked */
@@ -45,7 +45,7 @@ struct State {
     unsigned char *range = nullptr;
     size_t next = 0; /* offset of unused addresses */
     Allocations device;
-    Allocations freed; /* for messages */
+    Allocations freed;                                  /* for messages */
     std::map<const unsigned char *, size_t> pinned;     /* made by cudaMallocHost */
     std::map<const unsigned char *, size_t> registered; /* made by cudaHostRegister */
     size_t used[DEVICES_MAX] = {}, peak[DEVICES_MAX] = {};

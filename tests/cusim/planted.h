@@ -363,14 +363,14 @@ struct Case {
 
 #define PLANTED(kernel, blocks, dynamic, ...)                                                      \
     {                                                                                              \
-        #kernel, [](bool good, const float *x, float *y, cudaStream_t stream) {                    \
+#kernel, [](bool good, const float *x, float *y, cudaStream_t stream) {                    \
             if (good)                                                                              \
                 CU_LAUNCH((kernel<true>), dim3(blocks), dim3(N / (blocks)), dynamic, stream,       \
                           ##__VA_ARGS__, x, y);                                                    \
             else                                                                                   \
                 CU_LAUNCH((kernel<false>), dim3(blocks), dim3(N / (blocks)), dynamic, stream,      \
                           ##__VA_ARGS__, x, y);                                                    \
-        }                                                                                          \
+        }       \
     }
 
 } // namespace planted

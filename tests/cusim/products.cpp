@@ -155,8 +155,8 @@ void gather_b(double (*b)[COLUMNS_MAX], const GroupProduct &p)
                        "fence.proxy.async is missing, or it was overwritten under way",
                        byte);
             for (int k = 0; k < pairs; k++)
-                b[word * pairs + k][n] = p.bf16 ? half(seen, k)
-                                                : mma_emulated::bits_float(seen & 0xffffe000u);
+                b[word * pairs + k][n] =
+                    p.bf16 ? half(seen, k) : mma_emulated::bits_float(seen & 0xffffe000u);
         }
 }
 
@@ -198,7 +198,7 @@ int finished(const Products *p, int keep)
     return i;
 }
 
-int keep_now;  /* of the wait that is being carried out */
+int keep_now;   /* of the wait that is being carried out */
 int publishers; /* threads of the block that have published since the last barrier */
 
 /* Carries out what is asked for of a warp's products; how many are left under way. */

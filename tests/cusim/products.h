@@ -19,9 +19,9 @@
 namespace cusim
 {
 
-constexpr int PRODUCTS_MAX = 32;    /* of one thread under way, ends of groups included */
-constexpr int SUMS_MAX = 8;         /* sets of accumulators under way */
-constexpr int COLUMNS_MAX = 256;    /* of a product */
+constexpr int PRODUCTS_MAX = 32; /* of one thread under way, ends of groups included */
+constexpr int SUMS_MAX = 8;      /* sets of accumulators under way */
+constexpr int COLUMNS_MAX = 256; /* of a product */
 
 /* A thread's part in one product that was asked for; d == nullptr: the end of a group. */
 struct GroupProduct {

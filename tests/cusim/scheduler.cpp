@@ -48,7 +48,7 @@ struct Thread {
     State state;
     Fiber *fiber;
     Fiber *own[2]; /* TSan: used by even and by odd blocks, so that neighbours are not ordered */
-    Copies *copies[2]; /* under way; TSan: again of even and odd blocks, else the first */
+    Copies *copies[2];     /* under way; TSan: again of even and odd blocks, else the first */
     Products *products[2]; /* the same */
     uint3 index;
     int linear, lane, warp;
@@ -382,8 +382,8 @@ void report(const char *format, ...)
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
     const char *name = sim.launch ? sim.launch->name : "(none)";
-    fprintf(stderr, "cusim: kernel %s block (%u,%u,%u) thread (%u,%u,%u): %s\n", name,
-            now.block.x, now.block.y, now.block.z, now.thread.x, now.thread.y, now.thread.z, text);
+    fprintf(stderr, "cusim: kernel %s block (%u,%u,%u) thread (%u,%u,%u): %s\n", name, now.block.x,
+            now.block.y, now.block.z, now.thread.x, now.thread.y, now.thread.z, text);
     fflush(stderr);
     abort();
 }
@@ -450,8 +450,8 @@ void warp_collective(unsigned mask, const Site *site, const void *in, void *out,
         if (o->mask != mask) /* it waits for others */
             return wait();
         if (o->site != site)
-            report("divergent warp collective: %s:%d here, %s:%d in lane %d",
-                   file_name(site->file), site->line, file_name(o->site->file), o->site->line, i);
+            report("divergent warp collective: %s:%d here, %s:%d in lane %d", file_name(site->file),
+                   site->line, file_name(o->site->file), o->site->line, i);
         ins[i] = o->in;
         outs[i] = o->out;
     }

@@ -12,8 +12,8 @@
  *   CUSIM_DRIVER   CUDA version of the driver, 12040 for 12.4; 0: none (default: the runtime's)
  *   CUSIM_FAIL     function:n[,function:n...]: the n-th call of that function fails
  *   CUSIM_STICKY   function:n[,...]: the same, with an error that every later call returns; for
- *                  cudaLaunchKernel the kernel fails when it runs, as an illegal address does. Later
- *                  calls are those for the same device; with
+ *                  cudaLaunchKernel the kernel fails when it runs, as an illegal address does.
+ *                  Later calls are those for the same device; with
  *   CUSIM_STICKY_ALL  (any value) those for every device of the process
  *   CUSIM_HANG     cudaLaunchKernel:n[,...]: the kernel never ends
  *   CUSIM_INDEX_MAX  from how many values on kernels take 64-bit indices (default 2^31)

@@ -24,11 +24,11 @@ struct CUstream_st {
     std::deque<cusim::Work> queue;
     bool blocking = true;
     int device = 0;
-    bool asked = false;                            /* by cudaStreamQuery */
-    CUgraph_st *graph = nullptr;                   /* being captured into */
-    bool origin = false;                           /* the capture began here */
+    bool asked = false;          /* by cudaStreamQuery */
+    CUgraph_st *graph = nullptr; /* being captured into */
+    bool origin = false;         /* the capture began here */
     cudaStreamCaptureMode mode = cudaStreamCaptureModeGlobal;
-    pthread_t owner = {};                          /* of the capture */
+    pthread_t owner = {}; /* of the capture */
 };
 
 namespace cusim

@@ -74,10 +74,10 @@ struct Case {
     std::string name() const
     {
         char text[256];
-        snprintf(
-            text, sizeof text, "%s precision %d b=%d t=%d (%d,%d,%d)->%d r=%d stride=%d pad=%d%s",
-            KERNELS[kernel], precision, (int)s.b, (int)s.t, (int)s.c, (int)s.h,
-            (int)s.w, (int)s.o, (int)s.r, (int)s.stride, (int)s.pad, integers ? " integers" : "");
+        snprintf(text, sizeof text,
+                 "%s precision %d b=%d t=%d (%d,%d,%d)->%d r=%d stride=%d pad=%d%s",
+                 KERNELS[kernel], precision, (int)s.b, (int)s.t, (int)s.c, (int)s.h, (int)s.w,
+                 (int)s.o, (int)s.r, (int)s.stride, (int)s.pad, integers ? " integers" : "");
         return text;
     }
 };
@@ -139,13 +139,13 @@ Floats run_apply(const Case &c, lips_cuda_conv_apply_args a, const Floats &w, si
         a.weight = packed.p;
         assert_int_equal(lips_cuda_conv_apply(&a, 0), LIPS_OK);
     } else if (c.kernel == PATCH) {
-        assert_int_equal(
-            lips_cuda_conv_patch_pack(packed.p, weight.p, &c.s, a.vjp, c.precision, 0), LIPS_OK);
+        assert_int_equal(lips_cuda_conv_patch_pack(packed.p, weight.p, &c.s, a.vjp, c.precision, 0),
+                         LIPS_OK);
         a.weight = packed.p;
         assert_int_equal(lips_cuda_conv_patch(&a, 0), LIPS_OK);
     } else if (c.kernel == WGMMA) {
-        assert_int_equal(
-            lips_cuda_conv_wgmma_pack(packed.p, weight.p, &c.s, a.vjp, c.precision, 0), LIPS_OK);
+        assert_int_equal(lips_cuda_conv_wgmma_pack(packed.p, weight.p, &c.s, a.vjp, c.precision, 0),
+                         LIPS_OK);
         a.weight = packed.p;
         assert_int_equal(lips_cuda_conv_wgmma(&a, 0), LIPS_OK);
     } else
@@ -380,9 +380,9 @@ Floats run_linear_vjp(const int (&v)[4], lips_precision precision, const Floats 
 void test_linear_vjp(void **)
 {
     /* b, t, c, o */
-    const int shapes[][4] = {{1, 1, 1, 1},    {31, 1, 32, 33}, {13, 10, 33, 16}, {2, 3, 64, 12},
-                             {129, 1, 65, 4}, {5, 3, 132, 63}, {64, 2, 127, 31}, {1, 2, 28, 128},
-                             {4230, 2, 132, 4}};
+    const int shapes[][4] = {{1, 1, 1, 1},     {31, 1, 32, 33}, {13, 10, 33, 16},
+                             {2, 3, 64, 12},   {129, 1, 65, 4}, {5, 3, 132, 63},
+                             {64, 2, 127, 31}, {1, 2, 28, 128}, {4230, 2, 132, 4}};
     for (const int(&v)[4] : shapes)
         for (int k = 0; k < 8; k++) {
             const lips_precision p = (lips_precision)(k % 4 % 3);
@@ -450,9 +450,9 @@ void test_batched(void **)
             for (int64_t at = 0; at < 2 * m * n; at++) {
                 const int64_t number = at / (m * n), i = at / n % m, j = at % n;
                 for (int64_t q = 0; q < k; q++)
-                    want[(size_t)at] += 0.5 * element(a0, p.a[0], number, i, q) *
-                                        (element(b0, p.b[0], number, q, j) +
-                                         element(b1, p.b[1], number, q, j));
+                    want[(size_t)at] +=
+                        0.5 * element(a0, p.a[0], number, i, q) *
+                        (element(b0, p.b[0], number, q, j) + element(b1, p.b[1], number, q, j));
             }
             assert_int_equal(lips_cuda_batched_product(p, 2, 0), LIPS_OK);
             Case named = {};
@@ -479,10 +479,10 @@ void test_split(void **)
                 for (size_t i = 0; i < n; i++) {
                     double sum = 0;
                     for (size_t c = 0; c < depth; c++)
-                        sum += (double)x[r * depth + c] *
-                               (double)w[vjp ? c * n + i : i * depth + c];
-                    want[r * n + i] = vjp ? (m[r / t * n + i] > 0 ? sum : 0)
-                                          : fmax(0, sum + (double)bias[i]);
+                        sum +=
+                            (double)x[r * depth + c] * (double)w[vjp ? c * n + i : i * depth + c];
+                    want[r * n + i] =
+                        vjp ? (m[r / t * n + i] > 0 ? sum : 0) : fmax(0, sum + (double)bias[i]);
                 }
             const int64_t parts = lips_cuda_linear_split_parts((int64_t)depth, (int64_t)n);
             assert_in_range(parts, 2, 16);
@@ -581,7 +581,7 @@ int print_bits()
             c.s.t = 1;
             if (offered(c.s, GRAD, c.kernel))
                 add(run_grad(c, random_floats(in_size(c.s), false),
-                             random_floats(out_size(c.s), false),     7));
+                             random_floats(out_size(c.s), false), 7));
         }
     printf("%016llx\n", (unsigned long long)hash);
     return 0;
@@ -647,12 +647,12 @@ int main(int argc, char **argv)
     if (argc == 2 && strcmp(argv[1], "bits") == 0)
         return print_bits();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_forward), cmocka_unit_test(test_vjp),
-        cmocka_unit_test(test_grad),    cmocka_unit_test(test_many_rows),
-        cmocka_unit_test(test_linear_vjp),
-        cmocka_unit_test(test_batched), cmocka_unit_test(test_split),
-        cmocka_unit_test(test_ends),    cmocka_unit_test(test_not_finite),
-        cmocka_unit_test(test_orders),  cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_forward),    cmocka_unit_test(test_vjp),
+        cmocka_unit_test(test_grad),       cmocka_unit_test(test_many_rows),
+        cmocka_unit_test(test_linear_vjp), cmocka_unit_test(test_batched),
+        cmocka_unit_test(test_split),      cmocka_unit_test(test_ends),
+        cmocka_unit_test(test_not_finite), cmocka_unit_test(test_orders),
+        cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

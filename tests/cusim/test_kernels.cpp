@@ -177,9 +177,9 @@ void test_unwritten(void **)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_scale),    cmocka_unit_test(test_transpose),
-        cmocka_unit_test(test_row_sum),  cmocka_unit_test(test_shuffles),
-        cmocka_unit_test(test_count),    cmocka_unit_test(test_unwritten),
+        cmocka_unit_test(test_scale),   cmocka_unit_test(test_transpose),
+        cmocka_unit_test(test_row_sum), cmocka_unit_test(test_shuffles),
+        cmocka_unit_test(test_count),   cmocka_unit_test(test_unwritten),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

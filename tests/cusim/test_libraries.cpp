@@ -99,9 +99,9 @@ void test_gemm_refuses(void **)
     Blas blas;
     Device<float> a(64);
     float one = 1;
-    assert_int_equal(cublasSgemm(blas.h, CUBLAS_OP_N, CUBLAS_OP_N, 8, 8, 8, &one, a.p, 7, a.p, 8,
-                                 &one, a.p, 8),
-                     CUBLAS_STATUS_INVALID_VALUE);
+    assert_int_equal(
+        cublasSgemm(blas.h, CUBLAS_OP_N, CUBLAS_OP_N, 8, 8, 8, &one, a.p, 7, a.p, 8, &one, a.p, 8),
+        CUBLAS_STATUS_INVALID_VALUE);
     assert_int_equal(cublasGemmEx(blas.h, CUBLAS_OP_N, CUBLAS_OP_N, 8, 8, 8, &one, a.p, CUDA_R_32F,
                                   8, a.p, CUDA_R_32F, 8, &one, a.p, CUDA_R_32F, 8,
                                   CUBLAS_COMPUTE_32I, CUBLAS_GEMM_DEFAULT),
@@ -219,8 +219,8 @@ void test_conv_math(void **)
 {
     Conv v(true, 1, 1);
     const float x = 1 + 0x1p-12f, one = 1, zero = 0;
-    Device<float> dx(std::vector<float>((size_t)(v.n * v.c * v.h * v.w), x)), df(
-        std::vector<float>((size_t)(v.k * v.c * v.r * v.s), 1.0f));
+    Device<float> dx(std::vector<float>((size_t)(v.n * v.c * v.h * v.w), x)),
+        df(std::vector<float>((size_t)(v.k * v.c * v.r * v.s), 1.0f));
     Device<float> dy((size_t)(v.n * v.k * v.oh * v.ow));
     cudnnSetConvolutionMathType(v.cd, CUDNN_DEFAULT_MATH);
     cudnnConvolutionForward(v.dnn, &one, v.xd, dx.p, v.fd, df.p, v.cd,
@@ -235,9 +235,9 @@ void test_conv_search(void **)
     Conv v(true, 1, 1);
     cudnnConvolutionBwdDataAlgoPerf_t perf[4];
     int n;
-    assert_int_equal(cudnnGetConvolutionBackwardDataAlgorithm_v7(v.dnn, v.fd, v.yd, v.cd, v.xd, 4,
-                                                                 &n, perf),
-                     CUDNN_STATUS_SUCCESS);
+    assert_int_equal(
+        cudnnGetConvolutionBackwardDataAlgorithm_v7(v.dnn, v.fd, v.yd, v.cd, v.xd, 4, &n, perf),
+        CUDNN_STATUS_SUCCESS);
     assert_int_equal(perf[0].determinism, CUDNN_NON_DETERMINISTIC);
     assert_int_equal(perf[1].determinism, CUDNN_DETERMINISTIC);
     Device<float> x((size_t)(v.n * v.c * v.h * v.w)), y((size_t)(v.n * v.k * v.oh * v.ow)), f(72);

@@ -194,9 +194,9 @@ void test_gradients(void **)
         Placed dgamma(Floats(c, 0), 1), dbeta(Floats(c, 0), 0);
         const lips_cuda_ln a = {z.rows, 1, z.c, nullptr, nullptr, EPS};
         Device<double> scratch(lips_cuda_ln_grad_bytes(&a) / sizeof(double));
-        assert_int_equal(lips_cuda_ln_grad(&a, dgamma.p(), dbeta.p(), dy.p(), in.p(), nullptr,
-                                           scratch.p, 0),
-                         LIPS_OK);
+        assert_int_equal(
+            lips_cuda_ln_grad(&a, dgamma.p(), dbeta.p(), dy.p(), in.p(), nullptr, scratch.p, 0),
+            LIPS_OK);
         const Doubles want = sums_of(z, o, 1);
         close("dgamma", z, dgamma.read(), Doubles(want.begin(), want.begin() + z.c), FEW_ROUNDINGS);
         close("dbeta", z, dbeta.read(), Doubles(want.begin() + z.c, want.end()), FEW_ROUNDINGS);

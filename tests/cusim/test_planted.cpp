@@ -76,8 +76,7 @@ void expect_report(const Case &c, const char *text)
     for (const char *order : ORDERS) {
         Outcome o = run(c, false, order);
         if (!o.died || !says(o, text))
-            fail_msg("%s, order %s: no report \"%s\" but: %s", c.name, order, text,
-                     o.text.c_str());
+            fail_msg("%s, order %s: no report \"%s\" but: %s", c.name, order, text, o.text.c_str());
         if (!says(o, c.name))
             fail_msg("%s: the report does not name the kernel: %s", c.name, o.text.c_str());
     }
@@ -112,9 +111,12 @@ void expect_nan(const Case &c)
 void test_races(void **)
 {
     const Case cases[] = {
-        PLANTED(missing_barrier, 1, 0),  PLANTED(write_after_read, 1, 0),
-        PLANTED(reused_scratch, 1, N * sizeof(float)), PLANTED(missing_syncwarp, 1, 0),
-        PLANTED(two_writers, 1, 0),      PLANTED(blocks_overwrite, 2, 0),
+        PLANTED(missing_barrier, 1, 0),
+        PLANTED(write_after_read, 1, 0),
+        PLANTED(reused_scratch, 1, N * sizeof(float)),
+        PLANTED(missing_syncwarp, 1, 0),
+        PLANTED(two_writers, 1, 0),
+        PLANTED(blocks_overwrite, 2, 0),
         PLANTED(copies_unseen, 1, 0),
     };
     for (const Case &c : cases)
@@ -275,8 +277,8 @@ void test_shared_limits(void **)
         const int bytes = 100 << 10;
         CU_LAUNCH(dynamic_only, dim3(1), dim3(N), bytes, 0, y.p);
         out[0] = (float)cudaGetLastError();
-        out[1] = (float)cudaFuncSetAttribute(
-            (const void *)dynamic_only, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+        out[1] = (float)cudaFuncSetAttribute((const void *)dynamic_only,
+                                             cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
         CU_LAUNCH(dynamic_only, dim3(1), dim3(N), bytes, 0, y.p);
         out[2] = (float)cudaGetLastError();
         out[3] = y.read()[N - 1];
@@ -291,11 +293,16 @@ void test_shared_limits(void **)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_races),           cmocka_unit_test(test_barriers),
-        cmocka_unit_test(test_masks),           cmocka_unit_test(test_memory),
-        cmocka_unit_test(test_unwritten_values), cmocka_unit_test(test_red_zone),
-        cmocka_unit_test(test_pointers),        cmocka_unit_test(test_use_after_free),
-        cmocka_unit_test(test_shared_limits),   cmocka_unit_test(test_copies),
+        cmocka_unit_test(test_races),
+        cmocka_unit_test(test_barriers),
+        cmocka_unit_test(test_masks),
+        cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_unwritten_values),
+        cmocka_unit_test(test_red_zone),
+        cmocka_unit_test(test_pointers),
+        cmocka_unit_test(test_use_after_free),
+        cmocka_unit_test(test_shared_limits),
+        cmocka_unit_test(test_copies),
         cmocka_unit_test(test_alignment),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

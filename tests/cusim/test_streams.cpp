@@ -405,8 +405,7 @@ void test_no_device(void **)
     });
     assert_true(o.values[0] == (float)cudaErrorNoDevice && o.values[1] == 0);
     assert_true(o.values[2] == (float)cudaErrorNoDevice);
-    o = in_child(1, "CUSIM_DEVICES", "2",
-                 [](float *out) { out[0] = (float)cudaSetDevice(2); });
+    o = in_child(1, "CUSIM_DEVICES", "2", [](float *out) { out[0] = (float)cudaSetDevice(2); });
     assert_true(o.values[0] == (float)cudaErrorInvalidDevice);
 }
 
@@ -428,15 +427,23 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_failures_on_demand),
-        cmocka_unit_test(test_synchronised),   cmocka_unit_test(test_read_before_sync),
-        cmocka_unit_test(test_missing_wait),   cmocka_unit_test(test_source_reused),
-        cmocka_unit_test(test_host_reads_device), cmocka_unit_test(test_wrong_kind),
-        cmocka_unit_test(test_release),           cmocka_unit_test(test_queries),
-        cmocka_unit_test(test_event_records),  cmocka_unit_test(test_mapped),
-        cmocka_unit_test(test_graph),          cmocka_unit_test(test_capture_forbids),
+        cmocka_unit_test(test_synchronised),
+        cmocka_unit_test(test_read_before_sync),
+        cmocka_unit_test(test_missing_wait),
+        cmocka_unit_test(test_source_reused),
+        cmocka_unit_test(test_host_reads_device),
+        cmocka_unit_test(test_wrong_kind),
+        cmocka_unit_test(test_release),
+        cmocka_unit_test(test_queries),
+        cmocka_unit_test(test_event_records),
+        cmocka_unit_test(test_mapped),
+        cmocka_unit_test(test_graph),
+        cmocka_unit_test(test_capture_forbids),
         cmocka_unit_test(test_null_stream_in_capture),
-        cmocka_unit_test(test_graph_of_freed_memory), cmocka_unit_test(test_bad_launch),
-        cmocka_unit_test(test_no_device),      cmocka_unit_test(test_memory_cap),
+        cmocka_unit_test(test_graph_of_freed_memory),
+        cmocka_unit_test(test_bad_launch),
+        cmocka_unit_test(test_no_device),
+        cmocka_unit_test(test_memory_cap),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

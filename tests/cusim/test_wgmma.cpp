@@ -65,8 +65,8 @@ __global__ void products(const uint32_t *a, const uint32_t *b, float *d, int lea
     for (int i = 0; i < NI * 4; i++)
         acc[i / 4][i % 4] = d[(row + i % 4 / 2 * 8) * NI * 8 + i / 4 * 8 + lane % 4 * 2 + i % 2];
     wgmma_hold<NI>(acc);
-    uint64_t at = wgmma_descriptor(shared + (M == OUTSIDE ? 4 : 0), (unsigned)leading,
-                                   (unsigned)stride);
+    uint64_t at =
+        wgmma_descriptor(shared + (M == OUTSIDE ? 4 : 0), (unsigned)leading, (unsigned)stride);
     if (M == SWIZZLED)
         at |= (uint64_t)1 << 62;
     __syncthreads(); /* B is there */
@@ -139,8 +139,8 @@ Problem make(bool bf16, int ni, int leading, int stride)
         p.a[i] = word_of(bf16, &a[i * (size_t)per]);
     for (int n = 0; n < columns; n++)
         for (int w = 0; w < 8 * STEPS; w++) {
-            const int byte = w / 8 * ni * 256 + w / 4 % 2 * leading + n / 8 * stride + n % 8 * 16 +
-                             w % 4 * 4;
+            const int byte =
+                w / 8 * ni * 256 + w / 4 % 2 * leading + n / 8 * stride + n % 8 * 16 + w % 4 * 4;
             p.b[(size_t)byte / 4] = word_of(bf16, &b[(size_t)(n * depth + w * per)]);
         }
     for (float &v : p.d)

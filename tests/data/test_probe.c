@@ -203,8 +203,8 @@ static void path_points_are_on_lines(void **state)
         float from[D], to[D];
         double d2[2];
         for (int j = 0; j < D; j++) {
-            double step = ((double)p[(LIPS_PATH_POINTS - 1) * D + j] - (double)p[j]) /
-                          (LIPS_PATH_POINTS - 1);
+            double step =
+                ((double)p[(LIPS_PATH_POINTS - 1) * D + j] - (double)p[j]) / (LIPS_PATH_POINTS - 1);
             for (int k = 0; k < LIPS_PATH_POINTS; k++)
                 assert_true(fabs((double)p[j] + k * step - (double)p[k * D + j]) <
                             1e-5 * fabs(want_mean[j / AREA]) + 1e-5);
@@ -216,7 +216,7 @@ static void path_points_are_on_lines(void **state)
         begun += pairs[a]++ == 0;
         neighbours += abs(a - b) <= 1;
     }
-    assert_true(begun > 15); /* 40 lines from 50 samples: 28 are expected */
+    assert_true(begun > 15);      /* 40 lines from 50 samples: 28 are expected */
     assert_true(neighbours < 10); /* 1.6 are expected: one end says nothing about the other */
     free(x);
 }

@@ -163,8 +163,8 @@ static lips_status grams_of_layers(pass *p)
     LIPS_TRY(lips_exec_forward(p->ex, false, &z));
     LIPS_TRY(lips_exec_seed(p->ex, 1, &seed));
     LIPS_TRY(ops->fill(p->be, &seed, 1));
-    return lips_exec_vjp(
-        p->ex, &(lips_vjp_args){.t = 1, .dx = &dx, .visit = layer_grams, .user = p});
+    return lips_exec_vjp(p->ex,
+                         &(lips_vjp_args){.t = 1, .dx = &dx, .visit = layer_grams, .user = p});
 }
 
 /* What a handle takes for itself while a pass runs, its scratch, is planned: here for Gram matrices

@@ -1,4 +1,5 @@
-/* Any bytes as lines of metrics.jsonl. What is accepted must be written and read again unchanged. */
+/* Any bytes as lines of metrics.jsonl. What is accepted must be written and read again
+ * unchanged. */
 #include "base/record.h"
 
 #include <stdlib.h>

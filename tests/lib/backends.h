@@ -1,6 +1,6 @@
 /*
- * tests/lib/backends.h - the backends that tests run on: those that are compiled in and whose device
- * is there (a skipped one is named once), or the one that the environment variable
+ * tests/lib/backends.h - the backends that tests run on: those that are compiled in and whose
+ * device is there (a skipped one is named once), or the one that the environment variable
  * LIPS_TEST_BACKEND names, which must then be usable.
  */
 #ifndef LIPS_TESTS_BACKENDS_H
@@ -11,8 +11,8 @@
 /* The i-th of them; NULL past the last. */
 const lips_ops *tested_backend(int i);
 
-/* Name of the float32 backend that whole measurements are tested on: cpu, or the environment's; and n
- * of its samples, or the few that a slow one gets. */
+/* Name of the float32 backend that whole measurements are tested on: cpu, or the environment's; and
+ * n of its samples, or the few that a slow one gets. */
 const char *tested_fast(void);
 int64_t tested_samples(const char *backend, int64_t n, int64_t few);
 

@@ -43,8 +43,8 @@ typedef struct opcase {
 /* Any failing call of the backend is a failed assertion of cmocka. */
 void opcase_ok(lips_status st);
 
-/* Are cases to keep away from the vendor's libraries? With LIPS_TEST_FEW, so that what watches every
- * access watches our kernels. */
+/* Are cases to keep away from the vendor's libraries? With LIPS_TEST_FEW, so that what watches
+ * every access watches our kernels. */
 bool opcase_own_kernels(void);
 
 void opcase_begin(opcase *c, const lips_ops *ops, uint64_t seed, int index);

@@ -5,9 +5,8 @@
 #include <string.h>
 
 const opcase_table *const opcase_tables[] = {
-    &opcases_memory, &opcases_linear, &opcases_conv, &opcases_simple,
-    &opcases_bn,     &opcases_train,  &opcases_step, &opcases_tokens,
-    &opcases_vectors, NULL};
+    &opcases_memory, &opcases_linear, &opcases_conv,   &opcases_simple,  &opcases_bn,
+    &opcases_train,  &opcases_step,   &opcases_tokens, &opcases_vectors, NULL};
 
 bool opcase_offered(const lips_ops *ops, size_t slot)
 {

@@ -204,13 +204,16 @@ static void gather(opcase *c)
         order[i] = (i * 7 + 1) % N;
     lips_rows r = {.n = n, .c = y.c, .h = y.h, .w = y.w, .packed = packed};
     float *x = calloc((size_t)(n * row), sizeof *x), *table = calloc((size_t)y.c * 256, sizeof *x);
-    int64_t *source = calloc((size_t)n, sizeof *source), *index = calloc((size_t)y.b, sizeof *index);
+    int64_t *source = calloc((size_t)n, sizeof *source),
+            *index = calloc((size_t)y.b, sizeof *index);
     assert_true(x && table && source && index);
     for (int64_t k = 0; k < y.c * 256; k++)
         table[k] = (float)((double)(k % 256) / 255.0 / 0.3 - (double)(k / 256));
     for (int64_t i = 0; i < n * row; i++)
-        x[i] = packed ? table[i / (y.h * y.w) % y.c * 256 + (int64_t)(fabs(opcase_value(c)) * 999) % 256]
-                      : (float)opcase_value(c);
+        x[i] =
+            packed
+                ? table[i / (y.h * y.w) % y.c * 256 + (int64_t)(fabs(opcase_value(c)) * 999) % 256]
+                : (float)opcase_value(c);
     for (int64_t i = 0; i < n; i++)
         source[i] = i * 7;
     for (int64_t i = 0; i < y.b; i++)
@@ -219,8 +222,8 @@ static void gather(opcase *c)
     if (packed)
         assert_true(lips_rows_fit(&r, x, table));
     opcase_ok(ops->alloc(c->be, &r.memory, lips_rows_bytes(&r)));
-    opcase_ok(ops->rows_load(c->be, &r,
-                             &(lips_rows_source){.x = x, .table = table, .source = source}));
+    opcase_ok(
+        ops->rows_load(c->be, &r, &(lips_rows_source){.x = x, .table = table, .source = source}));
     free(x), free(table), free(source); /* the host's, read when the op returns */
     opcase_ok(ops->gather(c->be, &(lips_gather_args){.rows = &r,
                                                      .y = y,

@@ -66,9 +66,10 @@ static void emit_cursor(opcase *c, const void *cursor)
     opcase_ok(c->be->ops->fetch(c->be, p, cursor, sizeof(lips_cursor), 0));
     opcase_ok(c->be->ops->await(c->be, 0));
     const lips_cursor *s = p;
-    const double v[] = {(double)s->row,  (double)s->updates, (double)s->epoch,
-                        (double)s->stop, s->rate,            isfinite(s->loss) ? s->loss : -1,
-                        s->adam_rate,    s->adam_root};
+    const double v[] = {(double)s->row,   (double)s->updates,
+                        (double)s->epoch, (double)s->stop,
+                        s->rate,          isfinite(s->loss) ? s->loss : -1,
+                        s->adam_rate,     s->adam_root};
     opcase_emit_doubles(c, "cursor", v, sizeof v / sizeof *v);
     c->be->ops->release(c->be, p);
 }

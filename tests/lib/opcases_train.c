@@ -93,8 +93,8 @@ static void loss_curve(opcase *c)
                               .v = opcase_input(c, k, 1, 1, 1),
                               .scale = 0.3};
     const bool far = pick_bool(c), in_place = pick_bool(c);
-    snprintf(c->shape, sizeof c->shape, "B=%" PRId64 " cap=%" PRId64 " K=%" PRId64 " kind=%d%s", c->b,
-             c->cap, k, (int)a.kind, far ? " far" : "");
+    snprintf(c->shape, sizeof c->shape, "B=%" PRId64 " cap=%" PRId64 " K=%" PRId64 " kind=%d%s",
+             c->b, c->cap, k, (int)a.kind, far ? " far" : "");
     double z[MAX_B * MAX_K];
     for (int64_t i = 0; i < c->b * k; i++)
         z[i] = (double)(float)(opcase_value(c) * (far ? 15 : 1));

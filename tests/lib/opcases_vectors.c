@@ -134,7 +134,8 @@ static void narrow(opcase *c)
     opcase_ok(c->be->ops->narrow(c->be, to, on_backend(c, v, n), n));
     opcase_emit_reals(c, "reals", to, n);
     for (int64_t i = 0; i < n; i++)
-        assert_true(c->result[0].v[i] == (c->be->ops->real_bytes == 4 ? (double)(float)v[i] : v[i]));
+        assert_true(c->result[0].v[i] ==
+                    (c->be->ops->real_bytes == 4 ? (double)(float)v[i] : v[i]));
     free(v);
 }
 
@@ -175,7 +176,7 @@ static void signs(opcase *c)
 }
 
 static const opcase_row rows[] = {
-    OPCASE_ROW(dots, dots, OP_EXACT, 60),     OPCASE_ROW(combine, combine, OP_EXACT, 60),
+    OPCASE_ROW(dots, dots, OP_EXACT, 60),       OPCASE_ROW(combine, combine, OP_EXACT, 60),
     OPCASE_ROW(narrow, narrow, OP_ELEMENT, 14), OPCASE_ROW(widen, widen, OP_EXACT, 14),
     OPCASE_ROW(signs, signs, OP_EXACT, 20),
 };

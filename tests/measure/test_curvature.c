@@ -577,13 +577,9 @@ static void multiple_eigenvalues(void **state)
         }
     lips_eigenpairs_free(&e);
     memset(d, 0, sizeof d);
-    ok(lips_lanczos(&e,
-                    &(lips_lanczos_args){.be = be,
-                                         .apply = apply_diagonal,
-                                         .user = &m,
-                                         .n = N,
-                                         .k = 3,
-                                         .tolerance = 1e-4}));
+    ok(lips_lanczos(
+        &e, &(lips_lanczos_args){
+                .be = be, .apply = apply_diagonal, .user = &m, .n = N, .k = 3, .tolerance = 1e-4}));
     assert_int_equal(e.found, 3);
     for (int i = 0; i < 3; i++)
         assert_true(e.value[i] == 0 && e.residual[i] == 0);
@@ -605,7 +601,7 @@ static void copies_above_a_bulk(void **state)
         diagonal m = {.n = N, .d = d};
         lips_eigenpairs e;
         ok(lips_lanczos(&e, &(lips_lanczos_args){.be = be,
-                                             .apply = apply_diagonal,
+                                                 .apply = apply_diagonal,
                                                  .user = &m,
                                                  .n = N,
                                                  .k = K,

@@ -1,7 +1,7 @@
 /*
- * Curvature on a device with more samples than one block takes: against ref; kept and computed anew;
- * with vectors on the device and, where its memory is too small, with the host; and no more memory
- * than planned.
+ * Curvature on a device with more samples than one block takes: against ref; kept and computed
+ * anew; with vectors on the device and, where its memory is too small, with the host; and no more
+ * memory than planned.
  */
 #include "../lib/backends.h"
 #include "../lib/cmocka_all.h"
@@ -42,13 +42,11 @@ static void ok(lips_status st)
 
 static lips_measure_args args_of(const tiny_net *t, const lips_ops *ops, const char *metrics)
 {
-    lips_measure_args a = {.ops = ops,
-                           .threads = 2,
-                           .network = {.net = t->net,
-                                       .params = t->params,
-                                       .buffers = t->buffers,
-                                       .epoch = -1},
-                           .inputs = {.n = t->n, .x = t->x, .label = t->label, .split = "inputs"}};
+    lips_measure_args a = {
+        .ops = ops,
+        .threads = 2,
+        .network = {.net = t->net, .params = t->params, .buffers = t->buffers, .epoch = -1},
+        .inputs = {.n = t->n, .x = t->x, .label = t->label, .split = "inputs"}};
     ok(lips_metrics_parse(&a.metrics, metrics));
     return a;
 }
@@ -183,8 +181,8 @@ static bool same(const lips_measurement *a, const lips_measurement *b)
     return equal;
 }
 
-/* The same measurement on devices with these shares of the planned memory: with vectors that the host
- * keeps, to the same bits, or refused. */
+/* The same measurement on devices with these shares of the planned memory: with vectors that the
+ * host keeps, to the same bits, or refused. */
 static void less_memory(const tiny_net *t, const char *metrics, int pairs, const double *shares,
                         int ran, int refused)
 {
@@ -226,8 +224,8 @@ static void test_memory(void **state)
     if (!backend_is_emulated(device_ops()))
         skip(); /* a real device's memory cannot be taken away */
     tiny_net t = tiny_net_create(&LONG, FEW, 79);
-    less_memory(&t, "hessian.lambda_max,ggn.lambda_max", 1, (double[]){1.4, 0.9, 0.5, 0.05, 0.01, 0},
-                3, 2);
+    less_memory(&t, "hessian.lambda_max,ggn.lambda_max", 1,
+                (double[]){1.4, 0.9, 0.5, 0.05, 0.01, 0}, 3, 2);
     less_memory(&t, "hessian.alignment", 10, (double[]){0.8, 0}, 1, 0);
     tiny_net_free(&t);
 }

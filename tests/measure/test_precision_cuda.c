@@ -1,6 +1,6 @@
 /*
- * measure_precision: backward passes of fewer bits leave the forward pass as it is, bit for bit, and
- * so every ReLU's mask; the norms are then off by a rounding of the operands alone.
+ * measure_precision: backward passes of fewer bits leave the forward pass as it is, bit for bit,
+ * and so every ReLU's mask; the norms are then off by a rounding of the operands alone.
  */
 #include "../lib/backends.h"
 #include "../lib/cmocka_all.h"
@@ -25,22 +25,21 @@ static const lips_ops *device_ops(void)
 static lips_measurement measure(const tiny_net *t, lips_precision backward)
 {
     lips_measurement m;
-    lips_measure_args a = {.ops = device_ops(),
-                           .threads = 1,
-                           .per_sample = true,
-                           .arithmetic = {.backward = backward, .conv = LIPS_LIBRARY_OWN},
-                           .network = {.net = t->net,
-                                       .params = t->params,
-                                       .buffers = t->buffers,
-                                       .epoch = -1},
-                           .inputs = {.n = t->n, .x = t->x, .label = t->label, .split = "inputs"}};
+    lips_measure_args a = {
+        .ops = device_ops(),
+        .threads = 1,
+        .per_sample = true,
+        .arithmetic = {.backward = backward, .conv = LIPS_LIBRARY_OWN},
+        .network = {.net = t->net, .params = t->params, .buffers = t->buffers, .epoch = -1},
+        .inputs = {.n = t->n, .x = t->x, .label = t->label, .split = "inputs"}};
     assert_int_equal(lips_metrics_parse(&a.metrics, "loss,error,jacobian,layer.act_norm"), LIPS_OK);
     assert_int_equal(lips_measure_run(&m, &a), LIPS_OK);
     return m;
 }
 
-/* Operands of 11 or 8 bits in at most 21 products one after another, each off by 2^-12 or 2^-9 at random:
- * 0.001 or 0.009 of the largest sample. The bounds leave a factor of ten for the constants. */
+/* Operands of 11 or 8 bits in at most 21 products one after another, each off by 2^-12 or 2^-9 at
+ * random: 0.001 or 0.009 of the largest sample. The bounds leave a factor of ten for the
+ * constants. */
 static void check(const tiny_net *t, lips_precision backward, double most)
 {
     lips_measurement exact = measure(t, LIPS_PRECISION_F32), few = measure(t, backward);

@@ -103,9 +103,9 @@ static void blocks(void **state)
     static const struct {
         const char *kind;
         int64_t width, classes, n, least, most;
-    } cases[] = {{"convnet", 4, 10, 10000, 512, 512},    {"convnet", 64, 10, 10000, 64, 256},
-                 {"convnet", 64, 100, 10000, 8, 64},     {"resnet18", 1, 100, 10000, 64, 256},
-                 {"resnet18", 512, 100, 10000, 1, 16},   {"mlp", 512, 10, 10000, 512, 512},
+    } cases[] = {{"convnet", 4, 10, 10000, 512, 512},  {"convnet", 64, 10, 10000, 64, 256},
+                 {"convnet", 64, 100, 10000, 8, 64},   {"resnet18", 1, 100, 10000, 64, 256},
+                 {"resnet18", 512, 100, 10000, 1, 16}, {"mlp", 512, 10, 10000, 512, 512},
                  {"convnet", 4, 10, 37, 48, 48}};
     const lips_ops *cpu = lips_backend_find("cpu");
     lips_ops device = *cpu;
@@ -126,8 +126,7 @@ static void blocks(void **state)
         assert_in_range(block, cases[i].least, cases[i].most);
         assert_true(block < 16 || block % 16 == 0);
         assert_true(lips_survey_sum_block(net, &device, cases[i].n) <= 512);
-        assert_int_equal(lips_survey_block(net, cpu, cases[i].n),
-                         lips_survey_block(net, cpu, 1));
+        assert_int_equal(lips_survey_block(net, cpu, cases[i].n), lips_survey_block(net, cpu, 1));
         lips_net_free(net);
     }
 }
@@ -193,14 +192,10 @@ static void logit_hessian(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(parses),
-        cmocka_unit_test(refuses),
-        cmocka_unit_test(blocks),
-        cmocka_unit_test(curvature_passes),
-        cmocka_unit_test(remainder_passes),
-        cmocka_unit_test(softmax_near_interpolation),
-        cmocka_unit_test(extreme_logits),
-        cmocka_unit_test(logit_hessian),
+        cmocka_unit_test(parses),           cmocka_unit_test(refuses),
+        cmocka_unit_test(blocks),           cmocka_unit_test(curvature_passes),
+        cmocka_unit_test(remainder_passes), cmocka_unit_test(softmax_near_interpolation),
+        cmocka_unit_test(extreme_logits),   cmocka_unit_test(logit_hessian),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -146,9 +146,8 @@ static bool is_needed(const lips_net *net, size_t slot)
         for (const lips_need *need = net->nodes[n].kind->needs; need->op; need++)
             if (need->slot == slot)
                 return true;
-    static const size_t common[] = {
-        offsetof(lips_ops, relu_forward), offsetof(lips_ops, relu_mask), offsetof(lips_ops, add),
-        offsetof(lips_ops, fill)};
+    static const size_t common[] = {offsetof(lips_ops, relu_forward), offsetof(lips_ops, relu_mask),
+                                    offsetof(lips_ops, add), offsetof(lips_ops, fill)};
     for (int i = 0; i < 4; i++)
         if (common[i] == slot)
             return true;

@@ -126,7 +126,8 @@ static void test_layers(void **state)
     lips_net_free(net);
 }
 
-/* Names, order and numbers of torchvision's resnet18; a shortcut's convolution behind its branch. */
+/* Names, order and numbers of torchvision's resnet18; a shortcut's convolution behind its
+ * branch. */
 static void test_resnet_layers(void **state)
 {
     (void)state;

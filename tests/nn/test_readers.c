@@ -1,6 +1,6 @@
 /*
- * Graphs in which a value has several readers, with a layer kind that is defined here alone: y = a +
- * b.
+ * Graphs in which a value has several readers, with a layer kind that is defined here alone: y = a
+ * + b.
  */
 #include "../lib/backends.h"
 #include "../lib/cmocka_all.h"

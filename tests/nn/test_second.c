@@ -1,6 +1,6 @@
 /*
- * Second order: Hessian products against differences of gradients, symmetry, Gauss-Newton products against J'HJ,
- * float backends against ref.
+ * Second order: Hessian products against differences of gradients, symmetry, Gauss-Newton products
+ * against J'HJ, float backends against ref.
  */
 #include "../lib/backends.h"
 #include "../lib/cmocka_all.h"
@@ -137,7 +137,8 @@ static void test_symmetry(void **state)
             second_case c;
             open_case(&c, "ref", m);
             int64_t p = c.n.n_params;
-            double *u = netcase_random(31, p), *v = netcase_random(32, p), *w = netcase_random(0, p);
+            double *u = netcase_random(31, p), *v = netcase_random(32, p),
+                   *w = netcase_random(0, p);
             product(&c, v, gauss_newton, w);
             double uhv = dot(u, w, p), scale = sqrt(dot(u, u, p) * dot(w, w, p));
             product(&c, u, gauss_newton, w);
@@ -177,13 +178,15 @@ static void test_backends_agree(void **state)
             open_case(&c, tested_backend(b)->name, m);
             open_case(&ref, "ref", m);
             int64_t p = c.n.n_params;
-            double *v = netcase_random(35, p), *got = netcase_random(0, p), *want = netcase_random(0, p);
+            double *v = netcase_random(35, p), *got = netcase_random(0, p),
+                   *want = netcase_random(0, p);
             char name[120];
             for (int gauss_newton = 0; gauss_newton < 2; gauss_newton++) {
                 product(&c, v, gauss_newton, got);
                 product(&ref, v, gauss_newton, want);
-                snprintf(name, sizeof name, "%s product, %s, %s", gauss_newton ? "Gauss-Newton" : "Hessian",
-                         netcase_models[m].name, tested_backend(b)->name);
+                snprintf(name, sizeof name, "%s product, %s, %s",
+                         gauss_newton ? "Gauss-Newton" : "Hessian", netcase_models[m].name,
+                         tested_backend(b)->name);
                 assert_true(cmp_check(name, got, want, p, 2e-5));
             }
             free(v), free(got), free(want);
@@ -216,8 +219,10 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_hessian_differences), cmocka_unit_test(test_symmetry),
-        cmocka_unit_test(test_gauss_newton),        cmocka_unit_test(test_backends_agree),
+        cmocka_unit_test(test_hessian_differences),
+        cmocka_unit_test(test_symmetry),
+        cmocka_unit_test(test_gauss_newton),
+        cmocka_unit_test(test_backends_agree),
         cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

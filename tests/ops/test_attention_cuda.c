@@ -71,8 +71,7 @@ static bool no_device(void)
 static float *derivative(int64_t n, bool forward, const float *x, const float *in, int64_t group)
 {
     const int64_t width = forward ? 3 * C : C, out_n = (int64_t)B * n * T * (4 * C - width);
-    lips_cuda_attn a = {
-        .b = B, .cap = B, .n = n, .t = T, .c = C, .heads = HEADS, .group = group};
+    lips_cuda_attn a = {.b = B, .cap = B, .n = n, .t = T, .c = C, .heads = HEADS, .group = group};
     void *dx = put(x, sizeof(float) * (size_t)(B * n * T * width));
     void *din = put(in, sizeof(float) * (size_t)(B * n * 3 * C));
     void *out = put(NULL, sizeof(float) * (size_t)out_n);
@@ -135,13 +134,15 @@ static void test_forward(void **state)
         skip();
     lips_cuda_attn a = {.b = B, .cap = B, .n = n, .t = 1, .c = C, .heads = HEADS};
     float *x = numbers(4, B * n * 3 * C);
-    void *dx = put(x, sizeof(float) * (size_t)(B * n * 3 * C)), *y = put(NULL, sizeof(float) * (size_t)(B * n * C));
+    void *dx = put(x, sizeof(float) * (size_t)(B * n * 3 * C)),
+         *y = put(NULL, sizeof(float) * (size_t)(B * n * C));
     a.work = put(NULL, lips_cuda_attn_bytes(&a));
     ok(lips_cuda_attn_forward(&a, y, dx, 0));
     cuda(cudaFree(a.work));
     cuda(cudaFree(dx));
     float *values = take(y, B * n * C);
-    double *got = calloc((size_t)(B * n * C), sizeof *got), *want = calloc((size_t)(B * n * C), sizeof *want);
+    double *got = calloc((size_t)(B * n * C), sizeof *got),
+           *want = calloc((size_t)(B * n * C), sizeof *want);
     assert_non_null(got);
     assert_non_null(want);
     for (int64_t s = 0; s < B; s++)
@@ -156,13 +157,16 @@ static void test_forward(void **state)
     free(x), free(values), free(got), free(want);
 }
 
-#define WITH(test, i) {#test, test, NULL, NULL, (void *)&tokens[i]}
+#define WITH(test, i)                                                                              \
+    {                                                                                              \
+#test, test, NULL, NULL, (void *)&tokens[i]                                                \
+    }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        WITH(test_groups, 0), WITH(test_forward, 0), WITH(test_groups, 1), WITH(test_forward, 1),
-        WITH(test_groups, 2), WITH(test_forward, 2),
+        WITH(test_groups, 0),  WITH(test_forward, 0), WITH(test_groups, 1),
+        WITH(test_forward, 1), WITH(test_groups, 2),  WITH(test_forward, 2),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

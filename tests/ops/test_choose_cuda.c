@@ -63,15 +63,14 @@ static void close_device(lips_cuda *h)
 
 static lips_cuda_product product(fake *f, int64_t size)
 {
-    return (lips_cuda_product){.op = "fake",
-                               .precision = LIPS_PRECISION_TF32,
-                               .size = {size, 3},
-                               .offered = {[LIPS_CUDA_TILE] = true,
-                                           [LIPS_CUDA_NARROW] = true,
-                                           [LIPS_CUDA_LIBRARY] = true},
-                               .rule = LIPS_CUDA_TILE,
-                               .run = run,
-                               .args = f};
+    return (lips_cuda_product){
+        .op = "fake",
+        .precision = LIPS_PRECISION_TF32,
+        .size = {size, 3},
+        .offered = {[LIPS_CUDA_TILE] = true, [LIPS_CUDA_NARROW] = true, [LIPS_CUDA_LIBRARY] = true},
+        .rule = LIPS_CUDA_TILE,
+        .run = run,
+        .args = f};
 }
 
 static lips_cuda_way choose(lips_cuda *h, fake *f, int64_t size, lips_library asked)
@@ -338,10 +337,15 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        WITH_CACHE(test_requests),        WITH_CACHE(test_measured_once),
-        WITH_CACHE(test_file_rules),      WITH_CACHE(test_without_a_cache),
-        WITH_CACHE(test_library_says_no), WITH_CACHE(test_sum_is_kept),     WITH_CACHE(test_refusals),
-        WITH_CACHE(test_kept_file),       WITH_CACHE(test_kept_file_unwritable),
+        WITH_CACHE(test_requests),
+        WITH_CACHE(test_measured_once),
+        WITH_CACHE(test_file_rules),
+        WITH_CACHE(test_without_a_cache),
+        WITH_CACHE(test_library_says_no),
+        WITH_CACHE(test_sum_is_kept),
+        WITH_CACHE(test_refusals),
+        WITH_CACHE(test_kept_file),
+        WITH_CACHE(test_kept_file_unwritable),
         WITH_CACHE(test_kept_file_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -353,12 +353,9 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_forward),
-        cmocka_unit_test(test_vjp),
-        cmocka_unit_test(test_grad),
-        cmocka_unit_test(test_gram),
-        cmocka_unit_test(test_same_bits),
-        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_forward),   cmocka_unit_test(test_vjp),
+        cmocka_unit_test(test_grad),      cmocka_unit_test(test_gram),
+        cmocka_unit_test(test_same_bits), cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

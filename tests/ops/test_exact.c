@@ -241,7 +241,8 @@ static void attention(opcase *c)
     a.x = opcase_output(c, 3, 2, 2, 1);
     a.y = put(c, 1, 2, 2, 1, (const double[]){4, 8, 16, 32, 1, 2, 4, 8});
     opcase_ok(ops->attn_vjp(c->be, &a));
-    /* Of the equal scores alone: 16 (v_j - 1) / 4, times k. Elsewhere what exp gives for -87 or less. */
+    /* Of the equal scores alone: 16 (v_j - 1) / 4, times k. Elsewhere what exp gives for -87 or
+     * less. */
     const double want[] = {0, 0, 1040, 0, 0, 0, 0, 0, 40, 12, 4, 4,
                            0, 0, 0,    0, 0, 0, 0, 0, 15, 0,  0, 0};
     double *got = opcase_values(c, &a.x);
@@ -310,12 +311,13 @@ static void nonfinite(opcase *c)
     assert_true(!isfinite(a.loss[0]));
 }
 
-/* One entry that is not finite spoils its own matrix alone; a zero matrix has norms 0; 9 and 4 on the
- * diagonal, 3 and sqrt 13 to rounding; far from 1 no power overflows. */
+/* One entry that is not finite spoils its own matrix alone; a zero matrix has norms 0; 9 and 4 on
+ * the diagonal, 3 and sqrt 13 to rounding; far from 1 no power overflows. */
 static void norms_of(opcase *c, int64_t k)
 {
     const lips_ops *ops = c->be->ops;
-    const double v[] = {9, 0, 0, 4, 1, NAN, NAN, 1, 0, 0, 0, 0, 9e300, 0, 0, 4e300, INFINITY, 0, 0, 1};
+    const double v[] = {9, 0, 0,     4, 1, NAN,   NAN,      1, 0, 0,
+                        0, 0, 9e300, 0, 0, 4e300, INFINITY, 0, 0, 1};
     const double want[] = {3, NAN, 0, 3e150, NAN};
     double *g = opcase_doubles(c, 5 * k * k, true), *op = opcase_doubles(c, 5, true);
     double *fro = opcase_doubles(c, 5, true);
@@ -447,11 +449,16 @@ CASE(many_samples, 96, true)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_linear),     cmocka_unit_test(test_conv),
-        cmocka_unit_test(test_batchnorm),  cmocka_unit_test(test_loss),
-        cmocka_unit_test(test_optimisers), cmocka_unit_test(test_nonfinite),
-        cmocka_unit_test(test_norms),      cmocka_unit_test(test_attention),
-        cmocka_unit_test(test_long_vectors), cmocka_unit_test(test_many_samples),
+        cmocka_unit_test(test_linear),
+        cmocka_unit_test(test_conv),
+        cmocka_unit_test(test_batchnorm),
+        cmocka_unit_test(test_loss),
+        cmocka_unit_test(test_optimisers),
+        cmocka_unit_test(test_nonfinite),
+        cmocka_unit_test(test_norms),
+        cmocka_unit_test(test_attention),
+        cmocka_unit_test(test_long_vectors),
+        cmocka_unit_test(test_many_samples),
         cmocka_unit_test(test_beyond_the_batch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

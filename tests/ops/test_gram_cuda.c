@@ -4,9 +4,9 @@
  * convolution asked for, few samples (slices) and many. Behind the samples in use lie NaNs.
  *
  * Tolerances: products of floats in f64: TOL_F64. Convolutions: dW is a sum of P products with an
- * error of 2^-21 each at most (three tf32 products), like a random walk for data of random sign, and
- * theta a sum of many dW: 2e-6 holds a factor 5 above what is seen. One tf32 product: 2^-11 each.
- * Small integers come out exactly.
+ * error of 2^-21 each at most (three tf32 products), like a random walk for data of random sign,
+ * and theta a sum of many dW: 2e-6 holds a factor 5 above what is seen. One tf32 product: 2^-11
+ * each. Small integers come out exactly.
  *
  * test_gram_cuda bits     prints a hash of all results: the same for every order of threads
  */
@@ -174,8 +174,8 @@ static void run_gram(results *r, gram_case k)
     cuda(cudaDeviceSynchronize());
     char what[160];
     snprintf(what, sizeof what,
-             "gram B=%" PRId64 " P=%" PRId64 " T=%" PRId64 " C=%" PRId64 " N=%" PRId64 " parts=%" PRId64
-             "%s%s",
+             "gram B=%" PRId64 " P=%" PRId64 " T=%" PRId64 " C=%" PRId64 " N=%" PRId64
+             " parts=%" PRId64 "%s%s",
              k.b, k.p, k.t, k.c, k.n, k.parts, k.whole ? " whole" : "", bytes ? " slices" : "");
     judge(r, what, a.theta, want, k.b, k.t, k.whole ? 0 : TOL_F64);
     cuda(cudaFree((void *)(size_t)a.x));
@@ -224,9 +224,9 @@ static void run_sums(results *r, int64_t b, int64_t p, int64_t t, int64_t c, boo
         const int64_t at = i % c, row = i / c % t, s = i / (p * t * c), pixel = i / (t * c);
         want[(s * t + row) * width + at] += (double)y[i];
         if (norm)
-            want[(s * t + row) * width + c + at] +=
-                (double)y[i] * ((double)x[pixel * c + at] - (double)mean[at]) /
-                sqrt((double)var[at] + 1e-5);
+            want[(s * t + row) * width + c + at] += (double)y[i] *
+                                                    ((double)x[pixel * c + at] - (double)mean[at]) /
+                                                    sqrt((double)var[at] + 1e-5);
     }
     lips_cuda_channel_sums_args a = {.y = put(y, b * p * t * c, sizeof(float)),
                                      .x = norm ? put(x, b * p * c, sizeof(float)) : NULL,
@@ -287,7 +287,8 @@ static void reference(const conv_case *k, int64_t oh, int64_t ow, const float *x
         const int64_t o = i / (k->c * k->r * k->r), c = i / (k->r * k->r) % k->c;
         const int64_t ky = i / k->r % k->r, kx = i % k->r;
         for (int64_t p = 0; p < oh * ow; p++) {
-            const int64_t y = p / ow * k->stride + ky - k->pad, u = p % ow * k->stride + kx - k->pad;
+            const int64_t y = p / ow * k->stride + ky - k->pad,
+                          u = p % ow * k->stride + kx - k->pad;
             if (y < 0 || y >= k->h || u < 0 || u >= k->w)
                 continue;
             for (int64_t t = 0; t < k->t; t++)
@@ -332,10 +333,10 @@ static void run_conv(results *r, conv_case k, lips_cuda_gram_algo algo)
     cuda(cudaDeviceSynchronize());
     char what[200];
     snprintf(what, sizeof what,
-             "conv_gram %s B=%" PRId64 " C=%" PRId64 " %" PRId64 "x%" PRId64 " O=%" PRId64 " R=%" PRId64
-             " stride=%" PRId64 " pad=%" PRId64 " T=%" PRId64 "%s%s",
-             algo == LIPS_CUDA_GRAM_PIXEL ? "pixel" : "direct", k.b, k.c, k.h, k.w, k.o, k.r, k.stride,
-             k.pad, k.t, k.single ? " single" : "", k.whole ? " whole" : "");
+             "conv_gram %s B=%" PRId64 " C=%" PRId64 " %" PRId64 "x%" PRId64 " O=%" PRId64
+             " R=%" PRId64 " stride=%" PRId64 " pad=%" PRId64 " T=%" PRId64 "%s%s",
+             algo == LIPS_CUDA_GRAM_PIXEL ? "pixel" : "direct", k.b, k.c, k.h, k.w, k.o, k.r,
+             k.stride, k.pad, k.t, k.single ? " single" : "", k.whole ? " whole" : "");
     judge(r, what, a.theta, want, k.b, k.t, k.whole ? 0 : k.single ? TOL_TF32 : TOL_CONV);
     cuda(cudaFree((void *)(size_t)a.dy));
     cuda(cudaFree((void *)(size_t)a.x));
@@ -346,23 +347,39 @@ static void run_conv(results *r, conv_case k, lips_cuda_gram_algo algo)
 static void all_convs(results *r)
 {
     static const conv_case cases[] = {
-        {2, 1, 4, 4, 1, 3, 1, 1, 1, false, false},   {1, 3, 6, 5, 31, 3, 1, 1, 1, false, true},
-        {1, 31, 5, 5, 33, 3, 1, 1, 1, false, false}, {2, 2, 7, 6, 7, 3, 2, 1, 2, false, false},
-        {1, 33, 4, 4, 37, 1, 1, 0, 4, false, true},  {1, 5, 6, 6, 8, 5, 1, 2, 3, false, false},
-        {1, 3, 8, 8, 13, 3, 1, 1, 10, false, false}, {1, 8, 5, 7, 4, 2, 2, 1, 10, true, false},
-        {2, 4, 4, 4, 3, 3, 1, 2, 10, false, true},   {1, 3, 4, 5, 5, 3, 1, 1, 17, false, false},
-        {1, 2, 5, 4, 3, 3, 1, 0, 32, false, false},  {1, 2, 4, 4, 5, 3, 1, 1, 33, false, false},
-        {1, 2, 4, 4, 2, 3, 1, 1, 100, false, true},  {1, 1, 3, 3, 2, 3, 1, 1, 130, false, false},
-        {1, 2, 12, 12, 2, 3, 1, 1, 2, false, false}, {1, 1, 3, 3, 150, 3, 1, 1, 2, true, true},
+        {2, 1, 4, 4, 1, 3, 1, 1, 1, false, false},
+        {1, 3, 6, 5, 31, 3, 1, 1, 1, false, true},
+        {1, 31, 5, 5, 33, 3, 1, 1, 1, false, false},
+        {2, 2, 7, 6, 7, 3, 2, 1, 2, false, false},
+        {1, 33, 4, 4, 37, 1, 1, 0, 4, false, true},
+        {1, 5, 6, 6, 8, 5, 1, 2, 3, false, false},
+        {1, 3, 8, 8, 13, 3, 1, 1, 10, false, false},
+        {1, 8, 5, 7, 4, 2, 2, 1, 10, true, false},
+        {2, 4, 4, 4, 3, 3, 1, 2, 10, false, true},
+        {1, 3, 4, 5, 5, 3, 1, 1, 17, false, false},
+        {1, 2, 5, 4, 3, 3, 1, 0, 32, false, false},
+        {1, 2, 4, 4, 5, 3, 1, 1, 33, false, false},
+        {1, 2, 4, 4, 2, 3, 1, 1, 100, false, true},
+        {1, 1, 3, 3, 2, 3, 1, 1, 130, false, false},
+        {1, 2, 12, 12, 2, 3, 1, 1, 2, false, false},
+        {1, 1, 3, 3, 150, 3, 1, 1, 2, true, true},
         /* these fill wide tiles: direct, then by pixels; float32-grade, then tf32 */
-        {2, 28, 5, 5, 128, 3, 1, 1, 1, false, false}, {1, 28, 6, 5, 24, 3, 1, 1, 10, false, true},
-        {1, 28, 9, 8, 40, 3, 2, 1, 3, false, true},   {1, 28, 4, 4, 8, 3, 1, 1, 32, false, false},
-        {2, 28, 5, 5, 128, 3, 1, 1, 1, true, true},   {1, 28, 6, 5, 24, 3, 1, 1, 10, true, false},
-        {1, 28, 9, 8, 40, 3, 2, 1, 3, true, false},   {1, 28, 4, 4, 8, 3, 1, 1, 32, true, true},
-        {2, 4, 10, 10, 128, 3, 1, 1, 1, false, true}, {1, 4, 10, 10, 12, 3, 1, 1, 10, false, false},
-        {1, 4, 10, 10, 40, 3, 1, 1, 3, false, false}, {1, 4, 10, 12, 4, 3, 1, 1, 32, false, true},
-        {2, 4, 10, 10, 128, 3, 1, 1, 1, true, false}, {1, 4, 10, 10, 12, 3, 1, 1, 10, true, true},
-        {1, 4, 10, 10, 40, 3, 1, 1, 3, true, true},   {1, 4, 10, 12, 4, 3, 1, 1, 32, true, false},
+        {2, 28, 5, 5, 128, 3, 1, 1, 1, false, false},
+        {1, 28, 6, 5, 24, 3, 1, 1, 10, false, true},
+        {1, 28, 9, 8, 40, 3, 2, 1, 3, false, true},
+        {1, 28, 4, 4, 8, 3, 1, 1, 32, false, false},
+        {2, 28, 5, 5, 128, 3, 1, 1, 1, true, true},
+        {1, 28, 6, 5, 24, 3, 1, 1, 10, true, false},
+        {1, 28, 9, 8, 40, 3, 2, 1, 3, true, false},
+        {1, 28, 4, 4, 8, 3, 1, 1, 32, true, true},
+        {2, 4, 10, 10, 128, 3, 1, 1, 1, false, true},
+        {1, 4, 10, 10, 12, 3, 1, 1, 10, false, false},
+        {1, 4, 10, 10, 40, 3, 1, 1, 3, false, false},
+        {1, 4, 10, 12, 4, 3, 1, 1, 32, false, true},
+        {2, 4, 10, 10, 128, 3, 1, 1, 1, true, false},
+        {1, 4, 10, 10, 12, 3, 1, 1, 10, true, true},
+        {1, 4, 10, 10, 40, 3, 1, 1, 3, true, true},
+        {1, 4, 10, 12, 4, 3, 1, 1, 32, true, false},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         run_conv(r, cases[i], LIPS_CUDA_GRAM_DIRECT);
@@ -411,8 +428,17 @@ static void test_conv(void **state)
 static void test_choice(void **state)
 {
     (void)state;
-    lips_cuda_conv_gram_args a = {
-        .b = 1, .c = 64, .h = 8, .w = 8, .o = 128, .oh = 8, .ow = 8, .t = 1, .r = 3, .stride = 1, .pad = 1};
+    lips_cuda_conv_gram_args a = {.b = 1,
+                                  .c = 64,
+                                  .h = 8,
+                                  .w = 8,
+                                  .o = 128,
+                                  .oh = 8,
+                                  .ow = 8,
+                                  .t = 1,
+                                  .r = 3,
+                                  .stride = 1,
+                                  .pad = 1};
     assert_int_equal(lips_cuda_conv_gram_choose(&a), LIPS_CUDA_GRAM_PIXEL);
     a.h = a.w = a.oh = a.ow = 32;
     assert_int_equal(lips_cuda_conv_gram_choose(&a), LIPS_CUDA_GRAM_DIRECT);

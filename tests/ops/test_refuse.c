@@ -417,11 +417,12 @@ FAMILY(vectors, false)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_linear),    cmocka_unit_test(test_conv),
-        cmocka_unit_test(test_simple),    cmocka_unit_test(test_bn),
-        cmocka_unit_test(test_ln),        cmocka_unit_test(test_attn),
-        cmocka_unit_test(test_tokens),    cmocka_unit_test(test_training),  cmocka_unit_test(test_steps),
-        cmocka_unit_test(test_transfers), cmocka_unit_test(test_vectors),
+        cmocka_unit_test(test_linear),  cmocka_unit_test(test_conv),
+        cmocka_unit_test(test_simple),  cmocka_unit_test(test_bn),
+        cmocka_unit_test(test_ln),      cmocka_unit_test(test_attn),
+        cmocka_unit_test(test_tokens),  cmocka_unit_test(test_training),
+        cmocka_unit_test(test_steps),   cmocka_unit_test(test_transfers),
+        cmocka_unit_test(test_vectors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

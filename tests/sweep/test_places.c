@@ -114,7 +114,8 @@ static void test_slots(void **state)
     assert_int_equal(lips_places_create(&p, &plan), LIPS_OK);
     assert_true(p.at[0].slots == 4 && p.at[1].slots == 4 && p.at[0].fill);
     lips_places_free(&p);
-    plan.devices = (lips_devices){.n = 1}; /* the host: a slot for each job, whatever a cell takes */
+    plan.devices =
+        (lips_devices){.n = 1}; /* the host: a slot for each job, whatever a cell takes */
     e->base.cells_per_device = 0;
     assert_int_equal(lips_places_create(&p, &plan), LIPS_OK);
     assert_true(p.at[0].slots == 5 && p.at[0].fill && p.at[0].memory > 0);

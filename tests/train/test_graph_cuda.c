@@ -130,7 +130,8 @@ static void test_same_as_op_by_op(void **state)
         assert_memory_equal(graph, direct, bytes);
         for (size_t k = 0; k < bytes / sizeof *ref; k++)
             largest = fmax(largest, fabs(ref[k]));
-        for (size_t k = 0; k < bytes / sizeof *ref && strcmp(settings[i].optimizer, "sgd") == 0; k++)
+        for (size_t k = 0; k < bytes / sizeof *ref && strcmp(settings[i].optimizer, "sgd") == 0;
+             k++)
             assert_true(fabs(graph[k] - ref[k]) <= 1e-4 * largest);
         free(graph), free(direct), free(ref);
     }
@@ -256,12 +257,8 @@ static void test_divergence(void **state)
         float poison;
         const char *what;
     } cases[] = {
-        {0, 0.05, NAN, "loss"},
-        {3, 0.05, NAN, "loss"},
-        {5, 0.05, NAN, "loss"},
-        {3, 0.05, INFINITY, "loss"},
-        {4, 0.01, NAN, "loss"},
-        {0, 1e6, 0, "is not finite"},
+        {0, 0.05, NAN, "loss"},       {3, 0.05, NAN, "loss"}, {5, 0.05, NAN, "loss"},
+        {3, 0.05, INFINITY, "loss"},  {4, 0.01, NAN, "loss"}, {0, 1e6, 0, "is not finite"},
         {4, 1e9, 0, "is not finite"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -271,8 +268,8 @@ static void test_divergence(void **state)
         assert_string_equal(graph.text, direct.text);
         assert_non_null(strstr(graph.text, cases[i].what));
         char at[64];
-        snprintf(at, sizeof at, "epoch %" PRId64 ", step %" PRId64 " ", graph.step / STEPS_PER_EPOCH + 1,
-                 graph.step % STEPS_PER_EPOCH + 1);
+        snprintf(at, sizeof at, "epoch %" PRId64 ", step %" PRId64 " ",
+                 graph.step / STEPS_PER_EPOCH + 1, graph.step % STEPS_PER_EPOCH + 1);
         assert_non_null(strstr(graph.text, at));
         assert_memory_equal(graph.weights, direct.weights, graph.bytes);
         if (cases[i].poison != 0) {
@@ -330,8 +327,8 @@ static void test_other_work_between(void **state)
         float *x = calloc((size_t)(2 * big.w), sizeof *x);
         assert_non_null(x);
         big.lanes = t->be->ops->plan_lanes(t->be, 1, true);
-        assert_int_equal(
-            t->be->ops->alloc(t->be, &big.data, t->be->ops->tensor_bytes(t->be, &big)), LIPS_OK);
+        assert_int_equal(t->be->ops->alloc(t->be, &big.data, t->be->ops->tensor_bytes(t->be, &big)),
+                         LIPS_OK);
         assert_int_equal(t->be->ops->upload(t->be, &big, x, NULL), LIPS_OK);
         t->be->ops->release(t->be, big.data);
         free(x);
@@ -385,8 +382,10 @@ static void test_several_at_once(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_same_as_op_by_op), cmocka_unit_test(test_resume),
-        cmocka_unit_test(test_divergence),       cmocka_unit_test(test_other_work_between),
+        cmocka_unit_test(test_same_as_op_by_op),
+        cmocka_unit_test(test_resume),
+        cmocka_unit_test(test_divergence),
+        cmocka_unit_test(test_other_work_between),
         cmocka_unit_test(test_divergence_at_any_step),
         cmocka_unit_test(test_several_at_once),
     };

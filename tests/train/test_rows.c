@@ -23,12 +23,14 @@ static set *make(bool bytes)
     const lips_rng r = {.seed = 9, .stream = LIPS_STREAM_TEST};
     set *s = calloc(1, sizeof *s);
     assert_non_null(s);
-    s->d = (lips_dataset){.c = C, .h = H, .w = W, .mean = {0.3f, 0.5f, 0.1f}, .std = {0.2f, 0.3f, 1}};
+    s->d =
+        (lips_dataset){.c = C, .h = H, .w = W, .mean = {0.3f, 0.5f, 0.1f}, .std = {0.2f, 0.3f, 1}};
     s->d.train = (lips_split){.n = N, .x = s->x, .source_index = s->source};
     lips_pixel_table(&s->d, s->table);
     for (int64_t i = 0; i < N * ROW; i++)
-        s->x[i] = bytes ? s->table[i / (H * W) % C * 256 + (int64_t)lips_rng_below(&r, (uint64_t)i, 256)]
-                        : (float)lips_rng_normal(&r, (uint64_t)i);
+        s->x[i] =
+            bytes ? s->table[i / (H * W) % C * 256 + (int64_t)lips_rng_below(&r, (uint64_t)i, 256)]
+                  : (float)lips_rng_normal(&r, (uint64_t)i);
     for (int64_t i = 0; i < N; i++)
         s->source[i] = 1000 - 3 * i;
     for (int64_t i = 0; i < B; i++)

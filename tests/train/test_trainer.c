@@ -85,8 +85,8 @@ static void test_evaluate_counts(void **state)
     lips_eval again, again_clean;
     double again_memorized;
     tr->window = 8;
-    assert_int_equal(
-        lips_trainer_evaluate(tr, &t->d.train, &again, &again_clean, &again_memorized), LIPS_OK);
+    assert_int_equal(lips_trainer_evaluate(tr, &t->d.train, &again, &again_clean, &again_memorized),
+                     LIPS_OK);
     assert_memory_equal(&again, &noisy, sizeof again);
     assert_memory_equal(&again_clean, &clean, sizeof clean);
     assert_true(again_memorized == memorized);

@@ -1,10 +1,11 @@
 /*
- * backend/cpu/cpu.h - inside the cpu backend: its handle, and the table of kernels per instruction set.
+ * backend/cpu/cpu.h - inside the cpu backend: its handle, and the table of kernels per instruction
+ * set.
  *
- * Each src/backend/cpu/isa/x.c is compiled once per instruction set (Makefile: LIPS_ISA = avx512, avx2, base)
- * and defines functions whose names end in it: LIPS_ISA_FN(lips_x) gives lips_x_avx512. isa/table.c
- * gathers them into one lips_cpu_kernels per set, and dispatch.c picks one when a handle is opened.
- * Everything else of the backend is plain C and calls through lips_cpu.k.
+ * Each src/backend/cpu/isa/x.c is compiled once per instruction set (Makefile: LIPS_ISA = avx512,
+ * avx2, base) and defines functions whose names end in it: LIPS_ISA_FN(lips_x) gives lips_x_avx512.
+ * isa/table.c gathers them into one lips_cpu_kernels per set, and dispatch.c picks one when a
+ * handle is opened. Everything else of the backend is plain C and calls through lips_cpu.k.
  */
 #ifndef LIPS_BACKEND_CPU_CPU_H
 #define LIPS_BACKEND_CPU_CPU_H
@@ -65,8 +66,8 @@ typedef struct lips_cpu_kernels {
     /* s += y, d += y * (x - center) */
     void (*lane_moments)(double s[16], double d[16], const float *y, int64_t y_stride,
                          const float *x, int64_t x_stride, double center, int64_t n);
-    /* theta[l][i][j] += scale[l] * sum_r x[r][i][l] x[r][j][l], r < rows, i, j < t, l < samples <= 16;
-     * x (rows, t, lanes). scale NULL counts as 1. */
+    /* theta[l][i][j] += scale[l] * sum_r x[r][i][l] x[r][j][l], r < rows, i, j < t, l < samples <=
+     * 16; x (rows, t, lanes). scale NULL counts as 1. */
     void (*gram)(double *theta, const float *x, const double *scale, int64_t rows, int64_t t,
                  int64_t lanes, int64_t samples);
 
@@ -78,7 +79,7 @@ typedef struct lips_cpu_kernels {
     void (*sgd)(const lips_sgd_args *a);
     void (*adam)(const lips_adam_args *a);
 
-    const struct lips_conv_kernels *conv; /* isa/conv_*.c, see conv.h */
+    const struct lips_conv_kernels *conv;    /* isa/conv_*.c, see conv.h */
     const struct lips_token_kernels *tokens; /* see tokens.h */
 } lips_cpu_kernels;
 
@@ -94,9 +95,9 @@ static inline const lips_cpu_kernels *lips_cpu_k(const lips_backend *be)
 
 enum { LIPS_CPU_LANES = 16 }; /* lips_tensor.lanes is a multiple of this: one AVX-512 register */
 
-/* The kernels for this machine: the best set that the processor has, or the one that the environment
- * variable LIPSWEEP_ISA names (for tests). LIPS_ERR_USAGE for a name that is unknown or that the processor
- * cannot run. */
+/* The kernels for this machine: the best set that the processor has, or the one that the
+ * environment variable LIPSWEEP_ISA names (for tests). LIPS_ERR_USAGE for a name that is unknown or
+ * that the processor cannot run. */
 lips_status lips_cpu_kernels_pick(const lips_cpu_kernels **out);
 
 /* The sets that this processor can run, best first: the i-th, or NULL past the last. */

@@ -59,7 +59,8 @@ lips_status lips_cpu_kernels_pick(const lips_cpu_kernels **out)
         if (strcmp(sets[s].kernels->name, want) != 0)
             continue;
         if (!sets[s].usable())
-            return lips_fail(LIPS_ERR_USAGE, "LIPSWEEP_ISA=%s: this processor does not have it", want);
+            return lips_fail(LIPS_ERR_USAGE, "LIPSWEEP_ISA=%s: this processor does not have it",
+                             want);
         *out = sets[s].kernels;
         return LIPS_OK;
     }

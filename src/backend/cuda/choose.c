@@ -282,8 +282,7 @@ static lips_status measure(lips_cuda *h, const lips_cuda_product *p, const char 
     lips_status st;
     LIPS_TRY_GOTO(st, begin_trial(&t, p), out);
     LIPS_TRY_GOTO(st, time_all(h, p, &t.clock, &way, ms), out);
-    snprintf(times, sizeof times,
-             "tile %.4f ms, patch %.4f, wgmma %.4f, narrow %.4f, library %.4f",
+    snprintf(times, sizeof times, "tile %.4f ms, patch %.4f, wgmma %.4f, narrow %.4f, library %.4f",
              (double)ms[LIPS_CUDA_TILE], (double)ms[LIPS_CUDA_PATCH], (double)ms[LIPS_CUDA_WGMMA],
              (double)ms[LIPS_CUDA_NARROW], (double)ms[LIPS_CUDA_LIBRARY]);
     append_to_cache(product, way, times);

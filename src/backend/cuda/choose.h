@@ -1,6 +1,6 @@
 /*
- * cuda/choose.h - which implementation runs a convolution or a matrix product: by request, by a rule
- * of the shape, or by measurement on the device, once per shape.
+ * cuda/choose.h - which implementation runs a convolution or a matrix product: by request, by a
+ * rule of the shape, or by measurement on the device, once per shape.
  *
  * Before ways are measured, each own one's results are compared with the tiles' (prove.h).
  * What was measured is kept in the handle and in a file of the user's cache, where the first line

@@ -122,8 +122,8 @@ static void offer_patches(const lips_cuda *h, lips_cuda_product *p, const lips_c
     p->out = out->data;
     p->out_count = lips_cuda_used(out);
     p->offered[LIPS_CUDA_PATCH] = true;
-    p->offered[LIPS_CUDA_WGMMA] = h->prop.major == 9 && h->prop.minor == 0 &&
-                                  lips_cuda_conv_wgmma_offers(&s, is_vjp);
+    p->offered[LIPS_CUDA_WGMMA] =
+        h->prop.major == 9 && h->prop.minor == 0 && lips_cuda_conv_wgmma_offers(&s, is_vjp);
     if (p->rule == LIPS_CUDA_TILE && p->offered[LIPS_CUDA_WGMMA] && lips_cuda_emulated(h))
         p->rule = LIPS_CUDA_WGMMA;
     if (p->rule == LIPS_CUDA_TILE &&

@@ -66,8 +66,8 @@ static lips_status run(lips_cuda *h, const descriptors *d, const lips_cuda_conv_
         LIPS_TRY_CUDNN(cudnnConvolutionForward(dnn, &one, d->x, a->x, d->filter, a->filter, d->conv,
                                                forward_algo, work, bytes, &zero, d->y, a->y));
     } else if (a->pass == LIPS_VJP) {
-        LIPS_TRY_CUDNN(cudnnGetConvolutionBackwardDataWorkspaceSize(
-            dnn, d->filter, d->y, d->conv, d->x, data_algo, &bytes));
+        LIPS_TRY_CUDNN(cudnnGetConvolutionBackwardDataWorkspaceSize(dnn, d->filter, d->y, d->conv,
+                                                                    d->x, data_algo, &bytes));
         LIPS_TRY(lips_cuda_scratch(h, bytes, &work));
         LIPS_TRY_CUDNN(cudnnConvolutionBackwardData(dnn, &one, d->filter, a->filter, d->y, a->y,
                                                     d->conv, data_algo, work, bytes, &zero, d->x,

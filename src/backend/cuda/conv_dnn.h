@@ -2,8 +2,9 @@
  * cuda/conv_dnn.h - cuDNN's convolutions, deterministic algorithms alone: implicit GEMM forward,
  * algorithm 1 both ways back.
  *
- * T stacked values of a pixel are T neighbouring columns of an image of width W T: with stride 1 the
- * kernel is then dilated T times along x and padded by pad T, and cuDNN knows nothing of stacks.
+ * T stacked values of a pixel are T neighbouring columns of an image of width W T: with stride 1
+ * the kernel is then dilated T times along x and padded by pad T, and cuDNN knows nothing of
+ * stacks.
  */
 #ifndef LIPS_BACKEND_CUDA_CONV_DNN_H
 #define LIPS_BACKEND_CUDA_CONV_DNN_H

@@ -50,8 +50,9 @@ typedef struct lips_cuda_slot {
 
 enum { LIPS_CUDA_SLOTS = 4 };
 
-/* Device memory for an op's own use, one op's at a time in the order of the stream. It stays as long
- * as someone holds it: the handle, until an op needs more, and each recording whose ops use it. */
+/* Device memory for an op's own use, one op's at a time in the order of the stream. It stays as
+ * long as someone holds it: the handle, until an op needs more, and each recording whose ops use
+ * it. */
 typedef struct lips_cuda_scratchpad {
     void *device;
     size_t bytes;
@@ -79,7 +80,7 @@ typedef struct lips_cuda {
     bool recording;      /* ops go into a graph */
     cublasHandle_t blas; /* NULL until lips_cuda_blas() */
     void *blas_work;
-    cudnnHandle_t dnn; /* NULL until lips_cuda_dnn() */
+    cudnnHandle_t dnn;                 /* NULL until lips_cuda_dnn() */
     struct lips_cuda_choices *choices; /* choose.c: which implementation for which shape */
 } lips_cuda;
 
@@ -98,8 +99,8 @@ lips_status lips_cuda_shared(lips_cuda *h, const char *op, void *p, int64_t n, v
 /* The same, but memory of alloc() is taken as it is: batch statistics. */
 lips_status lips_cuda_f64(lips_cuda *h, const char *op, void *p, int64_t n, double **device);
 
-/* For own.c: what others take of scratch. The weight gradient of a linear layer; the largest piece of
- * a tensor that is laid out anew; cuBLAS's workspace. */
+/* For own.c: what others take of scratch. The weight gradient of a linear layer; the largest piece
+ * of a tensor that is laid out anew; cuBLAS's workspace. */
 size_t lips_cuda_linear_grad_bytes(const lips_tensor *x, const lips_tensor *y);
 size_t lips_cuda_piece_bytes(size_t tensor);
 size_t lips_cuda_blas_bytes(const lips_cuda *h);
@@ -164,18 +165,18 @@ void lips_cuda_choices_free(struct lips_cuda_choices *choices);
 lips_status lips_cublas_fail(cublasStatus_t e, const char *call, const char *file, int line);
 lips_status lips_cudnn_fail(cudnnStatus_t e, const char *call, const char *file, int line);
 
-#define LIPS_TRY_CUBLAS(call)                                                  \
-    do {                                                                       \
-        cublasStatus_t lips_try_e_ = (call);                                   \
-        if (lips_try_e_ != CUBLAS_STATUS_SUCCESS)                              \
-            return lips_cublas_fail(lips_try_e_, #call, __FILE__, __LINE__);   \
+#define LIPS_TRY_CUBLAS(call)                                                                      \
+    do {                                                                                           \
+        cublasStatus_t lips_try_e_ = (call);                                                       \
+        if (lips_try_e_ != CUBLAS_STATUS_SUCCESS)                                                  \
+            return lips_cublas_fail(lips_try_e_, #call, __FILE__, __LINE__);                       \
     } while (0)
 
-#define LIPS_TRY_CUDNN(call)                                                   \
-    do {                                                                       \
-        cudnnStatus_t lips_try_e_ = (call);                                    \
-        if (lips_try_e_ != CUDNN_STATUS_SUCCESS)                               \
-            return lips_cudnn_fail(lips_try_e_, #call, __FILE__, __LINE__);    \
+#define LIPS_TRY_CUDNN(call)                                                                       \
+    do {                                                                                           \
+        cudnnStatus_t lips_try_e_ = (call);                                                        \
+        if (lips_try_e_ != CUDNN_STATUS_SUCCESS)                                                   \
+            return lips_cudnn_fail(lips_try_e_, #call, __FILE__, __LINE__);                        \
     } while (0)
 
 #endif

@@ -132,12 +132,10 @@ lips_status cuda_op_bias_gram(lips_backend *be, const lips_bias_args *a)
         k.theta = theta;
         return run(h, &k);
     }
-    return gram_of_sums(h, theta,
-                        &(lips_cuda_channel_sums_args){.y = a->y.data,
-                                                       .b = a->y.b,
-                                                       .p = a->y.h * a->y.w,
-                                                       .t = a->y.t,
-                                                       .c = a->y.c});
+    return gram_of_sums(
+        h, theta,
+        &(lips_cuda_channel_sums_args){
+            .y = a->y.data, .b = a->y.b, .p = a->y.h * a->y.w, .t = a->y.t, .c = a->y.c});
 }
 
 /* Evaluation mode: dz/dgamma_c = sum_p dy xhat, dz/dbeta_c = sum_p dy. */

@@ -54,6 +54,5 @@ void lips_cuda_libraries_describe(char *text, size_t size)
     cublasGetProperty(MAJOR_VERSION, &major);
     cublasGetProperty(MINOR_VERSION, &minor);
     /* cuDNN 9 counts 10000 major + 100 minor + patch. */
-    snprintf(text, size, "cuBLAS %d.%d, cuDNN %zu.%zu", major, minor, dnn / 10000,
-             dnn / 100 % 100);
+    snprintf(text, size, "cuBLAS %d.%d, cuDNN %zu.%zu", major, minor, dnn / 10000, dnn / 100 % 100);
 }

@@ -55,8 +55,8 @@ typedef struct product {
 
 static lips_status multiply(lips_cuda *h, const product *p, lips_precision precision)
 {
-    static const cublasComputeType_t types[] = {
-        CUBLAS_COMPUTE_32F, CUBLAS_COMPUTE_32F_FAST_TF32, CUBLAS_COMPUTE_32F_FAST_16BF};
+    static const cublasComputeType_t types[] = {CUBLAS_COMPUTE_32F, CUBLAS_COMPUTE_32F_FAST_TF32,
+                                                CUBLAS_COMPUTE_32F_FAST_16BF};
     const float one = 1;
     cublasHandle_t blas;
     LIPS_TRY(lips_cuda_blas(h, &blas));

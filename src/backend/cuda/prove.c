@@ -47,8 +47,8 @@ static lips_status begin(proof *f, const lips_cuda_product *p)
 static lips_status run(lips_cuda *h, const proof *f, const lips_cuda_product *p, lips_cuda_way way,
                        float *to)
 {
-    LIPS_TRY_CUDA(cudaMemsetAsync(f->out, f->adds ? 0 : 0xff, (size_t)f->n * sizeof(float),
-                                  h->stream));
+    LIPS_TRY_CUDA(
+        cudaMemsetAsync(f->out, f->adds ? 0 : 0xff, (size_t)f->n * sizeof(float), h->stream));
     LIPS_TRY(p->run(h, p->args, way));
     for (int64_t i = 0; i < f->pieces; i++)
         LIPS_TRY_CUDA(cudaMemcpyAsync(to + i * f->piece, f->out + i * f->step,

@@ -5,7 +5,8 @@
 
 #include <string.h>
 
-/* Samples pass through pinned memory in pieces of this many bytes, or one sample if it is larger. */
+/* Samples pass through pinned memory in pieces of this many bytes, or one sample if it is
+ * larger. */
 enum { PIECE_BYTES = 4 << 20 };
 
 int64_t cuda_op_plan_lanes(lips_backend *be, int64_t cap, bool spatial)

@@ -4,7 +4,8 @@
 #include "backend/cuda/ops.h"
 #include "base/random.h"
 
-_Static_assert((int)LIPS_CUDA_VECTORS_MAX == (int)LIPS_VECTORS_MAX, "one limit for host and device");
+_Static_assert((int)LIPS_CUDA_VECTORS_MAX == (int)LIPS_VECTORS_MAX,
+               "one limit for host and device");
 
 lips_status cuda_op_dots(lips_backend *be, const lips_dots_args *a)
 {

@@ -3,8 +3,8 @@
 
 #include <math.h>
 
-/* d (k) = (diag(p) - p p') d, p = softmax(z). A common shift of d changes nothing: with the likeliest
- * class at 0, nothing cancels near interpolation. */
+/* d (k) = (diag(p) - p p') d, p = softmax(z). A common shift of d changes nothing: with the
+ * likeliest class at 0, nothing cancels near interpolation. */
 static void curve(double *d, const double *z, int64_t k)
 {
     double sum = 0, mean = 0, shift;

@@ -10,10 +10,14 @@
 using namespace planted;
 
 static const Case CASES[] = {
-    PLANTED(missing_barrier, 1, 0),  PLANTED(write_after_read, 1, 0),
-    PLANTED(reused_scratch, 1, N * sizeof(float)), PLANTED(missing_syncwarp, 1, 0),
-    PLANTED(two_writers, 1, 0),      PLANTED(blocks_overwrite, 2, 0),
-    PLANTED(shuffle_for_syncwarp, 1, 0), PLANTED(copy_over_readers, 1, 0),
+    PLANTED(missing_barrier, 1, 0),
+    PLANTED(write_after_read, 1, 0),
+    PLANTED(reused_scratch, 1, N * sizeof(float)),
+    PLANTED(missing_syncwarp, 1, 0),
+    PLANTED(two_writers, 1, 0),
+    PLANTED(blocks_overwrite, 2, 0),
+    PLANTED(shuffle_for_syncwarp, 1, 0),
+    PLANTED(copy_over_readers, 1, 0),
     PLANTED(copies_unseen, 1, 0),
 };
 

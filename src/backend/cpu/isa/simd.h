@@ -103,8 +103,7 @@ VF_OP(vf_mul, (vf a, vf b), a *b)
 VF_OP(vf_div, (vf a, vf b), a / b)
 VF_OP(vf_sqrt, (vf a), ((vf){sqrtf(a[0]), sqrtf(a[1]), sqrtf(a[2]), sqrtf(a[3])}))
 VF_OP(vf_fma, (vf a, vf b, vf c), a *b + c)
-VF_OP(vf_max, (vf a, vf b),
-      (vf)(((vf_int)a & (vf_int)(a > b)) | ((vf_int)b & ~(vf_int)(a > b))))
+VF_OP(vf_max, (vf a, vf b), (vf)(((vf_int)a & (vf_int)(a > b)) | ((vf_int)b & ~(vf_int)(a > b))))
 VF_OP(vf_where_pos, (vf m, vf a), (vf)((vf_int)a &(vf_int)(m > vf_zero())))
 /* As in the other sets, a NaN stays a NaN: cleared where a <= 0. */
 VF_OP(vf_relu, (vf a), (vf)((vf_int)a & ~(vf_int)(a <= vf_zero())))

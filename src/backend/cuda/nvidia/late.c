@@ -59,9 +59,9 @@ void *lips_late_resolve(unsigned i)
 {
     bool blas = strncmp(names[i], "cublas", 6) == 0;
     /* Kept for good: the program ends with it. Loading twice gives the same handle. */
-    void *library = dlopen(blas ? "libcublas.so." TEXT(CUBLAS_VER_MAJOR)
-                                : "libcudnn.so." TEXT(CUDNN_MAJOR),
-                           RTLD_NOW | RTLD_LOCAL);
+    void *library =
+        dlopen(blas ? "libcublas.so." TEXT(CUBLAS_VER_MAJOR) : "libcudnn.so." TEXT(CUDNN_MAJOR),
+               RTLD_NOW | RTLD_LOCAL);
     void *f = library ? dlsym(library, names[i]) : NULL;
     if (!f)
         f = ends_with(names[i], "String") || ends_with(names[i], "Name") ? (void *)text_missing
